@@ -1,0 +1,219 @@
+"""The command `prefmill`: one file per sub-command, imported only when it is called.
+
+Results go to stdout (`--json`: one JSON object on the last line), progress and notes to stderr. Exit codes: 0 done,
+1 a defect of ours, 2 something to correct in the input or the settings, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..engine.errors import PrefmillError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Text-to-image prompts to multimodal preference data, and that data to better models.",
+)
+recipe_app = typer.Typer(no_args_is_help=True, help="List and print the recipes: the configurations a run starts from.")
+app.add_typer(recipe_app, name="recipe")
+
+RunFolder = Annotated[Path, typer.Argument(help="a run's folder")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="override a setting, e.g. generate.steps=20 (repeatable)", metavar="KEY=VALUE"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print the result as one JSON object")]
+
+
+@app.command()
+def run(
+    recipe: Annotated[str | None, typer.Argument(help="a recipe's name or a .yaml file; continuing needs none")] = None,
+    to: Annotated[Path | None, typer.Option(help="the run's folder; by default runs/RECIPE")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help=".txt, .json, .jsonl, .parquet, datasets folder, hub:name")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="use the first so many prompts")] = None,
+    settings: Settings = None,
+    remake: Annotated[str | None, typer.Option(help="make this stage, and all after it, again")] = None,
+    train: Annotated[bool, typer.Option(help="train on the pairs, where the recipe says so")] = True,
+    as_json: Json = False,
+) -> None:
+    """Make preference pairs from prompts (or from what was imported), and train on them. Continues where it stopped."""
+    from .run import run_command
+
+    run_command(recipe, to, prompts, limit, settings or [], remake, train, as_json)
+
+
+@app.command(name="train")
+def train_(
+    folder: RunFolder,
+    to: Annotated[Path | None, typer.Option(help="where the adapter goes; by default RUN/training")] = None,
+    recipe: Annotated[str | None, typer.Option(help="take the training settings of this recipe")] = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Train a LLaVA on a run's pairs: LoRA DPO under DeepSpeed ZeRO-2. Continues from its last checkpoint."""
+    from .train import train_command
+
+    train_command(folder, to, recipe, settings or [], as_json)
+
+
+@app.command(name="import")
+def import_(
+    to: Annotated[Path, typer.Option(help="the run's folder, new or existing")],
+    prompts: Annotated[str | None, typer.Option(help="prompts, as for `prefmill run`")] = None,
+    images: Annotated[str | None, typer.Option(help="a folder of images, or rows that name them")] = None,
+    answers: Annotated[str | None, typer.Option(help="rows of answers about images")] = None,
+    pairs: Annotated[str | None, typer.Option(help="finished pairs: PDS-DPO JSON, LLaVA JSON, TRL columns")] = None,
+    root: Annotated[str | None, typer.Option(help="the folder that image paths start from")] = None,
+    format: Annotated[str, typer.Option(help="auto, jsonl, pds-dpo, llava or trl")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Take existing images, answers or pairs into a run, to score, judge, pair or train on them."""
+    from .transfer import import_command
+
+    given = {"prompts": prompts, "images": images, "answers": answers, "pairs": pairs, "root": root, "format": format}
+    import_command(to, given, as_json)
+
+
+@app.command()
+def export(
+    folder: RunFolder,
+    to: Annotated[Path, typer.Option(help="the file or folder to write")],
+    format: Annotated[str, typer.Option(help="trl, pds-dpo or llava")] = "trl",
+    as_json: Json = False,
+) -> None:
+    """Write a run's pairs as TRL columns, PDS-DPO JSON or LLaVA JSON."""
+    from .transfer import export_command
+
+    export_command(folder, to, format, as_json)
+
+
+@app.command()
+def score(
+    images: Annotated[
+        Path, typer.Argument(help="a folder of images, or a table with the columns image, prompt, answer")
+    ],
+    to: Annotated[Path, typer.Option(help="the table to write: .csv, .json, .jsonl or .parquet")],
+    prompt: Annotated[str | None, typer.Option(help="one prompt for all images")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="a table of image and prompt")] = None,
+    scorer: Annotated[str, typer.Option(help="imagereward, clip, blip, aesthetic, armorm; several with commas")] = (
+        "imagereward"
+    ),
+    model: Annotated[list[str] | None, typer.Option(help="another checkpoint, as SCORER=FOLDER (repeatable)")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="also write a contact sheet (PNG), best image first")] = None,
+    batch_size: Annotated[int, typer.Option(help="images at a time")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score images against prompts, or answers to prompts, into a table."""
+    from .score import score_command
+
+    score_command(images, prompt, prompts, scorer, to, model or [], sheet, batch_size, device, dtype, as_json)
+
+
+@app.command()
+def show(
+    folder: RunFolder,
+    stage: Annotated[str | None, typer.Argument(help="show this stage's rows")] = None,
+    rejects: Annotated[bool, typer.Option("--rejects", help="list the rejects with their reasons")] = False,
+    rows: Annotated[int, typer.Option(help="how many rows")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Show what a run holds: rows, rejects by reason, models, device time and cost of every stage."""
+    from .show import show_command
+
+    show_command(folder, stage, rejects, rows, as_json)
+
+
+@app.command()
+def report(folder: RunFolder) -> None:
+    """Write RUN/report.html again: images with their scores, answers, pairs, curves."""
+    from ..pipeline.report import write_report
+    from ..pipeline.store import Run
+
+    typer.echo(write_report(Run.open(folder)))
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Option(help="the run's folder")] = Path("runs/demo"),
+    as_json: Json = False,
+) -> None:
+    """Run the whole loop on the built-in prompts and print where the report is."""
+    from .recipes import RECIPES
+
+    if "micro" in RECIPES:
+        from .demo import demo_command
+    else:
+        from .run import demo_command
+    demo_command(to, as_json)
+
+
+BENCHES = ("kernels", "scorers")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="kernels or scorers; `prefmill bench NAME --help` lists its options")],
+) -> None:
+    """Measure against references and peers; the last line of output is one JSON object."""
+    if name not in BENCHES:
+        raise PrefmillError(f"there is no benchmark {name!r}", f"choose one of {', '.join(BENCHES)}")
+    sys.argv = [f"prefmill bench {name}", *context.args]
+    import_module(f"..bench.{name}", __package__).main()
+
+
+@recipe_app.command("list")
+def recipe_list(as_json: Json = False) -> None:
+    """List the recipes."""
+    from .recipe import list_command
+
+    list_command(as_json)
+
+
+@recipe_app.command("show")
+def recipe_show(
+    name: Annotated[str, typer.Argument(help="a recipe's name or a .yaml file")],
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Print a recipe as YAML, to read or to save and edit."""
+    from .recipe import show_command
+
+    show_command(name, settings or [], as_json)
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' chatter off the screen; what they warn about that matters is an error of ours."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
+
+
+def main() -> None:
+    """Run the command line. Turns errors for users into one message and exit code 2."""
+    _quiet_libraries()
+    try:
+        app()
+    except PrefmillError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.fix:
+            print(f"  fix: {error.fix}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(0)  # the reader of our output (head, less) has seen enough
+
+
+if __name__ == "__main__":
+    main()

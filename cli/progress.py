@@ -1,0 +1,110 @@
+"""What a run looks like while it runs: one bar per stage with rate and time left, on stderr.
+
+Where stderr is no terminal (a log file, a job's output) the same is printed as plain lines, every ten seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from ..pipeline.executor import Progress
+from ..pipeline.manifest import StageManifest
+from ..pipeline.stage import Task
+
+LINE_SECONDS = 10.0
+PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}  # paths stay whole
+INTERRUPTED = 130  # the exit code shells use for Ctrl-C
+
+
+@contextlib.contextmanager
+def watched(continue_with: str) -> Iterator[ConsoleProgress]:
+    """Show progress on stderr; on Ctrl-C say that the work is kept and what continues it, and exit."""
+    console = Console(stderr=True)
+    try:
+        with ConsoleProgress(console) as progress:
+            yield progress
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; all finished work is kept. Continue with: {continue_with}", **PLAIN)
+        sys.exit(INTERRUPTED)
+
+
+class ConsoleProgress(Progress):
+    """Draws the progress of a run; give it to the executor, the importer and the trainer."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bars = Bars(
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.ids: dict[str, TaskID] = {}
+        self.began = self.printed = time.monotonic()
+        self.fresh = self.done = self.total = 0
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def begin(self, name: str, total: int, done: int) -> None:
+        """Start the bar of one piece of work, `done` of whose `total` steps are finished already."""
+        self.began = self.printed = time.monotonic()
+        self.fresh, self.done, self.total = 0, done, total
+        self.ids[name] = self.bars.add_task(name, total=total, completed=done, rate="")
+
+    def step(self, name: str, steps: int, unit: str, note: str = "") -> None:
+        """Move a bar on by so many steps."""
+        self.fresh, self.done = self.fresh + steps, self.done + steps
+        now = time.monotonic()
+        rate = f"{self.fresh / max(now - self.began, 1e-9):.1f} {unit}/s{note}"
+        self.bars.update(self.ids[name], advance=steps, rate=rate)
+        if not self.console.is_terminal and now - self.printed >= LINE_SECONDS:
+            self.printed = now
+            left = (self.total - self.done) * (now - self.began) / max(self.fresh, 1)
+            self.line(f"{name}: {self.done}/{self.total}, {rate}, {left:.0f} s left")
+
+    def line(self, text: str) -> None:
+        """Print one line above the bars."""
+        self.console.print(text, **PLAIN)
+
+    def start(self, task: Task, total: int, done: int) -> None:
+        """A stage begins."""
+        self.begin(task.name, total, done)
+
+    def advance(self, task: Task, inputs: int) -> None:
+        """A stage got on."""
+        self.step(task.name, inputs, task.unit)
+
+    def finish(self, task: Task, manifest: StageManifest) -> None:
+        """A stage is complete: say what came out of it."""
+        rejected = sum(manifest.rejects.values())
+        rejects = f", {rejected} rejected ({_counts(manifest.rejects)})" if rejected else ""
+        seconds = f" in {time.monotonic() - self.began:.1f} s" if self.fresh else ", found complete"
+        self.bars.update(self.ids[task.name], completed=manifest.inputs)
+        self.line(f"{task.name}: {manifest.inputs} {task.unit} -> {manifest.outputs} rows{rejects}{seconds}")
+
+    def notice(self, message: str) -> None:
+        """Something to read: a fallback, a shard set aside."""
+        self.console.print(f"note: {message}", style="yellow", **PLAIN)
+
+
+def _counts(rejects: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in rejects.items())

@@ -1,0 +1,220 @@
+"""Model folders: find them, name them by content, and load them so that no weight is silently left at random.
+
+Both model libraries warn and carry on when a weight is missing, superfluous or of the wrong shape. Here each of
+these, and a cut file, is an error that names the folder and the key.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+
+from .errors import PrefmillError
+from .quiet import quiet_loading
+from .settings import MICRO_CHECKPOINTS, MICRO_PREFIX, RANDOM_PREFIX
+
+Model = TypeVar("Model")
+
+_DOWNLOADED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "ImageReward.pt"]
+_HASHED = {".safetensors", ".json", ".txt", ".model", ".jinja", ".pt", ".pth", ".bin"}
+# Constant buffers that older library versions stored and newer ones compute.
+_COMPUTED_BUFFERS = re.compile(r"(^|\.)(position_ids|inv_freq|original_inv_freq)$")
+_SHOWN_KEYS = 5
+_SHOWN_CHARACTERS = 300
+
+
+def resolve_checkpoint(source: str) -> Path:
+    """The local folder of `source`: a folder as it is, a hub id `owner/name` after its download.
+
+    `micro:NAME` is one that comes with the package, `random:NAME` is built on the spot.
+    Only safetensors, json and text files are fetched; the hub library takes its token from the environment.
+    Raises PrefmillError for a folder that is not there and for a hub id that cannot be had.
+    """
+    if source.startswith(RANDOM_PREFIX):
+        from .micro.random_checkpoints import build_named  # model classes: only these sources need them
+
+        return build_named(source.removeprefix(RANDOM_PREFIX))
+    if source.startswith(MICRO_PREFIX):
+        return _shipped(source.removeprefix(MICRO_PREFIX))
+    try:
+        folder = Path(source).expanduser()
+        is_folder, is_file = bool(source) and folder.is_dir(), folder.is_file()
+    except (OSError, RuntimeError, ValueError):  # a name too long, an unknown user, a null byte: no folder of ours
+        folder, is_folder, is_file = Path(), False, False
+    if is_folder:
+        return folder.resolve()
+    if is_file:
+        raise PrefmillError(f"checkpoint {source!r} is a file, not a folder.", "give the folder that holds config.json")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source):
+        raise PrefmillError(
+            f"checkpoint folder {source!r} does not exist.", "give an existing folder, or a hub id like owner/name"
+        )
+    try:
+        return Path(snapshot_download(source, allow_patterns=_DOWNLOADED, ignore_patterns=["*fp16*", "*non_ema*"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise PrefmillError(
+            f"checkpoint {source!r} is neither a folder here nor to be had from the hub ({_summary(error)}).",
+            f"check the name and the network, set HF_TOKEN for a gated model, or run: hf download {source}",
+        ) from error
+
+
+def _shipped(name: str) -> Path:
+    names = sorted(folder.name for folder in MICRO_CHECKPOINTS.glob("*/") if not folder.name.startswith("."))
+    if name not in names:
+        raise PrefmillError(f"there is no micro checkpoint {name!r}.", f"choose one of {', '.join(names)}")
+    return MICRO_CHECKPOINTS / name
+
+
+def checkpoint_key(folder: Path, name: str | None = None) -> str:
+    """`name@digest`: the digest covers names and contents of all model files, and not where the folder lies.
+
+    `name` defaults to the model type that the folder's own config states.
+    """
+    files = sorted(
+        (path for path in folder.rglob("*") if path.suffix in _HASHED and path.is_file() and not _hidden(path, folder)),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    if not files:
+        raise PrefmillError(f"{folder} holds no model files.", "give a folder written by save_pretrained")
+    with ThreadPoolExecutor(4) as pool:
+        digests = list(pool.map(_sha256, files))
+    total = hashlib.sha256()
+    for path, digest in zip(files, digests, strict=True):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{digest}\n".encode())
+    return f"{name or _model_type(folder)}@{total.hexdigest()[:12]}"
+
+
+def load_strict(model_class: type[Model], folder: Path, *, dtype: torch.dtype | None = None, **kwargs: Any) -> Model:
+    """Load a transformers or diffusers model; every weight must be there, in its shape, and no other.
+
+    Raises PrefmillError for a missing or broken config, another architecture, missing, cut or foreign weight files,
+    and missing, unexpected or wrong-shaped keys. Weights tied to others and computed buffers are no misses.
+    """
+    config = read_config(folder)
+    _check_architecture(model_class, config, folder)
+    check_weight_files(folder)
+    is_diffusers = model_class.__module__.startswith("diffusers.")
+    arguments: dict[str, Any] = {
+        "torch_dtype" if is_diffusers else "dtype": dtype or torch.float32,
+        "use_safetensors": True,
+        "local_files_only": True,
+        "output_loading_info": True,
+        # Not to ignore them: to have them all in the report below, where the libraries would stop at the first.
+        "ignore_mismatched_sizes": True,
+        **kwargs,
+    }
+    try:
+        with quiet_loading():
+            loaded, report = model_class.from_pretrained(folder, **arguments)  # type: ignore[attr-defined]
+    except PrefmillError:
+        raise
+    except Exception as error:  # each library has its own; all of them mean that this folder does not load
+        raise PrefmillError(
+            f"{folder} does not load as {model_class.__name__}: {_summary(error)}", _redo(folder)
+        ) from error
+    raise_for_report(folder, report)
+    loaded.eval()
+    return loaded
+
+
+def raise_for_report(folder: Path, report: dict[str, Any]) -> None:
+    """Turn a loading report (missing_keys, unexpected_keys, mismatched_keys) into the error it stands for."""
+    mismatched = [f"{key} is {list(stored)}, not {list(wanted)}" for key, stored, wanted in report["mismatched_keys"]]
+    problems = []
+    if mismatched:
+        problems.append(f"wrong shape: {_some(mismatched)}")
+    wrong_shaped = {entry[0] for entry in report["mismatched_keys"]}
+    for kind in ("missing", "unexpected"):
+        keys = [key for key in report[f"{kind}_keys"] if not _COMPUTED_BUFFERS.search(key) and key not in wrong_shaped]
+        if keys:
+            problems.append(f"{kind}: {_some(keys)}")
+    if problems:
+        raise PrefmillError(f"the weights in {folder} do not fit the model: {'; '.join(problems)}.", _redo(folder))
+
+
+def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
+    """The folder's config as a dictionary. Raises PrefmillError where it is missing or no JSON object."""
+    path = folder / name
+    if not folder.is_dir():
+        raise PrefmillError(f"model folder {folder} does not exist.", _redo(folder))
+    if not path.is_file():
+        raise PrefmillError(f"{folder} has no {name}.", _redo(folder))
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PrefmillError(f"{path} is not valid JSON: {error}", _redo(folder)) from error
+    if not isinstance(config, dict):
+        raise PrefmillError(f"{path} holds a {type(config).__name__}, not an object.", _redo(folder))
+    return config
+
+
+def check_weight_files(folder: Path) -> None:
+    """Read the headers of all weight files. Raises PrefmillError where one is missing, cut or not safetensors."""
+    files = set(folder.glob("*.safetensors"))
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = read_config(folder, index.name).get("weight_map", {})
+        files |= {folder / shard for shard in shards.values()}
+    if not files:
+        raise PrefmillError(f"{folder} has no .safetensors weight file.", _redo(folder))
+    for path in sorted(files):
+        if not path.is_file():
+            raise PrefmillError(f"weight file {path} is missing, but the index names it.", _redo(folder))
+        try:
+            with safe_open(path, framework="pt") as file:
+                file.keys()
+        except (SafetensorError, OSError, ValueError) as error:
+            raise PrefmillError(
+                f"weight file {path} is truncated or no safetensors file: {error}", _redo(folder)
+            ) from error
+
+
+def _check_architecture(model_class: type, config: dict[str, Any], folder: Path) -> None:
+    found = config.get("_class_name") or config.get("model_type")
+    if model_class.__module__.startswith("diffusers."):
+        wanted = model_class.__name__
+    else:
+        wanted = getattr(getattr(model_class, "config_class", None), "model_type", None)
+    if wanted and found != wanted:  # Auto classes have no single type; they check for themselves
+        raise PrefmillError(
+            f"{folder} holds a {found!r} model, expected {wanted!r}.", "point the setting at another folder"
+        )
+
+
+def _model_type(folder: Path) -> str:
+    for name, field in (("model_index.json", "_class_name"), ("config.json", "model_type")):
+        if (folder / name).is_file():
+            return str(read_config(folder, name).get(field, "model"))
+    return "model"
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _some(items: Iterable[str]) -> str:
+    listed = sorted(items)
+    more = f" and {len(listed) - _SHOWN_KEYS} more" if len(listed) > _SHOWN_KEYS else ""
+    return ", ".join(listed[:_SHOWN_KEYS]) + more
+
+
+def _summary(error: BaseException) -> str:
+    """The error's text on one line of bearable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " ..."
+
+
+def _redo(folder: Path) -> str:
+    return f"delete {folder} and download or build it again"

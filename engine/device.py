@@ -1,0 +1,61 @@
+"""Where models run and in which precision, and the description of that place for manifests.
+
+A number travels with its hardware: every manifest carries `hardware_description()`.
+"""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+import torch
+
+from .errors import PrefmillError
+from .settings import EngineSettings
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_device(settings: EngineSettings) -> torch.device:
+    """The torch device that `settings.device` means here. Raises PrefmillError where there is no such GPU."""
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if settings.device == "auto":
+        return torch.device("cuda", 0) if available else torch.device("cpu")
+    device = torch.device(settings.device)
+    if device.type == "cuda" and (device.index or 0) >= available:
+        found = f"{available} GPU(s)" if available else "no GPU"
+        fix = "--set engine.device=cpu" if not available else f"--set engine.device=cuda:{available - 1}"
+        raise PrefmillError(f"engine.device is {settings.device!r}, but torch sees {found} here.", fix)
+    return device
+
+
+def resolve_dtype(settings: EngineSettings, device: torch.device) -> torch.dtype:
+    """The torch dtype that `settings.dtype` means on `device`."""
+    if settings.dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return _DTYPES[settings.dtype]
+
+
+def hardware_description() -> dict[str, str]:
+    """Names of CPU and GPU, core count and library versions, all as text."""
+    description = {
+        "cpu": _cpu_name(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if torch.cuda.is_available():
+        description["gpu"] = torch.cuda.get_device_name(0)
+        description["gpus"] = str(torch.cuda.device_count())
+        description["cuda"] = str(torch.version.cuda)
+    return description
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+        if match:
+            return match.group(1).strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,112 @@
+"""From pictures to what an image tower reads: one place for the constants and the rounding that scores depend on.
+
+The rounding is torchvision's (`Resize` of the shorter side, `CenterCrop`), which all the originals used: the longer
+side is cut to a whole number, the crop starts at the rounded half (a half to the even neighbour).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..kernels.pixels import prepare_pixels
+from ..kernels.pixels_plan import PixelTarget
+from .errors import PrefmillError
+
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class ImageInputs:
+    """How one model wants its images: side in pixels, mean and deviation per channel (of values from 0 to 1).
+
+    `squash` resizes to the square without regard to the aspect ratio; else the shorter side is resized and the
+    middle is cut out.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = PIXEL_MEAN
+    deviation: tuple[float, float, float] = PIXEL_DEVIATION
+    squash: bool = False
+
+    @classmethod
+    def of_folder(cls, folder: Path, size: int, *, squash: bool = False) -> "ImageInputs":
+        """The mean and deviation that the folder's image processor states; CLIP's where it states none."""
+        stated: dict[str, tuple[float, float, float]] = {}
+        for name in ("processor_config.json", "preprocessor_config.json"):
+            path = folder / name
+            if path.is_file():
+                content = json.loads(path.read_text(encoding="utf-8"))
+                stated |= content.get("image_processor", content)
+        mean, deviation = stated.get("image_mean", PIXEL_MEAN), stated.get("image_std", PIXEL_DEVIATION)
+        return cls(size, (mean[0], mean[1], mean[2]), (deviation[0], deviation[1], deviation[2]), squash)
+
+    def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Images to pixels [B, 3, S, S], float32 on the CPU; host work only, safe in a worker thread.
+
+        Raises PrefmillError without images.
+        """
+        if not images:
+            raise PrefmillError("there are no images to preprocess.", "give at least one image")
+        fit = squashed if self.squash else resized_and_cropped
+        values = torch.from_numpy(np.stack([fit(image, self.size) for image in images]))
+        scaled = values.permute(0, 3, 1, 2).float().div_(255)
+        mean, deviation = (torch.tensor(channel).view(1, 3, 1, 1) for channel in (self.mean, self.deviation))
+        return scaled.sub_(mean).div_(deviation)
+
+    def decoded_pixels(self, images: torch.Tensor) -> torch.Tensor:
+        """Decoded images [B, 3, H, W], uint8 or float in -1 to 1, to pixels [B, 3, S, S] on their own device.
+
+        The same bits on every device. Raises PrefmillError for what `to_pictures` refuses.
+        """
+        if self.squash or images.device.type == "cpu":  # where Pillow itself is the quickest
+            return self.pixels(to_pictures(images)).to(images.device)
+        check_decoded(images)
+        return prepare_pixels(images, [self.target])[0]
+
+    @property
+    def target(self) -> PixelTarget:
+        """The same as the kernel that prepares pixels on a device takes it; cropped only, never squashed."""
+        return PixelTarget(self.size, self.mean, self.deviation, centre="torchvision")
+
+
+def resized_and_cropped(image: Image.Image, size: int) -> np.ndarray:
+    """The middle square, uint8 [S, S, 3], after a bicubic resize of the shorter side to `size`."""
+    width, height = image.size
+    resized = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
+    image = image.convert("RGB").resize(resized, Image.Resampling.BICUBIC)
+    left, top = (round((side - size) / 2.0) for side in image.size)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def squashed(image: Image.Image, size: int) -> np.ndarray:
+    """The whole image as a square, uint8 [S, S, 3]; bicubic."""
+    return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+
+
+def to_pictures(images: torch.Tensor) -> list[Image.Image]:
+    """Decoded images [B, 3, H, W], uint8 or float in -1 to 1, as pictures of 8 bits per channel.
+
+    Floats are rounded to the nearest of 255 levels, as image pipelines do before they write a file. Raises
+    PrefmillError for another shape or type, and for values that are not finite.
+    """
+    check_decoded(images)
+    if images.is_floating_point():
+        images = ((images.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).contiguous().cpu().numpy()]
+
+
+def check_decoded(images: torch.Tensor) -> None:
+    """Raise PrefmillError for tensors that are no decoded images: shape, type, values that are not finite."""
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise PrefmillError(f"images must be [batch, 3, height, width], not {list(images.shape)}.", "give RGB images")
+    if images.is_floating_point():
+        if not bool(images.isfinite().all()):
+            raise PrefmillError("the images hold values that are not finite.", "drop the images that overflowed")
+    elif images.dtype != torch.uint8:
+        raise PrefmillError(f"images must be uint8 or floating point, not {images.dtype}.", "convert them to uint8")

@@ -1,0 +1,101 @@
+"""Tiny random-weight builds of the scorers beside ImageReward: CLIP, BLIP matching, and an aesthetic head on a CLIP."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    BlipConfig,
+    BlipForImageTextRetrieval,
+    BlipTextConfig,
+    BlipVisionConfig,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+)
+
+from .folder import build_once
+from .tokenizers import bert_tokenizer, clip_tokenizer, token_id
+from .weights import randomize
+
+_WIDTH = 48
+
+
+def build_clip(folder: Path, seed: int = 0) -> Path:
+    """CLIP at width 48: images at 64 x 64, prompts up to 77 tokens."""
+    return build_once(folder, seed, "clip", lambda fresh: _write_clip(fresh, seed))
+
+
+def build_aesthetic(folder: Path, seed: int = 0) -> Path:
+    """The same CLIP with other weights, and a linear head beside it."""
+
+    def build(fresh: Path) -> None:
+        _write_clip(fresh, seed + 1)
+        head = torch.nn.Linear(_WIDTH, 1)
+        randomize(head, seed, {"weight": 5.0})
+        save_file({name: value.detach() for name, value in head.named_parameters()}, fresh / "aesthetic.safetensors")
+
+    return build_once(folder, seed, "aesthetic", build)
+
+
+def build_blip(folder: Path, seed: int = 0) -> Path:
+    """BLIP image-text matching at width 48: images at 64 x 64."""
+
+    def build(fresh: Path) -> None:
+        tokenizer = bert_tokenizer()
+        vision = BlipVisionConfig(
+            hidden_size=_WIDTH,
+            intermediate_size=2 * _WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=64,
+            patch_size=16,
+            layer_norm_eps=1e-6,
+        )
+        text = BlipTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=_WIDTH,
+            encoder_hidden_size=_WIDTH,
+            intermediate_size=2 * _WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=64,
+            is_decoder=True,
+            bos_token_id=token_id(tokenizer, "[DEC]"),
+            sep_token_id=token_id(tokenizer, "[SEP]"),
+            pad_token_id=token_id(tokenizer, "[PAD]"),
+        )
+        model = BlipForImageTextRetrieval(
+            BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=_WIDTH)  # type: ignore[arg-type]
+        )
+        randomize(model, seed, {"itm_head.weight": 3.0})
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+
+    return build_once(folder, seed, "blip matching", build)
+
+
+def _write_clip(fresh: Path, seed: int) -> None:
+    tokenizer = clip_tokenizer()
+    layers: dict[str, Any] = {
+        "hidden_size": _WIDTH,
+        "intermediate_size": 2 * _WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    text = CLIPTextConfig(
+        **layers,
+        vocab_size=len(tokenizer),
+        projection_dim=_WIDTH,
+        max_position_embeddings=77,
+        bos_token_id=token_id(tokenizer, "<|startoftext|>"),
+        eos_token_id=token_id(tokenizer, "<|endoftext|>"),
+        pad_token_id=token_id(tokenizer, "<|endoftext|>"),
+    )
+    vision = CLIPVisionConfig(**layers, projection_dim=_WIDTH, image_size=64, patch_size=16)
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=_WIDTH))  # type: ignore[arg-type]
+    randomize(model, seed)
+    model.save_pretrained(fresh)
+    tokenizer.save_pretrained(fresh)

@@ -1,0 +1,126 @@
+"""How well a scorer selects: candidates at several guidance scales, judged by the oracle.
+
+Every prompt gets one image per guidance scale, as in the paper's loop. A scorer picks one; the oracle says whether
+the picked image shows exactly what was asked. Random choice is taken at its expectation, the mean of a prompt's
+candidates, so that a comparison with it carries no luck of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..settings import EngineSettings
+from ..text_to_image import TextToImage
+from .language import caption
+from .oracle import judge
+from .render import IMAGE_SIZE
+from .world import Scene
+
+GUIDANCE: tuple[float, ...] = (5.0, 7.0, 9.0, 11.0)
+STEPS = 16
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """N prompts with G images each: `images` uint8 [N, G, 32, 32, 3], and per image what the oracle says of it.
+
+    `shown` is the scene it reads; `exact` (bool), `alignment` and `residual` are arrays [N, G] (see Verdict).
+    """
+
+    scenes: list[Scene]
+    images: np.ndarray
+    shown: list[list[Scene]]
+    exact: np.ndarray
+    alignment: np.ndarray
+    residual: np.ndarray
+
+    @property
+    def prompts(self) -> list[str]:
+        """One prompt per scene."""
+        return [caption(scene) for scene in self.scenes]
+
+    def subset(self, rows: Sequence[int]) -> "Candidates":
+        """Some of the prompts with their images."""
+        kept = list(rows)
+        return Candidates(
+            [self.scenes[row] for row in kept],
+            self.images[kept],
+            [self.shown[row] for row in kept],
+            self.exact[kept],
+            self.alignment[kept],
+            self.residual[kept],
+        )
+
+
+@dataclass(frozen=True)
+class SelectionQuality:
+    """Shares of prompts whose image is exactly right: chosen at random, by a scorer, and against it (its worst).
+
+    `t` is the paired t statistic of picked minus random over the prompts.
+    """
+
+    random: float
+    picked: float
+    worst: float
+    t: float
+
+
+def open_generator(folder: Path) -> TextToImage:
+    """The micro generator in float32 on the CPU, without empty tokens in place of the T5 that it does not have."""
+    return TextToImage.from_pretrained(str(folder), EngineSettings(device="cpu", dtype="float32"), t5_tokens=0)
+
+
+def draw_candidates(
+    model: TextToImage,
+    scenes: Sequence[Scene],
+    seed: int,
+    *,
+    guidance: Sequence[float] = GUIDANCE,
+    steps: int = STEPS,
+) -> Candidates:
+    """Draw an image of every scene at every guidance scale, each from noise of its own, and judge them."""
+    rows = [(caption(scene), scale) for scene in scenes for scale in guidance]
+    seeds = np.random.default_rng(seed).integers(2**62, size=len(rows)).tolist()
+    images = []
+    for start in range(0, len(rows), _BATCH):
+        batch = slice(start, start + _BATCH)
+        prompts, scales = zip(*rows[batch], strict=True)
+        drawn = model.generate(prompts, scales, seeds[batch], steps=steps, width=IMAGE_SIZE, height=IMAGE_SIZE)
+        images.append(drawn.images.cpu().numpy())
+    pixels = np.concatenate(images)
+    verdicts = judge(pixels, [scene for scene in scenes for _ in guidance])
+    shape = (len(scenes), len(guidance))
+    return Candidates(
+        list(scenes),
+        pixels.reshape(*shape, *pixels.shape[1:]),
+        [
+            [verdict.reading.scene for verdict in verdicts[start : start + len(guidance)]]
+            for start in range(0, len(verdicts), len(guidance))
+        ],
+        np.array([verdict.exact for verdict in verdicts]).reshape(shape),
+        np.array([verdict.alignment for verdict in verdicts]).reshape(shape),
+        np.array([verdict.reading.residual for verdict in verdicts]).reshape(shape),
+    )
+
+
+def selection_quality(exact: np.ndarray, scores: np.ndarray) -> SelectionQuality:
+    """Judge a scorer by its scores [N, G] of candidates that are `exact` [N, G] or not."""
+    expected = exact.mean(1)
+    picked, worst = pick(exact, scores), pick(exact, -scores)
+    return SelectionQuality(
+        float(expected.mean()), float(picked.mean()), float(worst.mean()), paired_t(picked - expected)
+    )
+
+
+def pick(values: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """For each of N prompts the value [N, G] of its highest-scored candidate, as float [N]."""
+    return np.take_along_axis(values, scores.argmax(1)[:, None], 1)[:, 0].astype(float)
+
+
+def paired_t(differences: np.ndarray) -> float:
+    """The t statistic of the mean of differences [N] against zero; 0 where they are all zero."""
+    deviation = differences.std(ddof=1)
+    return float(differences.mean() / (deviation / len(differences) ** 0.5)) if deviation > 0 else 0.0

@@ -1,0 +1,27 @@
+"""Silence the model libraries while a checkpoint loads or is written.
+
+What they would warn about, missing and foreign weights above all, is an error here and reported as one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import diffusers.utils.logging as diffusers_logging
+import transformers.utils.logging as transformers_logging
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """No progress bars and nothing below an error from transformers and diffusers inside; restored after."""
+    libraries = (transformers_logging, diffusers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    for library in libraries:
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, (verbosity, bars) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if bars:
+                library.enable_progress_bar()

@@ -1,0 +1,60 @@
+"""Records to Arrow columns and back: the schema is read off the dataclass, so a field is declared once."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+R = TypeVar("R")
+
+# large_binary: a batch of images passes 2 GiB, where the 32-bit offsets of plain binary end.
+_ARROW_TYPES: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    bytes: pa.large_binary(),
+    dict[str, float]: pa.map_(pa.string(), pa.float64()),
+}
+
+
+@cache
+def schema_of(record_type: type) -> pa.Schema:
+    """Return the Arrow schema of a record type; `X | None` becomes a nullable column."""
+    hints = typing.get_type_hints(record_type)
+    columns = []
+    for field in fields(record_type):
+        hint, nullable = hints[field.name], False
+        if isinstance(hint, types.UnionType):
+            alternatives = [option for option in typing.get_args(hint) if option is not type(None)]
+            hint, nullable = alternatives[0], True
+        columns.append(pa.field(field.name, _ARROW_TYPES[hint], nullable=nullable))
+    return pa.schema(columns)
+
+
+def to_table(record_type: type, records: Sequence[Any]) -> pa.Table:
+    """Return the records as an Arrow table with the columns of `schema_of(record_type)`."""
+    schema = schema_of(record_type)
+    columns = []
+    for column in schema:
+        values = [getattr(record, column.name) for record in records]
+        if pa.types.is_map(column.type):
+            values = [None if value is None else list(value.items()) for value in values]
+        columns.append(pa.array(values, type=column.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def from_batch(record_type: type[R], batch: pa.RecordBatch | pa.Table) -> Iterator[R]:
+    """Yield the records of an Arrow batch, one at a time, so that large images are copied singly."""
+    schema = schema_of(record_type)
+    columns = [batch.column(column.name) for column in schema]
+    maps = [pa.types.is_map(column.type) for column in schema]
+    for row in range(batch.num_rows):
+        values = [column[row].as_py() for column in columns]
+        yield record_type(*[dict(v) if m and v is not None else v for v, m in zip(values, maps, strict=True)])

@@ -1,0 +1,111 @@
+"""The manifest of a stage: what was asked for, what was actually used, what came out and what it cost.
+
+It chains: a stage's fingerprint contains the one before it, so the manifest of the pairs stands for every
+setting that led to them, and the `models` of all manifests together name every weight file that took part.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Self
+
+from ..engine.errors import PrefmillError
+
+if TYPE_CHECKING:
+    from .stage import Stage, Task
+    from .store import Dataset, Run
+
+_PACKAGES = ("prefmill", "torch", "transformers", "diffusers", "trl", "peft", "deepspeed", "pyarrow", "pillow")
+
+
+@dataclass(frozen=True)
+class StageManifest:
+    """See the module. `seconds` is device time summed over every process that worked on the stage."""
+
+    stage: str
+    fingerprint: str
+    config: dict[str, Any]
+    started: str
+    models: list[str] = field(default_factory=list)
+    hardware: dict[str, str] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
+    finished: str = ""
+    inputs: int = 0
+    outputs: int = 0
+    rejects: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    cost: float | None = None
+
+    @classmethod
+    def begin(cls, task: Task, fingerprint: str, previous: dict[str, Any]) -> Self:
+        """Return the manifest of a stage about to run; a continued one keeps its models and start."""
+        kept = {
+            key: previous[key] for key in ("models", "started", "notices", "hardware", "finished") if key in previous
+        }
+        fresh = {"started": _now(), "versions": package_versions()}
+        return cls(stage=task.name, fingerprint=fingerprint, config=task.config, **{**fresh, **kept})
+
+    def with_stage(self, stage: Stage[Any, Any]) -> Self:
+        """Record what the built stage really uses. Raises PrefmillError when the weights changed under a run."""
+        models = list(stage.model_keys)
+        if self.models and models != self.models:
+            raise PrefmillError(
+                f"stage {self.stage} was begun with {', '.join(self.models)}, but now there is {', '.join(models)}",
+                f"restore those weights, or make the stage again with `prefmill run ... --remake {self.stage}`",
+            )
+        hardware = self.hardware
+        if models:
+            from ..engine.device import hardware_description  # torch: only a stage with a model needs it
+
+            hardware = hardware_description()
+        notices = list(dict.fromkeys([*self.notices, *stage.notices]))
+        return replace(self, models=models, hardware=hardware, notices=notices)
+
+    def finish(self, dataset: Dataset[Any], inputs: int, price_per_hour: float | None) -> Self:
+        """Return the manifest of a stage that has run to its end, counted from its shards."""
+        seconds = round(sum(footer.seconds for _, footer in dataset.footers()), 3)
+        cost = None if price_per_hour is None else round(seconds / 3600 * price_per_hour, 6)
+        counts = {"inputs": inputs, "outputs": len(dataset), "rejects": dataset.reject_counts()}
+        return replace(self, complete=True, finished=self.finished or _now(), seconds=seconds, cost=cost, **counts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as plain values."""
+        return asdict(self)
+
+
+def check_fingerprint(run: Run, task: Task, fingerprint: str) -> None:
+    """Refuse to mix two configurations in one stage. Names what differs."""
+    manifest = run.manifest(task.name)
+    if not manifest or manifest["fingerprint"] == fingerprint:
+        return
+    before, now = manifest["config"], task.config
+    changed = [
+        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    reason = "; ".join(changed) or "a stage before it has changed"
+    raise PrefmillError(
+        f"{run.folder} holds {task.name} made with another configuration ({reason})",
+        f"choose a new folder with --to, or make it again from there with --remake {task.name}",
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that results depend on, and of Python."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,75 @@
+"""Instructions to responses: one responder's answers. Each responder is a stage of its own, so that one model is
+loaded at a time and a responder can be added to a run later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...engine.images import UnreadableImage, decode_image
+from ...engine.settings import EngineSettings, Sampling
+from ..records import Instruction, Reject, Response, content_id, seed_for
+from ..sources import Question, responses_folder
+from ..stage import Stage
+
+
+class ResponderConfig(BaseModel):
+    """One responder: a name that is unique in the run, a model, and how it samples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names the folder of its answers")
+    model: str
+    sampling: Sampling = Sampling()
+    batch_size: int = Field(default=8, ge=1)
+
+
+class AnswerStage(Stage[Question, Response]):
+    """Answer a batch of questions. The seed of a row depends on its instruction and the responder alone."""
+
+    def __init__(self, config: ResponderConfig, settings: EngineSettings) -> None:
+        from ...engine.responder import Responder
+
+        self.config, self.stage = config, responses_folder(config.name)
+        self.engine = Responder.from_pretrained(config.model, settings)
+        self.model_keys = (self.engine.key,)
+
+    def prepare(self, inputs: Sequence[Question]) -> list[tuple[Instruction, Image.Image | Reject]]:
+        """Decode the images."""
+        return [(item.instruction, self._decode(item)) for item in inputs]
+
+    def _decode(self, item: Question) -> Image.Image | Reject:
+        try:
+            return decode_image(item.image)
+        except UnreadableImage as error:
+            return Reject(item.instruction.id, self.stage, f"image_{error.reason}", error.message)
+
+    def compute(self, prepared: list[tuple[Instruction, Image.Image | Reject]]) -> list[Response | Reject]:
+        """Answer what could be decoded; an empty answer is a reject with its reason, never an empty string."""
+        outcome: list[Response | Reject] = [image for _, image in prepared if isinstance(image, Reject)]
+        asked = [(instruction, image) for instruction, image in prepared if not isinstance(image, Reject)]
+        if not asked:
+            return outcome
+        seeds = [seed_for(instruction.id, self.config.name) for instruction, _ in asked]
+        images, texts = [image for _, image in asked], [instruction.text for instruction, _ in asked]
+        answers = self.engine.answer(images, texts, seeds, self.config.sampling)
+        for (instruction, _), seed, answer in zip(asked, seeds, answers, strict=True):
+            identity = content_id("response", instruction.id, self.engine.key, seed)
+            if not answer.text.strip():
+                outcome.append(Reject(identity, self.stage, "empty", f"ended after {answer.tokens} tokens"))
+                continue
+            outcome.append(
+                Response(
+                    identity,
+                    instruction.image_id,
+                    instruction.id,
+                    self.engine.key,
+                    answer.text,
+                    answer.finish_reason,
+                    answer.tokens,
+                    seed,
+                )
+            )
+        return outcome

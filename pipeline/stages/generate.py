@@ -1,0 +1,112 @@
+"""Prompts to candidates: several images of each prompt at different guidance scales (PDS-DPO, section 3.1).
+
+The published seeds are `index * 1000 + k`, so a prompt's candidates differ in guidance and in noise. The same-seed
+mode gives all of them one noise, which is what a study of guidance needs. Every candidate keeps its seed and noise
+specification: that is enough to draw it again, and to know its own prior noise in later training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ...engine.images import encode_image
+from ...engine.settings import EngineSettings
+from ..records import Candidate, Prompt, Reject, content_id, seed_for
+from ..stage import Stage
+
+
+class GenerateConfig(BaseModel):
+    """The paper's settings by default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "stabilityai/stable-diffusion-3-medium-diffusers"
+    guidance: tuple[float, ...] = Field(default=(5.0, 7.0, 9.0, 11.0), min_length=1, description="one candidate each")
+    seeds: Literal["paper", "same", "id"] = Field(
+        default="paper", description="paper: index * 1000 + k; same: index * 1000 + 1 for all; id: from the prompt's id"
+    )
+    steps: int = Field(default=28, ge=1)
+    width: int | None = Field(default=None, ge=16, description="pixels; by default the model's own size")
+    height: int | None = Field(default=None, ge=16)
+    t5_tokens: int = Field(default=256, ge=0, description="text length of T5; 0 for a checkpoint trained without any")
+    format: Literal["png", "webp", "jpeg"] = Field(default="png", description="png and webp are lossless")
+    batch_size: int = Field(default=2, ge=1, description="prompts at a time; each brings one image per guidance scale")
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    prompt: Prompt
+    seed: int
+    guidance: float
+    pixels: np.ndarray | None
+    failure: str | None
+
+
+class GenerateStage(Stage[Prompt, Candidate]):
+    """Draw every candidate of a batch of prompts in one batch of images."""
+
+    def __init__(self, config: GenerateConfig, settings: EngineSettings) -> None:
+        from ...engine.text_to_image import TextToImage
+
+        self.config = config
+        self.engine = TextToImage.from_pretrained(config.model, settings, t5_tokens=config.t5_tokens)
+        self.model_keys = (self.engine.key,)
+        self.width = config.width or self.engine.default_size
+        self.height = config.height or self.engine.default_size
+
+    def compute(self, prepared: Sequence[Prompt]) -> list[_Drawn]:
+        """Draw the images; failures stay with their rows."""
+        rows = [
+            (prompt, self._seed(prompt, number), guidance)
+            for prompt in prepared
+            for number, guidance in enumerate(self.config.guidance, start=1)
+        ]
+        drawn = self.engine.generate(
+            [prompt.text for prompt, _, _ in rows],
+            [guidance for _, _, guidance in rows],
+            [seed for _, seed, _ in rows],
+            steps=self.config.steps,
+            width=self.width,
+            height=self.height,
+        )
+        images = drawn.images.cpu().numpy()
+        return [
+            _Drawn(prompt, seed, guidance, None if failure else images[row], failure)
+            for row, ((prompt, seed, guidance), failure) in enumerate(zip(rows, drawn.failures, strict=True))
+        ]
+
+    def finish(self, computed: list[_Drawn]) -> list[Candidate | Reject]:
+        """Encode the images: host work, off the device's path."""
+        return [self._record(drawn) for drawn in computed]
+
+    def _record(self, drawn: _Drawn) -> Candidate | Reject:
+        config, key = self.config, self.engine.key
+        identity = content_id(
+            "candidate", drawn.prompt.id, key, drawn.seed, drawn.guidance, config.steps, self.width, self.height
+        )
+        if drawn.pixels is None:
+            detail = f"prompt {drawn.prompt.source}, guidance {drawn.guidance}, seed {drawn.seed}"
+            return Reject(identity, "candidates", f"{drawn.failure}_image", detail)
+        return Candidate(
+            identity,
+            drawn.prompt.id,
+            self.width,
+            self.height,
+            encode_image(drawn.pixels, config.format),
+            key,
+            source=drawn.prompt.source,
+            seed=drawn.seed,
+            guidance=drawn.guidance,
+            steps=config.steps,
+            noise=self.engine.noise_specification,
+        )
+
+    def _seed(self, prompt: Prompt, number: int) -> int:
+        if self.config.seeds == "id":
+            return seed_for(prompt.id, number)
+        return prompt.index * 1000 + (number if self.config.seeds == "paper" else 1)

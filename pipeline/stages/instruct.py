@@ -1,0 +1,92 @@
+"""Selections to instructions: what the responders will be asked about the image.
+
+Three ways, tried in the configured order for each image: the input's own instruction field, a text model that turns
+the prompt into a question, or templates. Templates can give an image several instructions, each of which is answered,
+judged and paired by itself. An image that none of the ways serves becomes a reject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ...engine.settings import EngineSettings, Sampling
+from ..records import Instruction, Reject, content_id, seed_for
+from ..sources import ChosenImage
+from ..stage import Stage
+
+STAGE = "instructions"
+
+
+class InstructConfig(BaseModel):
+    """By default the input's field where there is one, else a template."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order: tuple[Literal["field", "model", "template"], ...] = Field(default=("field", "template"), min_length=1)
+    templates: tuple[str, ...] = Field(
+        default=("Describe this image in detail.",), min_length=1, description="{prompt} and {topic} are filled in"
+    )
+    per_image: int = Field(default=1, ge=1, description="how many of the templates each image gets")
+    model: str | None = Field(default=None, description="a text model, needed where `order` names it")
+    sampling: Sampling = Sampling(max_new_tokens=64)
+    batch_size: int = Field(default=16, ge=1)
+
+    @model_validator(mode="after")
+    def _model_is_named(self) -> InstructConfig:
+        if "model" in self.order and self.model is None:
+            raise ValueError("order names a model, so instruct.model must name one")
+        return self
+
+
+class InstructStage(Stage[ChosenImage, Instruction]):
+    """Write one instruction per selected image."""
+
+    def __init__(self, config: InstructConfig, settings: EngineSettings) -> None:
+        self.config = config
+        self.writer = None
+        if config.model is not None and "model" in config.order:
+            from ...engine.instruction_writer import InstructionWriter
+
+            self.writer = InstructionWriter.from_pretrained(config.model, settings)
+            self.model_keys = (self.writer.key,)
+
+    def compute(self, prepared: Sequence[ChosenImage]) -> list[Instruction | Reject]:
+        """Write the instructions; the model sees all rows that reach it in one batch."""
+        texts: dict[int, tuple[list[str], str]] = {}
+        for way in self.config.order:
+            open_rows = [row for row in range(len(prepared)) if row not in texts]
+            written = self._write(way, [prepared[row] for row in open_rows])
+            for row, found in zip(open_rows, written, strict=True):
+                if useful := [text for text in found if text.strip()]:
+                    texts[row] = (useful, way)
+        return [record for row, item in enumerate(prepared) for record in self._records(item, texts.get(row))]
+
+    def _write(self, way: str, items: list[ChosenImage]) -> list[list[str]]:
+        if way == "field":
+            return [[item.prompt.instruction or ""] for item in items]
+        if way == "template":
+            return [self._fill(item) for item in items]
+        assert self.writer is not None
+        if not items:
+            return []
+        seeds = [seed_for(item.selection.image_id, "instruction") for item in items]
+        answers = self.writer.write([item.prompt.text for item in items], seeds, self.config.sampling)
+        return [[answer.text] for answer in answers]
+
+    def _fill(self, item: ChosenImage) -> list[str]:
+        """Return the image's templates, filled: a draw without repetition that depends on the image alone."""
+        image, templates = item.selection.image_id, set(self.config.templates)
+        drawn = sorted(templates, key=lambda template: seed_for(image, "template", template))[: self.config.per_image]
+        # replace, not format: a prompt may hold braces
+        topic = item.prompt.topic or ""
+        return [template.replace("{prompt}", item.prompt.text).replace("{topic}", topic) for template in drawn]
+
+    def _records(self, item: ChosenImage, written: tuple[list[str], str] | None) -> list[Instruction | Reject]:
+        image = item.selection.image_id
+        if written is None:
+            return [Reject(image, STAGE, "no_instruction", f"none of {', '.join(self.config.order)} gave a text")]
+        texts, way = written
+        return [Instruction(content_id("instruction", image, text), image, text, way) for text in texts]

@@ -1,0 +1,75 @@
+"""A tiny LLaVA and a run of six pairs, made once; and a training on them that says what it did."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prefmill.engine.images import encode_image
+from prefmill.engine.micro.random_checkpoints import build_responder
+from prefmill.pipeline.records import Candidate, Pair, content_id
+from prefmill.pipeline.shards import Footer, write_shard
+from prefmill.pipeline.store import Run
+from prefmill.train.dpo import DPOTrainingConfig
+
+# Two cores are shared by everything that runs here; and one thread adds in one order.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+TEXTS = [
+    ("What stands on the table?", "A red bottle and a white plate.", "A dog."),
+    ("Which color is the car?", "The car is blue.", "The car is a large orange boat near the sea."),
+    ("How many birds are there?", "Three birds in a tree.", "No birds."),
+    ("Describe the scene.", "A small house by the lake, with mountains behind it.", "A city street at night."),
+    ("Is it raining?", "No, the sky is clear.", "Yes, it rains on all of the old people."),
+    ("What does the girl hold?", "She holds a yellow flower.", "A book."),
+]
+
+
+def write_run(folder: Path, texts: list[tuple[str, str, str]] = TEXTS, size: int = 56) -> Path:
+    """Write a run whose pairs have these instructions, chosen and rejected answers; images are noise."""
+    candidates, pairs = [], []
+    for number, (instruction, chosen, rejected) in enumerate(texts):
+        pixels = np.random.default_rng(number).integers(0, 256, (size, size + 14 * (number % 2), 3), dtype=np.uint8)
+        image_id = content_id("candidate", number)
+        image = encode_image(pixels)
+        candidates.append(Candidate(image_id, f"prompt-{number}", pixels.shape[1], size, image, model="micro@0"))
+        pair_id = content_id("pair", image_id, instruction, chosen, rejected)
+        pairs.append(Pair(pair_id, image_id, instruction, chosen, rejected, margin=0.5))
+    with Run.writing(folder) as run:
+        for name, kind, records in (("candidates", Candidate, candidates), ("pairs", Pair, pairs)):
+            (run.folder / name).mkdir()
+            write_shard(run.folder / name, 0, len(records), kind, records, Footer(work="test"))
+            run.write_manifest(name, {"stage": name, "fingerprint": f"{name}-0123", "models": [f"{name}-model@4567"]})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_responder(tmp_path_factory.mktemp("model") / "llava", seed=1)
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="session")
+def settings(model_folder: Path) -> Callable[..., DPOTrainingConfig]:
+    """Settings of a short training whose losses move: 4 steps of 2 pairs, a high learning rate, no warm-up."""
+
+    def make(**changes: object) -> DPOTrainingConfig:
+        values: dict[str, object] = {
+            "model": str(model_folder),
+            "lora_rank": 4,
+            "lora_alpha": 8,
+            "learning_rate": 1e-3,
+            "warmup_ratio": 0,
+            "accumulation": 2,
+            "max_steps": 4,
+            "device": "cpu",
+            "save_every": 2,
+        }
+        return DPOTrainingConfig.model_validate({**values, **changes})
+
+    return make

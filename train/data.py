@@ -1,0 +1,112 @@
+"""From a run's pairs and images to the columns TRL trains on: images, prompt, chosen, rejected, as conversations.
+
+Only the texts are held in memory. An image is read from the run and decoded when its pair is trained on, and
+forgotten again: twelve thousand megapixel images would be 36 GB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..engine.errors import PrefmillError
+from ..engine.images import decode_image
+from ..pipeline.records import Candidate, Pair
+from ..pipeline.store import Run
+
+if TYPE_CHECKING:
+    import datasets
+    from PIL import Image
+
+
+def load_pairs(run_folder: Path) -> list[Pair]:
+    """Return a run's pairs in their order, which is the order of its input.
+
+    Raises PrefmillError for a folder that is no run, a run without pairs, and a pair whose image is not in the run.
+    """
+    run = Run.open(run_folder)
+    pairs = list(run.dataset("pairs", Pair))
+    if not pairs:
+        raise PrefmillError(
+            f"{run_folder} holds no pairs to train on",
+            f"see `prefmill show {run_folder} pairs --rejects` for why none was made, or make some with "
+            f"`prefmill run ... --to {run_folder}`",
+        )
+    images = run.dataset("candidates", Candidate).rows_by("id")
+    missing = [pair for pair in pairs if pair.image_id not in images]
+    if missing:
+        raise PrefmillError(
+            f"{len(missing)} of {len(pairs)} pairs have no image in {run_folder}; the first is pair {missing[0].id}, "
+            f"which needs image {missing[0].image_id}",
+            f"make the run whole with `prefmill run ... --to {run_folder}`",
+        )
+    return pairs
+
+
+def pairs_digest(pairs: Sequence[Pair]) -> str:
+    """Return the SHA-256 over what a training sees of the pairs: ids, image ids and texts, in order."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        fields = [pair.id, pair.image_id, pair.instruction, pair.chosen, pair.rejected]
+        digest.update(json.dumps(fields, ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+class RunImages:
+    """The images of a run by id, read when asked for. Can be sent to another process, which opens its own files."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self.run_folder = run_folder
+        self._candidates = Run(run_folder).dataset("candidates", Candidate)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"run_folder": self.run_folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["run_folder"])
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Return width and height in pixels of every image, without reading the images."""
+        columns = [self._candidates.column(name) for name in ("id", "width", "height")]
+        return {image_id: (width, height) for image_id, width, height in zip(*columns, strict=True)}
+
+    def load(self, image_id: str) -> Image.Image:
+        """Return an image as RGB. Raises PrefmillError, with the image's id, when its bytes are not an image."""
+        row = self._candidates.rows_by("id")[image_id]
+        data = self._candidates.read(row, row + 1)[0].image
+        try:
+            return decode_image(data)
+        except PrefmillError as error:
+            raise PrefmillError(f"image {image_id} of {self.run_folder}: {error.message}", error.fix) from error
+
+
+def conversation(instruction: str, system_prompt: str | None = None) -> list[dict[str, str]]:
+    """Return the messages that ask about an image; the image itself travels in the column `images`."""
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    return [*system, {"role": "user", "content": instruction}]
+
+
+def preference_dataset(pairs: Sequence[Pair], images: RunImages, system_prompt: str | None = None) -> datasets.Dataset:
+    """Return the pairs in TRL's vision-preference columns, in their order, images decoded row by row on access.
+
+    `images` is a list with one RGB image; `prompt`, `chosen` and `rejected` are lists of messages. `id` is the pair's.
+    """
+    import datasets
+
+    table = datasets.Dataset.from_dict(
+        {
+            "id": [pair.id for pair in pairs],
+            "image_id": [pair.image_id for pair in pairs],
+            "prompt": [conversation(pair.instruction, system_prompt) for pair in pairs],
+            "chosen": [[{"role": "assistant", "content": pair.chosen}] for pair in pairs],
+            "rejected": [[{"role": "assistant", "content": pair.rejected}] for pair in pairs],
+        }
+    )
+
+    def with_images(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {**rows, "images": [[images.load(image_id)] for image_id in rows["image_id"]]}
+
+    return table.with_transform(with_images)

@@ -1,0 +1,105 @@
+"""The settings of a LoRA DPO training; their defaults are the published PDS-DPO recipe.
+
+Only the language model learns: LoRA sits on its seven kinds of linear layers (q, k, v, o, gate, up, down), never on
+the vision tower, the projector or the head. So switching the adapter off gives back the reference model exactly,
+and no second copy of the weights is needed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Loss = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+Positive = Annotated[int, Field(ge=1)]
+
+MAY_CHANGE = frozenset({"save_every", "log_every"})
+"""Settings that a continued training may have changed: they touch no weight."""
+
+
+class DPOTrainingConfig(BaseModel):
+    """How an adapter is trained. One step consumes `batch_size * accumulation * processes` pairs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Literal["trl"] = "trl"
+    model: str = "llava-hf/llava-1.5-7b-hf"
+    """A folder written by save_pretrained, or a hub id."""
+    system_prompt: str | None = None
+    """Put before the first turn. Use what the model will be asked with later."""
+    max_tokens: Positive = 2048
+    """Pairs whose longer side exceeds this, image tokens included, are left out and listed; nothing is cut."""
+
+    lora_rank: Positive = 128
+    lora_alpha: Positive = 256
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    disable_dropout: bool = True
+    """True sets every dropout to zero, `lora_dropout` too: so the published recipe's 0.05 never acted there either."""
+
+    beta: float = Field(default=0.1, gt=0)
+    loss: Loss = "sigmoid"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Assumed share of flipped preferences; for the losses exo_pair (needs it), robust, aot and aot_unpaired."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_gradient_norm: float = Field(default=1.0, gt=0)
+    epochs: Positive = 2
+    max_steps: Positive | None = None
+    """Stop (and let the learning rate end) after this many optimizer steps instead of after `epochs`."""
+    batch_size: Positive = 1
+    """Pairs per process and micro-batch."""
+    accumulation: Positive = 4
+    gradient_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: about a fifth slower, far less memory."""
+    seed: int = Field(default=42, ge=0, lt=2**32)
+
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """auto: bfloat16 where a CUDA device is used, else float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: Positive = 1
+    """One per GPU; all on this machine."""
+    zero_stage: Literal[0, 2] = 2
+    """2: DeepSpeed shards gradients and optimizer states over the processes. 0: no DeepSpeed."""
+
+    save_every: Positive = 100
+    """Steps between checkpoints. A stopped training continues from the newest complete one."""
+    log_every: Positive = 1
+    """Steps per line of metrics.jsonl; a line holds their mean."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.loss == "exo_pair" and self.label_smoothing == 0:
+            raise ValueError("loss exo_pair needs label_smoothing above 0; its authors use 0.001")
+        if self.save_every % self.log_every:
+            # otherwise the first line after a resume would average over fewer steps than without it
+            raise ValueError(f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every})")
+        return self
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Say which settings differ between two dumps of a config, those that may change left out."""
+    return [
+        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+        for name in sorted((before.keys() | now.keys()) - MAY_CHANGE)
+        if before.get(name) != now.get(name)
+    ]

@@ -1,0 +1,220 @@
+"""Start a training, follow it, and hand back what it made: the part of training a command line talks to.
+
+Imports nothing heavy. The workers, started through torch.distributed.run, import torch; this process only starts
+them, reads the lines they write, and sees to it that none of them outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engine.errors import PrefmillError
+from .checkpoints import Checkpoint, newest_complete, remove_incomplete
+from .dpo import DPOTrainingConfig
+from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent
+from .files import exclusive
+from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, TrainingPlan, read_manifest, read_plan, write
+from .zero2 import extensions_folder
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 15.0
+_BUSY_SECONDS = 10.0  # workers of a launcher that was killed need a moment to notice
+
+OnEvent = Callable[[TrainingEvent], None]
+
+
+def train(
+    run_folder: Path, output: Path, config: DPOTrainingConfig, on_event: OnEvent = lambda event: None
+) -> AdapterManifest:
+    """Train an adapter on a run's pairs, or continue a training that was stopped; return the adapter's manifest.
+
+    `output` holds, at the end, adapter/ (peft's format), manifest.json, metrics.jsonl and train.log. A finished
+    output is recognised and left alone. Ctrl-C stops the workers and raises KeyboardInterrupt; the same call
+    continues. Raises PrefmillError for everything a user can repair, and for workers that failed.
+    """
+    from .data import load_pairs, pairs_digest
+
+    output = output.absolute()
+    pairs = load_pairs(run_folder)
+    plan = TrainingPlan(
+        run=str(run_folder.absolute()), pairs=len(pairs), pairs_digest=pairs_digest(pairs), config=config
+    )
+    with _alone_in(output) as lock:
+        if finished := _finished(plan, output):
+            on_event(TrainingEvent("finished", f"{output} is already trained; nothing to do", finished.steps))
+            return finished
+        resume = _prepare(plan, output, on_event)
+        training = _Training(output, lock, on_event)
+        training.follow(training.start(plan, 1 if resume and resume.is_last else config.processes))
+        manifest = read_manifest(output)
+    if manifest is None:
+        raise PrefmillError(f"training ended without {output / MANIFEST}", f"see the end of {output / LOG}")
+    on_event(TrainingEvent("finished", f"adapter written to {output / ADAPTER}", manifest.steps, manifest.steps))
+    return manifest
+
+
+def _finished(plan: TrainingPlan, output: Path) -> AdapterManifest | None:
+    before, manifest = read_plan(output), read_manifest(output)
+    if before:
+        plan.require_same(before, output)
+    if manifest and not (output / ADAPTER / "adapter_model.safetensors").exists():
+        raise PrefmillError(
+            f"{output} is marked as trained, but its adapter is gone",
+            f"delete {output / MANIFEST} and give the same command to train again",
+        )
+    return manifest
+
+
+def _prepare(plan: TrainingPlan, output: Path, on_event: OnEvent) -> Checkpoint | None:
+    """Clear away what a kill left, and return the checkpoint to continue from."""
+    before = read_plan(output)
+    # written again when it is the same work, for the run's folder may have moved
+    write(output / PLAN, plan.model_copy(update={"model_key": before.model_key if before else None}))
+    for leftover in (*output.glob(FAILURES.format(rank="*")), output / STATUS):
+        leftover.unlink(missing_ok=True)
+    for name in remove_incomplete(output / "checkpoints"):
+        on_event(TrainingEvent("notice", f"{name} was not written to its end and is removed"))
+    resume = newest_complete(output / "checkpoints")
+    step = resume.step if resume else 0
+    MetricsFile(output / METRICS).forget_after(step)
+    if resume:
+        text = f"continuing after step {resume.step} of {resume.steps}"
+        on_event(TrainingEvent("notice", text, resume.step, resume.steps))
+    else:
+        processes = "1 process" if plan.config.processes == 1 else f"{plan.config.processes} processes"
+        on_event(TrainingEvent("notice", f"training on {plan.pairs} pairs with {processes}"))
+    return resume
+
+
+@contextlib.contextmanager
+def _alone_in(output: Path) -> Iterator[int]:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / LAUNCHER_LOCK).touch()
+    except OSError as error:
+        raise PrefmillError(f"cannot write to {output}: {error.strerror}", "choose another output folder") from error
+    busy = PrefmillError(
+        f"{output} is being trained by another process", "wait for it to end, stop it, or choose another output folder"
+    )
+    with contextlib.ExitStack() as stack:
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                # this one passes on to the workers' starter
+                lock = stack.enter_context(exclusive(output / ".lock", busy))
+                # this one does not: by it the workers see this process die
+                stack.enter_context(exclusive(output / LAUNCHER_LOCK, busy))
+                break
+            except PrefmillError:
+                stack.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+        yield lock
+
+
+@dataclass
+class _Training:
+    """The running workers, seen from outside."""
+
+    output: Path
+    lock: int
+    on_event: OnEvent
+    status: str = ""
+    step: int = 0
+
+    def start(self, plan: TrainingPlan, processes: int) -> subprocess.Popen[bytes]:
+        self.metrics = MetricsFile(self.output / METRICS)
+        self.metrics.skip()
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+        # an address of this machine alone, on a port that is free
+        command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
+        command += ["-m", "prefmill.train.worker", str(self.output)]
+        with (self.output / LOG).open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=_environment(plan.config, processes),
+                pass_fds=[self.lock],
+                start_new_session=True,  # Ctrl-C comes here, and from here to them
+            )
+
+    def follow(self, starter: subprocess.Popen[bytes]) -> None:
+        try:
+            while starter.poll() is None:
+                self._relay()
+                time.sleep(_POLL_SECONDS)
+            self._relay()
+        except BaseException:
+            _stop(starter)
+            self.step = max([self.step, *(event.step for event in self.metrics.follow())])
+            saved = newest_complete(self.output / "checkpoints")
+            where = f"after step {saved.step}" if saved else "at the beginning"
+            text = f"stopped at step {self.step}; the same command continues {where}"
+            self.on_event(TrainingEvent("notice", text, self.step))
+            raise
+        if starter.returncode:
+            raise self._failure(starter.returncode)
+
+    def _relay(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            status = (self.output / STATUS).read_text(encoding="utf-8")
+            if status != self.status:
+                self.status = status
+                self.on_event(TrainingEvent("notice", status))
+        for event in self.metrics.follow():
+            self.step = event.step
+            self.on_event(event)
+
+    def _failure(self, code: int) -> PrefmillError:
+        reports = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob(FAILURES.format(rank="*"))]
+        if reports:
+            # the first to fail: the others fail because it is gone
+            first = min(reports, key=lambda report: report["time"])
+            return PrefmillError(first["message"], first["fix"])
+        return PrefmillError(
+            f"a training process was ended from outside (exit code {code}), most often for lack of memory",
+            f"see the end of {self.output / LOG}; the same command continues from the newest checkpoint",
+        )
+
+
+def _environment(config: DPOTrainingConfig, processes: int) -> dict[str, str]:
+    # accelerate's own variables would silently change what is trained how
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
+    environment |= {
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_EXTENSIONS_DIR": str(extensions_folder()),
+        # DeepSpeed calls `ninja`, which is installed beside the interpreter
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+    }
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    if sys.platform == "linux":
+        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's own name may not resolve
+    if config.device == "cpu":
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    return environment
+
+
+def _stop(starter: subprocess.Popen[bytes]) -> None:
+    """End the workers: a request first, which their starter passes on; then by force."""
+    with contextlib.suppress(ProcessLookupError):
+        starter.send_signal(signal.SIGTERM)
+        try:
+            starter.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            starter.kill()  # the workers see the launcher's lock free, or their starter gone, and end
+            starter.wait()

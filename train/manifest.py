@@ -1,0 +1,170 @@
+"""What an adapter is made of: adapter -> pairs -> engines -> weights, and what its training was and cost.
+
+Two files tell it. `training.json` is written before the first step and says what was begun; a training continues
+only when it still describes the same work. `manifest.json` is written last: where it is, the adapter is finished.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..engine.errors import PrefmillError
+from .dpo import DPOTrainingConfig, changed_settings
+from .files import write_text
+
+if TYPE_CHECKING:
+    from ..pipeline.store import Run  # pyarrow: a command line that only reads manifests does without
+
+ADAPTER = "adapter"
+MANIFEST = "manifest.json"
+PLAN = "training.json"
+_PACKAGES = ("prefmill", "torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "pillow")
+_CURVE_POINTS = 20
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+class TrainingPlan(BaseModel):
+    """What a training folder was begun with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    pairs: int
+    pairs_digest: str
+    config: DPOTrainingConfig
+    model_key: str | None = None
+    """Name and content digest of the base model; known once the first worker has read it."""
+
+    def require_same(self, before: TrainingPlan, output: Path) -> None:
+        """Raise PrefmillError, naming what differs, when `before` is another work than this one."""
+        changes = changed_settings(before.config.model_dump(), self.config.model_dump())
+        if before.pairs_digest != self.pairs_digest:
+            changes.append(f"the pairs of {self.run} are not the {before.pairs} pairs it was begun with")
+        if self.model_key and before.model_key and self.model_key != before.model_key:
+            changes.append(f"the model was {before.model_key}, now {self.model_key}")
+        if changes:
+            raise PrefmillError(
+                f"{output} was begun with other settings: {'; '.join(changes)}",
+                "choose another output folder, or restore the settings to continue this one",
+            )
+
+
+class Backend(BaseModel):
+    """What really trained: not what was asked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    engine: str
+    zero_stage: int
+    precision: str
+    device: str
+    processes: int
+    trainable_parameters: int
+    lora_targets: str
+
+
+class Stage(BaseModel):
+    """A stage of the run that made the pairs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    models: list[str]
+
+
+class AdapterManifest(BaseModel):
+    """See the module. Seconds count the trainings whose work is in the adapter, not what a kill threw away."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    adapter_sha256: str
+    base_model: str
+    base_model_key: str
+    run: str
+    stages: dict[str, Stage]
+    pairs: int
+    pairs_digest: str
+    excluded: dict[str, list[str]]
+    """Ids of the pairs that were not trained on, by reason."""
+    config: DPOTrainingConfig
+    backend: Backend
+    steps: int
+    loss: dict[str, Any]
+    """first, last, lowest, and `curve`: up to 20 [step, loss, reward margin, reward accuracy]."""
+    seconds: float
+    """Wall time, loading included."""
+    device_seconds: float
+    """Time in training steps, summed over processes."""
+    versions: dict[str, str]
+    hardware: dict[str, str]
+
+
+def read_plan(output: Path) -> TrainingPlan | None:
+    """Return what the folder was begun with, None when nothing was."""
+    return _read(output / PLAN, TrainingPlan)
+
+
+def read_manifest(output: Path) -> AdapterManifest | None:
+    """Return the manifest of a finished training, None when it is not finished."""
+    return _read(output / MANIFEST, AdapterManifest)
+
+
+def write(path: Path, content: BaseModel) -> None:
+    """Write a plan or a manifest as JSON, whole or not at all."""
+    write_text(path, content.model_dump_json(indent=2) + "\n")
+
+
+def stages_of(run: Run) -> dict[str, Stage]:
+    """Return fingerprint and model keys of every stage in a run, by name."""
+    stages = {}
+    for name in run.stages():
+        manifest = run.manifest(name)
+        models = [str(key) for key in manifest.get("models", [])]
+        stages[name] = Stage(fingerprint=str(manifest["fingerprint"]), models=models)
+    return stages
+
+
+def summarize(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the loss curve in short, from the lines of metrics.jsonl."""
+    if not lines:
+        return {}
+    losses = [line["loss"] for line in lines]
+    stride = max(1, -(-len(lines) // _CURVE_POINTS))
+    shown = [*lines[:-1:stride], lines[-1]]
+    keys = ("step", "loss", "rewards/margins", "rewards/accuracies")
+    return {
+        "first": losses[0],
+        "last": losses[-1],
+        "lowest": min(losses),
+        "curve": [[line.get(key) for key in keys] for line in shown],
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that a training depends on, and of Python."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def _read(path: Path, kind: type[Content]) -> Content | None:
+    if not path.exists():
+        return None
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise PrefmillError(
+            f"{path} cannot be read: it was written by another version, or is damaged",
+            f"choose another output folder, or move {path.parent} away",
+        ) from error

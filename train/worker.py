@@ -1,0 +1,197 @@
+"""One process of a training, started by the launcher through torch.distributed.run.
+
+    python -m prefmill.train.worker OUTPUT
+
+Everything it needs to know is in OUTPUT/training.json. A mistake of the user's goes into a file, from where the
+launcher shows it; everything else ends in train.log with its traceback.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from ..engine.errors import PrefmillError
+from .backend import ADAPTER_FILES, TrainingJob, backend_named
+from .checkpoints import newest_complete
+from .events import FAILURES, LAUNCHER_LOCK, LOG, STATUS
+from .files import copy_folder, sha256_of, write_text
+from .manifest import (
+    ADAPTER,
+    MANIFEST,
+    PLAN,
+    AdapterManifest,
+    Backend,
+    TrainingPlan,
+    package_versions,
+    read_plan,
+    stages_of,
+    summarize,
+    write,
+)
+from .zero2 import build_extension, is_extension_built, require_compiler
+
+_STARTED = time.monotonic()
+
+
+def main() -> None:
+    """Run the worker; exits with 1 on any error, after writing what the launcher shall say about it."""
+    output = Path(sys.argv[1])
+    threading.Thread(target=_end_with_launcher, args=(output / LAUNCHER_LOCK,), daemon=True).start()
+    try:
+        _work(output)
+    except Exception as error:  # the process boundary: whatever it was, it has to reach the user
+        traceback.print_exc()
+        known = error if isinstance(error, PrefmillError) else _explain(error, output)
+        failure = {"message": known.message, "fix": known.fix, "rank": _rank(), "time": time.time()}
+        write_text(output / FAILURES.format(rank=_rank()), json.dumps(failure))
+        sys.stderr.flush()
+        os._exit(1)  # a normal exit would wait for processes that wait for this one
+
+
+def _work(output: Path) -> None:
+    plan = read_plan(output)
+    if plan is None:
+        raise PrefmillError(f"{output} has no {PLAN}", "start trainings with `prefmill train`")
+    job, excluded = _prepare(plan, output)
+    model_key = _base_model_key(plan, job, output) if _rank() == 0 else ""
+    _say(output, "loading the model")
+    backend_named(plan.config.backend)(job)
+    if _rank() == 0:
+        _finish(plan, job, excluded, model_key)
+
+
+def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, list[str]]]:
+    import torch
+    from transformers import AutoProcessor
+
+    from ..engine.checkpoint import read_config, resolve_checkpoint
+    from .collate import PairCollator, split_trainable
+    from .data import RunImages, load_pairs
+
+    config = plan.config
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "cuda" and gpus < config.processes:
+        raise PrefmillError(
+            f"{config.processes} process(es) on cuda need as many GPUs, and torch sees {gpus}",
+            f"set processes={gpus}" if gpus else "set device=cpu",
+        )
+    if config.zero_stage and device == "cpu":
+        require_compiler()
+        if not is_extension_built():
+            _say(output, "compiling DeepSpeed's extension for CPU training (once, about a minute)")
+        build_extension()
+    folder = resolve_checkpoint(config.model)
+    try:
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        collator = PairCollator(processor)
+    except (OSError, ValueError, AttributeError) as error:
+        raise PrefmillError(
+            f"{config.model} has no image-and-text processor ({str(error).splitlines()[0]})",
+            "set model to a LLaVA checkpoint, such as llava-hf/llava-1.5-7b-hf",
+        ) from error
+    text = read_config(folder).get("text_config", {})
+    context = text.get("max_position_embeddings", config.max_tokens)
+    images = RunImages(Path(plan.run))
+    pairs, excluded = split_trainable(
+        load_pairs(Path(plan.run)), images.sizes(), collator, min(config.max_tokens, context), config.system_prompt
+    )
+    precision = config.precision
+    if precision == "auto":
+        precision = "bfloat16" if device == "cuda" else "float32"
+    resume = newest_complete(output / "checkpoints")
+    job = TrainingJob(config, folder, collator, pairs, images, output, resume, device, precision, _STARTED)
+    return job, excluded
+
+
+def _base_model_key(plan: TrainingPlan, job: TrainingJob, output: Path) -> str:
+    from ..engine.checkpoint import checkpoint_key
+
+    _say(output, "reading the model's weights")
+    now = plan.model_copy(update={"model_key": checkpoint_key(job.model_folder)})
+    now.require_same(plan, output)
+    write(output / PLAN, now)
+    return str(now.model_key)
+
+
+def _finish(plan: TrainingPlan, job: TrainingJob, excluded: dict[str, list[str]], model_key: str) -> None:
+    from ..engine.device import hardware_description
+    from ..pipeline.store import Run
+    from .data import pairs_digest
+
+    last = newest_complete(job.checkpoints)
+    if last is None or not last.is_last:
+        raise PrefmillError(f"{job.checkpoints} lacks the last checkpoint", "give the same command again: it continues")
+    copy_folder([last.path / name for name in ADAPTER_FILES], job.output / ADAPTER)
+    lines = job.metrics.read()
+    backend = Backend.model_validate(last.notes["backend"])
+    manifest = AdapterManifest(
+        adapter_sha256=sha256_of(job.output / ADAPTER / ADAPTER_FILES[0]),
+        base_model=plan.config.model,
+        base_model_key=model_key,
+        run=plan.run,
+        stages=stages_of(Run(Path(plan.run))),
+        pairs=len(job.pairs),
+        pairs_digest=pairs_digest(job.pairs),
+        excluded=excluded,
+        config=plan.config,
+        backend=backend,
+        steps=last.step,
+        loss=summarize(lines),
+        seconds=round(last.notes["seconds"], 3),
+        device_seconds=round(sum(line["seconds"] for line in lines) * backend.processes, 3),
+        versions=package_versions(),
+        hardware=hardware_description(),
+    )
+    write(job.output / MANIFEST, manifest)
+    shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states, several times the adapter's size
+
+
+def _explain(error: Exception, output: Path) -> PrefmillError:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return PrefmillError(
+            f"the GPU's memory is not enough ({str(error).splitlines()[0]})",
+            "set gradient_checkpointing=true, lower batch_size or max_tokens, or use more processes",
+        )
+    first_line = next(iter(str(error).splitlines()), "")
+    return PrefmillError(
+        f"training stopped: {type(error).__name__}: {first_line}",
+        f"see the end of {output / LOG}; the same command continues from the newest checkpoint",
+    )
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def _say(output: Path, text: str) -> None:
+    if _rank() == 0:
+        write_text(output / STATUS, text)
+
+
+def _end_with_launcher(lock: Path) -> None:
+    """A launcher that was killed cannot stop its workers; but the lock it holds is free then."""
+    with lock.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(0.5)
+            else:
+                os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
