@@ -201,11 +201,9 @@ def _versions() -> str:
 
 
 def _draw(rows: Sequence[Row], path: Path) -> None:
-    """Forward and backward of log-probabilities by shape and provider, over the floor. Skipped without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
+    """Forward and backward of log-probabilities by shape and provider, over the floor."""
+    from matplotlib.figure import Figure  # slow to import
+
     kept = [row for row in rows if row["kernel"] == "logprob" and row["mode"] == "both" and row["metric"] == "time"]
     shapes = list(dict.fromkeys(row["shape"] for row in kept))
     names = list(dict.fromkeys(row["provider"] for row in kept))
