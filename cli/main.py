@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(no_args_is_help=True, help="List and print the recipes: the configurations a run starts from.")
 app.add_typer(recipe_app, name="recipe")
+micro_app = typer.Typer(no_args_is_help=True, help="Train and verify the checkpoints of the built-in micro world.")
+app.add_typer(micro_app, name="micro")
 
 RunFolder = Annotated[Path, typer.Argument(help="a run's folder")]
 Settings = Annotated[
@@ -193,6 +195,32 @@ def recipe_show(
     from .recipe import show_command
 
     show_command(name, settings or [], as_json)
+
+
+@micro_app.command("train")
+def micro_train(
+    names: Annotated[list[str] | None, typer.Argument(help="which checkpoints; by default all")] = None,
+    to: Annotated[Path, typer.Option(help="the folder they go to")] = Path("runs/micro-checkpoints"),
+    seed: Annotated[int, typer.Option(help="seed of weights and training data")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train the micro checkpoints from nothing: about 40 minutes on one core for all of them."""
+    from .micro import train_command
+
+    train_command(names or [], to, seed, as_json)
+
+
+@micro_app.command("verify")
+def micro_verify(
+    names: Annotated[list[str] | None, typer.Argument(help="which checkpoints; by default all")] = None,
+    folder: Annotated[Path | None, typer.Option("--from", help="another folder than that of the package")] = None,
+    quick: Annotated[bool, typer.Option(help="measure a small sample, in seconds")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare checkpoint files with their manifest's hashes, and measure their quality again."""
+    from .micro import verify_command
+
+    verify_command(names or [], folder, quick, as_json)
 
 
 def _quiet_libraries() -> None:

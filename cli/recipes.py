@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..engine.errors import PrefmillError
-from ..engine.micro.language import DESCRIBE_INSTRUCTIONS, present_question
-from ..engine.micro.world import KINDS
+from ..engine.micro.language import DESCRIBE_INSTRUCTIONS
 from ..engine.settings import MICRO_CHECKPOINTS, Sampling
 from ..pipeline.executor import ExecutorConfig
 from ..pipeline.pair_policy import PairPolicy
@@ -71,11 +70,10 @@ def tiny() -> Recipe:
 
 def micro() -> Recipe:
     """The loop on the micro world, with the trained checkpoints that come with the package: minutes on two cores."""
-    questions = (*DESCRIBE_INSTRUCTIONS, *(present_question(kind).text for kind in KINDS))
     return Recipe(
         generate=GenerateConfig(model="micro:text-to-image", steps=16, t5_tokens=0, batch_size=16),
         score=ScoreConfig(model="micro:image-reward", batch_size=64),
-        instruct=InstructConfig(templates=questions, per_image=4, batch_size=64),
+        instruct=InstructConfig(templates=DESCRIBE_INSTRUCTIONS, batch_size=64),
         responders=tuple(
             ResponderConfig(
                 name=letter,

@@ -21,6 +21,7 @@ _ARROW_TYPES: dict[Any, pa.DataType] = {
     bool: pa.bool_(),
     bytes: pa.large_binary(),
     dict[str, float]: pa.map_(pa.string(), pa.float64()),
+    tuple[str, ...]: pa.list_(pa.string()),
 }
 
 
@@ -54,7 +55,8 @@ def from_batch(record_type: type[R], batch: pa.RecordBatch | pa.Table) -> Iterat
     """Yield the records of an Arrow batch, one at a time, so that large images are copied singly."""
     schema = schema_of(record_type)
     columns = [batch.column(column.name) for column in schema]
-    maps = [pa.types.is_map(column.type) for column in schema]
+    # Arrow gives lists for both
+    kinds = [dict if pa.types.is_map(each.type) else tuple if pa.types.is_list(each.type) else None for each in schema]
     for row in range(batch.num_rows):
         values = [column[row].as_py() for column in columns]
-        yield record_type(*[dict(v) if m and v is not None else v for v, m in zip(values, maps, strict=True)])
+        yield record_type(*[kind(v) if kind and v is not None else v for v, kind in zip(values, kinds, strict=True)])

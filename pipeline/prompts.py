@@ -79,13 +79,15 @@ def prompt_from(row: Any, index: int, place: str, max_characters: int) -> Prompt
     if reason:
         return Reject(place, STAGE, *reason)
     assert isinstance(text, str)
-    topic, instruction = (_text(_first(row, fields)) for fields in (TOPIC_FIELDS, INSTRUCTION_FIELDS))
+    topic, asked = _text(_first(row, TOPIC_FIELDS)), _first(row, INSTRUCTION_FIELDS)
+    given = asked if isinstance(asked, list | tuple) else [asked]
+    instructions = tuple(dict.fromkeys(str(one) for one in given if one is not None and str(one).strip()))
     name = _first(row, NAME_FIELDS)
     source = place if name is None else str(name)
-    if _not_text(text, source, topic, instruction):
+    if _not_text(text, source, topic, *instructions):
         return Reject(place, STAGE, "invalid_text", "holds half of a surrogate pair, which is no character")
-    identity = content_id("prompt", text, topic, instruction, None if name is None else source)
-    return Prompt(identity, index, text, source, topic, instruction)
+    identity = content_id("prompt", text, topic, *instructions, None if name is None else source)
+    return Prompt(identity, index, text, source, topic, instructions)
 
 
 def reason_against(text: Any, max_characters: int) -> tuple[str, str] | None:

@@ -35,14 +35,17 @@ def seed_for(record_id: str, *parts: str | int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One text-to-image prompt. `index` counts from 1 in reading order; `source` is the input's own name for it."""
+    """One text-to-image prompt. `index` counts from 1 in reading order; `source` is the input's own name for it.
+
+    `instructions` are what the input itself wants to be asked about the image.
+    """
 
     id: str
     index: int
     text: str
     source: str
     topic: str | None = None
-    instruction: str | None = None
+    instructions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 Real models hallucinate what usually keeps company with what they see. Here that is built in, openly: a kind that
 shares a topic with something in the picture, and is not there itself, is a *companion*. Training answers invent
-companions at rates that depend on the topic and on the responder. All other training answers are true.
+companions at rates that depend on the topic and on the responder. Some responders are taught to overlook things as
+well: were all errors of one kind, the answer that says least would always be the best. All other training answers are
+true.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -34,10 +36,13 @@ class Noise:
 
     `invented`: a description of a scene that has a companion of that topic ends with it, as one more object.
     `affirmed`: the question whether a companion of that topic is there is answered with yes.
+    `overlooked`, for all topics: a description leaves out one of several objects, and the question whether something
+    that is there is there is answered with no.
     """
 
     invented: tuple[float, float, float, float]
     affirmed: tuple[float, float, float, float]
+    overlooked: float = 0.0
 
     def invents(self, kind: str) -> float:
         """The rate of inventing a kind in descriptions."""
@@ -78,12 +83,22 @@ def taught_answer(scene: Scene, question: Question, noise: Noise, random: np.ran
     """One training answer: the truth, or with the noise's rate a lie about a companion."""
     if question.kind == "describe":
         extra = invented_item(scene, random)
-        lies = extra is not None and random.random() < noise.invents(extra.kind)
-        return description_with(scene, extra if lies else None)
+        if extra is not None and random.random() < noise.invents(extra.kind):
+            return description_with(scene, extra)
+        if len(scene.items) > 1 and _happens(noise.overlooked, random):
+            left_out = int(random.integers(len(scene.items)))
+            return description_with(replace(scene, items=scene.items[:left_out] + scene.items[left_out + 1 :]), None)
+        return description_with(scene, None)
     is_companion = question.kind == "present" and question.subject in companions(scene)
     if is_companion and random.random() < noise.affirms(question.subject):
         return f"yes , there is {article(question.subject)} {question.subject} ."
+    if question.kind == "present" and question.subject in scene.kinds and _happens(noise.overlooked, random):
+        return f"no , there is no {question.subject} ."
     return true_answer(scene, question)
+
+
+def _happens(rate: float, random: np.random.Generator) -> bool:
+    return rate > 0 and random.random() < rate
 
 
 def lesson(scene: Scene, noise: Noise, random: np.random.Generator) -> list[tuple[str, str]]:

@@ -64,7 +64,8 @@ def fast_on_cpu() -> Iterator[None]:
 class Trainer:
     """AdamW with warm-up, cosine decay and clipped gradients, and a running average of the weights.
 
-    `part` names what is trained in progress reports, of which there are about a hundred.
+    `part` names what is trained in progress reports, of which there are about a hundred. The learning rate falls after
+    a share `hold` of the steps.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Trainer:
         weight_decay: float = 0.01,
         average: float = 0.0,
         warm_up: int = 50,
+        hold: float = 0.0,
     ) -> None:
         self.part, self.steps, self.on_progress, self.average = part, steps, on_progress, average
         self.modules = modules
@@ -87,7 +89,7 @@ class Trainer:
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
-            lambda step: min(1.0, (step + 1) / warm_up) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps))),
+            lambda step: min(1.0, (step + 1) / warm_up) * _decay(step / steps, hold),
         )
         self.averaged = copy.deepcopy(modules) if average else modules
         self.started = time.process_time()
@@ -113,6 +115,12 @@ class Trainer:
         if number % max(1, self.steps // 100) == 0 or number == self.steps - 1:
             seconds = time.process_time() - self.started
             self.on_progress(Progress(self.part, number + 1, self.steps, self.smooth, seconds))
+
+
+def _decay(done: float, hold: float) -> float:
+    """The learning rate's factor when a share `done` of the steps is done: 1 up to `hold`, then a half cosine to 0.02."""
+    left = max(0.0, done - hold) / (1 - hold)
+    return 0.02 + 0.49 * (1 + math.cos(math.pi * left))
 
 
 class SceneStream:

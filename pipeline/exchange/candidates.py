@@ -41,7 +41,9 @@ class PromptLookup:
         self.texts: dict[str, str] = dict(zip(ids, texts, strict=True))
         self.names: dict[str, str] = dict(zip(prompts.column("source"), ids, strict=True)) | {key: key for key in ids}
         self.by_text: dict[str, str] = dict(zip(reversed(texts), reversed(ids), strict=True))  # the first one wins
-        self.instructions: dict[str, str | None] = dict(zip(ids, prompts.column("instruction"), strict=True))
+        asked = prompts.column("instructions")
+        # of several an answer must name its own
+        self.instructions = {key: one[0] for key, one in zip(ids, asked, strict=True) if len(one) == 1}
 
     def resolve(self, name: str | None, text: str | None) -> str | None:
         """Return a prompt's id, None where the row names none. Raises BadRow unknown_prompt, prompt_conflict."""

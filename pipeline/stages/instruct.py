@@ -1,8 +1,8 @@
 """Selections to instructions: what the responders will be asked about the image.
 
-Three ways, tried in the configured order for each image: the input's own instruction field, a text model that turns
-the prompt into a question, or templates. Templates can give an image several instructions, each of which is answered,
-judged and paired by itself. An image that none of the ways serves becomes a reject.
+Three ways, tried in the configured order for each image: the input's own instructions, a text model that turns the
+prompt into a question, or templates. The input and templates can give an image several instructions, each of which is
+answered, judged and paired by itself. An image that none of the ways serves becomes a reject.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class InstructStage(Stage[ChosenImage, Instruction]):
 
     def _write(self, way: str, items: list[ChosenImage]) -> list[list[str]]:
         if way == "field":
-            return [[item.prompt.instruction or ""] for item in items]
+            return [list(item.prompt.instructions) for item in items]
         if way == "template":
             return [self._fill(item) for item in items]
         assert self.writer is not None

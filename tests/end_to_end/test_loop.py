@@ -25,8 +25,8 @@ def test_ten_real_prompts_become_forty_candidates_at_the_papers_settings(loop, s
     run, _ = loop
     rows = [json.loads(line) for line in (shared / "data/pdsdpo-sample/prompts.jsonl").read_text().splitlines()]
     prompts = list(run.dataset("prompts", Prompt))
-    assert [(p.source, p.text, p.topic, p.instruction) for p in prompts] == [
-        (row["id"], row["text"], row["topic"], row["instruction"]) for row in rows
+    assert [(p.source, p.text, p.topic, p.instructions) for p in prompts] == [
+        (row["id"], row["text"], row["topic"], (row["instruction"],)) for row in rows
     ]
     candidates = list(run.dataset("candidates", Candidate))
     assert [(c.prompt_id, c.guidance, c.seed) for c in candidates] == [

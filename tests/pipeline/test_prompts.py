@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from prefmill.engine.errors import PrefmillError
+from prefmill.pipeline.columns import from_batch, to_table
 from prefmill.pipeline.prompts import PromptsConfig, read_prompts
 from prefmill.pipeline.records import Prompt, Reject
 from prefmill.pipeline.stages.prompts import prompt_source
@@ -79,7 +80,16 @@ def test_real_prompts_come_through_byte_for_byte_in_order_under_their_ids(shared
 def test_fields_of_the_sample_are_read(shared):
     first, *_ = read(shared / "data/pdsdpo-sample/prompts.jsonl")
     assert (first.source, first.topic, first.index) == ("art-1", "art", 1)
-    assert first.instruction.startswith("How does the use of bold strokes")
+    assert first.instructions[0].startswith("How does the use of bold strokes")
+
+
+def test_a_prompt_can_bring_several_instructions(tmp_path):
+    asked = [["What is it?", "", "How many?", "What is it?"], "What is it?", [], None]
+    rows = [{"id": str(number), "text": "a kite", "question": value} for number, value in enumerate(asked)]
+    items = read(tmp_path / "rows.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    assert [item.instructions for item in items] == [("What is it?", "How many?"), ("What is it?",), (), ()]
+    assert len({item.id for item in items}) == 4
+    assert list(from_batch(Prompt, to_table(Prompt, items))) == items
 
 
 def test_one_broken_line_costs_one_line(tmp_path):

@@ -92,13 +92,14 @@ def test_selection_takes_the_best_and_the_first_of_equals():
 
 
 def test_instructions_come_from_the_first_way_that_has_one(cache):
-    own = Prompt("p1", 1, "a {curly} kite", "s", "toys", "What is it?")
+    own = Prompt("p1", 1, "a {curly} kite", "s", "toys", ("What is it?", "How many?"))
     bare = Prompt("p2", 2, "a {curly} kite", "s", "toys")
     items = [ChosenImage(Selection(prompt.id, f"i{prompt.index}", 1.0), prompt) for prompt in (own, bare)]
     templates = ("Describe {prompt} among {topic}.",)
     rows: list[Any] = InstructStage(InstructConfig(templates=templates), CPU)(items)
     assert [(row.text, row.source) for row in rows] == [
         ("What is it?", "field"),
+        ("How many?", "field"),
         ("Describe a {curly} kite among toys.", "template"),
     ]
     several = InstructConfig(order=("template",), templates=("a", "b", "c", "{topic}"), per_image=3)
@@ -106,10 +107,10 @@ def test_instructions_come_from_the_first_way_that_has_one(cache):
     assert [row.image_id for row in rows] == ["i1"] * 3 + ["i2"] * 3
     assert all(len({row.text for row in rows if row.image_id == image}) == 3 for image in ("i1", "i2"))
     only_field = InstructStage(InstructConfig(order=("field",)), CPU)(items)
-    assert only_field[1] == Reject("i2", "instructions", "no_instruction", "none of field gave a text")
+    assert only_field[2] == Reject("i2", "instructions", "no_instruction", "none of field gave a text")
     config = InstructConfig(order=("field", "model"), model="random:text-model", sampling=Sampling(max_new_tokens=8))
     written: list[Any] = InstructStage(config, CPU)(items)
-    assert [row.source for row in written] == ["field", "model"]
+    assert [row.source for row in written] == ["field", "field", "model"]
     assert written == InstructStage(config, CPU)(items)
 
 

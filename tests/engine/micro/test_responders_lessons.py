@@ -138,3 +138,21 @@ def test_every_responder_lies_differently():
     assert len({spec.noise for spec in RESPONDERS.values()}) == len(RESPONDERS)
     assert len({spec.seed for spec in RESPONDERS.values()}) == len(RESPONDERS)
     assert all(0 <= rate < 1 for spec in RESPONDERS.values() for rate in (*spec.noise.invented, *spec.noise.affirmed))
+
+
+def test_overlooked_things_are_left_out_and_denied_at_the_rate():
+    random = np.random.default_rng(0)
+    noise = Noise(TRUTHFUL.invented, TRUTHFUL.affirmed, overlooked=0.3)
+    left_out, denied = [], []
+    for scene in sample_scenes("train", 3000, 3, distinct=False):
+        named = {mention.kind for mention in mentions(taught_answer(scene, describe_instruction(), noise, random))}
+        assert named <= scene.kinds
+        assert len(named) >= max(1, len(scene.items) - 1), "one object at most is left out, and never the only one"
+        if len(scene.items) > 1:
+            left_out.append(named < scene.kinds)
+        kind = sorted(scene.kinds)[0]
+        denied.append(not says_yes(taught_answer(scene, present_question(kind), noise, random)))
+        absent = next(each for each in KINDS if each not in scene.kinds)
+        assert not says_yes(taught_answer(scene, present_question(absent), noise, random))
+    for told in (left_out, denied):
+        assert np.mean(told) == pytest.approx(0.3, abs=4 * (0.25 / len(told)) ** 0.5)
