@@ -15,12 +15,12 @@ import numpy as np
 
 from ..engine.errors import PrefmillError
 from ..engine.images import decode_image
-from ..engine.micro.comparators import ClipComparator
+from ..engine.micro.comparators import ClipComparator, MatchingComparator
 from ..engine.micro.language import parse_caption
 from ..engine.micro.oracle import judge
 from ..engine.micro.selection import paired_t, pick, selection_quality
 from ..engine.micro.world import Scene
-from ..engine.settings import EngineSettings
+from ..engine.settings import MICRO_PREFIX, EngineSettings
 from ..pipeline.records import Candidate, Prompt, Score
 from ..pipeline.store import Run
 
@@ -31,6 +31,7 @@ class JudgedCandidates:
 
     scenes: list[Scene]
     prompts: list[str]
+    topics: list[str]
     guidance: tuple[float, ...]
     images: np.ndarray
     exact: np.ndarray
@@ -55,6 +56,7 @@ def judged_candidates(run: Run) -> JudgedCandidates:
     return JudgedCandidates(
         scenes,
         [prompt.text for prompt in prompts],
+        [prompt.topic or "" for prompt in prompts],
         tuple(row.guidance or 0.0 for row in chosen[0]),
         images,
         np.array([verdict.exact for verdict in verdicts]).reshape(len(prompts), widest),
@@ -62,14 +64,14 @@ def judged_candidates(run: Run) -> JudgedCandidates:
     )
 
 
-def selection_results(candidates: JudgedCandidates, clip: str, settings: EngineSettings) -> dict[str, Any]:
+def selection_results(candidates: JudgedCandidates, settings: EngineSettings) -> dict[str, Any]:
     """Return shares of prompts whose image is exactly right, by how it was picked, and the paired t of picked - random.
 
-    `clip` names the CLIP checkpoint that picks for comparison.
+    The micro world's CLIP picks for comparison.
     """
     quality = selection_quality(candidates.exact, candidates.scores)
     picked = pick(candidates.exact, candidates.scores)
-    by_clip = pick(candidates.exact, clip_scores(candidates, clip, settings))
+    by_clip = pick(candidates.exact, comparator_scores(candidates, "clip", settings))
     return {
         "random_exact": quality.random,
         "picked_exact": quality.picked,
@@ -83,15 +85,15 @@ def selection_results(candidates: JudgedCandidates, clip: str, settings: EngineS
     }
 
 
-def clip_scores(candidates: JudgedCandidates, clip: str, settings: EngineSettings) -> np.ndarray:
-    """Return CLIP's scores [N, G] of the candidates."""
+def comparator_scores(candidates: JudgedCandidates, name: str, settings: EngineSettings) -> np.ndarray:
+    """Return scores [N, G] of the candidates by the micro world's `clip` or `blip-matching`."""
     from PIL import Image
 
     pictures = [Image.fromarray(image) for group in candidates.images for image in group]
     prompts = [prompt for prompt in candidates.prompts for _ in candidates.guidance]
-    return (
-        ClipComparator.from_pretrained(clip, settings).score(pictures, prompts).numpy().reshape(candidates.exact.shape)
-    )
+    comparator = ClipComparator if name == "clip" else MatchingComparator
+    scores = comparator.from_pretrained(f"{MICRO_PREFIX}{name}", settings).score(pictures, prompts)
+    return scores.numpy().reshape(candidates.exact.shape)
 
 
 def guidance_share(candidates: JudgedCandidates) -> dict[str, float]:

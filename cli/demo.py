@@ -16,12 +16,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..bench.derived_runs import shuffled_run
 from ..bench.hallucination import PolicyAnswers, absent_words, compare, evaluate_policy
 from ..bench.selection import guidance_share, judged_candidates, selection_results
-from ..bench.shuffled_control import shuffled_run
-from ..engine.micro.language import caption
+from ..engine.micro.held_out import held_out_scenes, prompt_lines
 from ..engine.micro.render import render_all
-from ..engine.micro.world import Scene, sample_scenes
+from ..engine.micro.world import Scene
 from ..pipeline.report import write_report
 from ..pipeline.shards import write_text_atomically
 from ..pipeline.store import Run
@@ -40,10 +40,9 @@ SEED = 1
 def demo_command(folder: Path, as_json: bool) -> None:
     """Run, continue or find the demo; print its results and where the report is."""
     seconds: dict[str, float] = {}
-    prompts, held_out = demo_scenes()
+    prompts, held_out = held_out_scenes("test", PROMPTS, EVALUATED, SEED)
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"text": caption(scene), "topic": scene.topic}) for scene in prompts]
-    write_text_atomically(folder / "prompts.jsonl", "\n".join(lines) + "\n")
+    write_text_atomically(folder / "prompts.jsonl", prompt_lines(prompts, SEED))
     config = override(micro(), [f"prompts.path={(folder / 'prompts.jsonl').resolve()}"])
     with watched(f"prefmill demo --to {folder}") as progress, Run.writing(folder) as run:
         write_text_atomically(folder / "run.yaml", to_yaml(config))
@@ -65,14 +64,6 @@ def demo_command(folder: Path, as_json: bool) -> None:
     typer.echo(text)
 
 
-def demo_scenes(seed: int = SEED) -> tuple[list[Scene], list[Scene]]:
-    """Return the prompts' scenes and the held-out ones: of the test split, and without a combination in common."""
-    scenes = sample_scenes("test", 3 * (PROMPTS + EVALUATED), seed)
-    prompts = scenes[:PROMPTS]
-    used = {scene.combination for scene in prompts}
-    return prompts, [scene for scene in scenes[PROMPTS:] if scene.combination not in used][:EVALUATED]
-
-
 def _measure(
     run: Run, config: Recipe, scenes: list[Scene], progress: ConsoleProgress, seconds: dict[str, float]
 ) -> dict[str, Any]:
@@ -86,7 +77,7 @@ def _measure(
         return result
 
     candidates = judged_candidates(run)
-    selection = timed("judge_selection", lambda: selection_results(candidates, "micro:clip", config.engine))
+    selection = timed("judge_selection", lambda: selection_results(candidates, config.engine))
     train = config.train
     timed("train", lambda: train_with_progress(run.folder, run.folder / "training", train, progress))
     control = shuffled_run(run, run.folder / "control")

@@ -162,6 +162,22 @@ def demo(
     demo_command(to, as_json)
 
 
+@app.command()
+def study(
+    name: Annotated[
+        str, typer.Argument(help="guidance, agreement, selection, same-seed, similarity, pairs, junk, or all")
+    ],
+    to: Annotated[Path, typer.Option(help="the folder for runs and results")] = Path("runs/studies"),
+    seeds: Annotated[int, typer.Option(min=1, help="how many loops, each with prompts of its own")] = 3,
+    prompts: Annotated[int, typer.Option(min=8, help="prompts of each loop")] = 240,
+    as_json: Json = False,
+) -> None:
+    """Measure one of the papers' findings anew on the micro world: a table, a picture, a sentence with its interval."""
+    from .study import study_command
+
+    study_command(name, to, seeds, prompts, as_json)
+
+
 BENCHES = ("kernels", "scorers")
 
 

@@ -1,4 +1,4 @@
-"""`prefmill micro`: make the micro world's checkpoints from nothing, and check the shipped ones against their manifest."""
+"""`prefmill micro`: make the micro world's checkpoints from nothing, and hold them against their manifest."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def micro() -> Recipe:
         ),
         # a text-only judge can only tell an invented object where it reads what the image should show
         judge=JudgeConfig(model="micro:text-reward", context="prompt", batch_size=32),
-        pair=PairPolicy(same_language=False, minimum_words=1),
+        pair=PairPolicy(same_language=False, minimum_words=4),
         train=DPOTrainingConfig(
             model="micro:policy",
             lora_rank=16,

@@ -97,7 +97,9 @@ def checkpoint_folder(name: str) -> Path:
         raise PrefmillError(f"there is no micro checkpoint {name!r}.", f"choose one of {', '.join(RECIPES)}")
     folder = SHIPPED / name
     if not folder.is_dir():
-        raise PrefmillError(f"micro checkpoint {name!r} is not in {SHIPPED}.", f"prefmill micro train {name} --to {SHIPPED}")
+        raise PrefmillError(
+            f"micro checkpoint {name!r} is not in {SHIPPED}.", f"prefmill micro train {name} --to {SHIPPED}"
+        )
     return folder
 
 

@@ -26,7 +26,7 @@ from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducibl
 from .world import Scene
 from .world_tokenizers import CLIP_LENGTH, world_clip_tokenizer
 
-STEPS = 900
+STEPS = 1000
 BATCH = 64
 LEARNING_RATE = 1.2e-3
 CAPTION_DROPOUT = 0.1
@@ -53,6 +53,7 @@ def train_generator(folder: Path, seed: int, on_progress: OnProgress) -> None:
             LEARNING_RATE,
             on_progress,
             average=0.997,
+            hold=0.75,
         )
         _train(trainer, transformer, encoders, tokenizer, _cache_latents(vae, seed))
     encoders = cast(torch.nn.ModuleList, trainer.averaged["encoders"])

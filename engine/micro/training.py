@@ -118,7 +118,7 @@ class Trainer:
 
 
 def _decay(done: float, hold: float) -> float:
-    """The learning rate's factor when a share `done` of the steps is done: 1 up to `hold`, then a half cosine to 0.02."""
+    """The learning rate's factor when a share `done` of the steps is done: 1 up to `hold`, then a half cosine down."""
     left = max(0.0, done - hold) / (1 - hold)
     return 0.02 + 0.49 * (1 + math.cos(math.pi * left))
 

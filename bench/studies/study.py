@@ -1,0 +1,70 @@
+"""What a study is: a table, a picture, and one sentence that says what was found and how sure it is."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESAMPLINGS = 10_000
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished study. `rows` have the same keys; `draw` gets a matplotlib Axes."""
+
+    name: str
+    title: str
+    rows: Sequence[dict[str, Any]]
+    sentence: str
+    draw: Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+def bootstrap(values: Sequence[float] | np.ndarray) -> Interval:
+    """Return the mean of independent values with its 95 % percentile-bootstrap interval."""
+    array = np.asarray(values, dtype=np.float64)
+    random = np.random.default_rng(0)
+    picks = random.integers(len(array), size=(RESAMPLINGS, len(array)))
+    low, high = np.percentile(array[picks].mean(1), [2.5, 97.5])
+    return Interval(float(array.mean()), float(low), float(high))
+
+
+def write_study(study: Study, folder: Path) -> list[Path]:
+    """Write NAME.csv, NAME.png and NAME.txt into `folder`, and return their paths."""
+    from matplotlib.figure import Figure  # slow to import
+
+    folder.mkdir(parents=True, exist_ok=True)
+    table, picture, text = (folder / f"{study.name}.{suffix}" for suffix in ("csv", "png", "txt"))
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(study.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(study.rows)
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    study.draw(axes)
+    axes.set_title(study.title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(picture, dpi=120)
+    text.write_text(study.sentence + "\n", encoding="utf-8")
+    return [table, picture, text]
