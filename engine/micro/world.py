@@ -8,7 +8,6 @@ pair of the two is seen in training, only not in the held-out company.
 """
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -34,7 +33,8 @@ COUNT_SHARES = (0.2, 0.4, 0.4)
 """How many scenes have one, two and three objects."""
 
 _TENTHS: dict[Split, range] = {"test": range(1), "dev": range(1, 2), "train": range(2, 10)}
-_TRIES = 200_000
+_TRIES = 20_000
+"""Draws without a new scene after which a split counts as exhausted."""
 _TOPIC_NAMES = tuple(TOPICS)
 _COUNT_LIMITS = np.cumsum(COUNT_SHARES)
 
@@ -101,26 +101,21 @@ def sample_scenes(split: Split, count: int, seed: int, *, distinct: bool = True)
 
     Raises PrefmillError where the split does not have that many different scenes.
     """
+    random = np.random.default_rng([seed, *split.encode()])
     scenes: list[Scene] = []
     seen: set[Scene] = set()
-    for scene in _stream(split, seed):
-        if distinct and scene in seen:
+    misses = 0
+    while len(scenes) < count:
+        scene = draw_scene(random)
+        if scene.split != split or (distinct and scene in seen):
+            misses += 1
+            if misses == _TRIES:
+                raise PrefmillError(
+                    f"split {split!r} gave only {len(scenes)} of {count} different scenes.",
+                    "ask for fewer, or distinct=False",
+                )
             continue
+        misses = 0
         seen.add(scene)
         scenes.append(scene)
-        if len(scenes) >= count:
-            return scenes[:count]
-    raise PrefmillError(
-        f"split {split!r} gave only {len(scenes)} of {count} different scenes.", "ask for fewer, or distinct=False"
-    )
-
-
-def _stream(split: Split, seed: int) -> Iterator[Scene]:
-    random = np.random.default_rng([seed, *split.encode()])
-    misses = 0
-    while misses < _TRIES:
-        scene = draw_scene(random)
-        if scene.split == split:
-            misses = 0
-            yield scene
-        misses += 1
+    return scenes
