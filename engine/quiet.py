@@ -3,6 +3,7 @@
 What they would warn about, missing and foreign weights above all, is an error here and reported as one.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,14 +13,16 @@ import transformers.utils.logging as transformers_logging
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """No progress bars and nothing below an error from transformers and diffusers inside; restored after."""
+    """No progress bars, no deprecations and nothing below an error from the libraries inside; restored after."""
     libraries = (transformers_logging, diffusers_logging)
     before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
     for library in libraries:
         library.set_verbosity_error()
         library.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # one library's, about how another one calls it
+            yield
     finally:
         for library, (verbosity, bars) in zip(libraries, before, strict=True):
             library.set_verbosity(verbosity)

@@ -16,6 +16,7 @@ from .checkpoint import checkpoint_key, load_strict, resolve_checkpoint
 from .device import resolve_device, resolve_dtype
 from .errors import PrefmillError
 from .sampling import Answer, decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
+from .quiet import quiet_loading
 from .settings import EngineSettings, Sampling
 from .text import check_tokenizer_files
 
@@ -112,7 +113,8 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     from peft import PeftModel  # only trained policies need it
 
     try:
-        adapted = PeftModel.from_pretrained(model, str(adapter), local_files_only=True, use_safetensors=True)
+        with quiet_loading():
+            adapted = PeftModel.from_pretrained(model, str(adapter), local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise PrefmillError(
             f"the adapter in {adapter} does not fit the model: {str(error).splitlines()[0]}",

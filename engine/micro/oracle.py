@@ -65,7 +65,8 @@ class _Drawings:
 
 def read_images(images: np.ndarray | torch.Tensor) -> list[Reading]:
     """Read uint8 images [N, 32, 32, 3], or one [32, 32, 3]. Raises PrefmillError for other shapes or types."""
-    pixels = torch.as_tensor(images)
+    # a copy: decoded images are read-only
+    pixels = images if isinstance(images, torch.Tensor) else torch.from_numpy(images.copy())
     if pixels.ndim == 3:
         pixels = pixels[None]
     if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) != (IMAGE_SIZE, IMAGE_SIZE, 3):

@@ -57,18 +57,18 @@ def train_generator(folder: Path, seed: int, on_progress: OnProgress) -> None:
         )
         _train(trainer, transformer, encoders, tokenizer, _cache_latents(vae, seed))
     encoders = cast(torch.nn.ModuleList, trainer.averaged["encoders"])
-    pipeline = StableDiffusion3Pipeline(
-        transformer=to_half(cast(SD3Transformer2DModel, trainer.averaged["transformer"])),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0),
-        vae=to_half(vae),
-        text_encoder=to_half(cast(CLIPTextModelWithProjection, encoders[0])),
-        tokenizer=tokenizer,
-        text_encoder_2=to_half(cast(CLIPTextModelWithProjection, encoders[1])),
-        tokenizer_2=tokenizer,
-        text_encoder_3=None,  # type: ignore[arg-type]  # optional, though not typed so
-        tokenizer_3=None,  # type: ignore[arg-type]
-    )
     with quiet_loading():
+        pipeline = StableDiffusion3Pipeline(
+            transformer=to_half(cast(SD3Transformer2DModel, trainer.averaged["transformer"])),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+            vae=to_half(vae),
+            text_encoder=to_half(cast(CLIPTextModelWithProjection, encoders[0])),
+            tokenizer=tokenizer,
+            text_encoder_2=to_half(cast(CLIPTextModelWithProjection, encoders[1])),
+            tokenizer_2=tokenizer,
+            text_encoder_3=None,  # type: ignore[arg-type]  # optional, though not typed so
+            tokenizer_3=None,  # type: ignore[arg-type]
+        )
         pipeline.save_pretrained(folder)
 
 

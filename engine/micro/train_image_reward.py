@@ -22,12 +22,13 @@ from .vision_teacher import PATCH_SIZE, CellHeads
 from .world import sample_scenes
 from .world_tokenizers import world_bert_tokenizer
 
-PROMPTS = 600
-DRAWING_STEPS = 10
+PROMPTS = 1600
+DRAWING_STEPS = 12
 VISION_STEPS = 300
-STEPS = 1200
+STEPS = 3600
 GROUPS = 16
 LEARNING_RATE = 1e-3
+EXACT_WEIGHT = 3.0
 _WIDTH = 128
 _LAYERS = 3
 
@@ -38,7 +39,7 @@ def train_image_reward(folder: Path, seed: int, on_progress: OnProgress, generat
 
 
 def draw_training_candidates(generator: Path, seed: int, on_progress: OnProgress) -> Candidates:
-    """Four pictures for each of 600 training scenes."""
+    """Four pictures for each of the training scenes."""
     model = open_generator(generator)
     with reproducible(seed + 2):
         scenes = sample_scenes("train", PROMPTS, seed + 77)
@@ -129,7 +130,11 @@ def _loss(
     rewards = model.head(text[:, 0]).view(-1, GROUP).float()
     margin = batch.alignment[:, :, None] - batch.alignment[:, None, :]
     preferred = margin > 0
-    preference = -torch.nn.functional.logsigmoid(rewards[:, :, None] - rewards[:, None, :])[preferred].mean()
+    difference = torch.nn.functional.logsigmoid(rewards[:, :, None] - rewards[:, None, :])[preferred]
+    # the reward will pick one of a group: what counts most is that a right picture is above a nearly right one
+    right = (batch.alignment == 1)[:, :, None].expand_as(margin)[preferred]
+    weight = torch.where(right, EXACT_WEIGHT, 1.0)
+    preference = -(difference * weight).sum() / weight.sum()
     known = batch.words != UNKNOWN
     binary = torch.nn.functional.binary_cross_entropy_with_logits
     words = binary(heads["words"](text).squeeze(-1).float()[known], batch.words[known])

@@ -1,5 +1,6 @@
 """Trainings as a user starts them: processes, engine, interruption, resume, manifest, and what goes wrong."""
 
+import contextlib
 import json
 import math
 import signal
@@ -155,6 +156,8 @@ def test_killed_and_interrupted_training_continues_exactly(trained, run_folder, 
     with subprocess.Popen(command) as launcher:
         wait_for(lambda: newest_complete(broken / "checkpoints"))
         launcher.send_signal(signal.SIGKILL)
+    # a worker that still lives would take the folder below for a newer checkpoint of its own, and drop a good one
+    wait_for(lambda: not workers_of(broken))
     half = broken / "checkpoints" / "checkpoint-38"
     half.mkdir()
     (half / "adapter_model.safetensors").write_bytes(b"half")
@@ -190,10 +193,8 @@ def test_training_without_deepspeed_survives_the_death_of_a_worker(plain, run_fo
     def kill_worker(event):
         # at the first step that is heard of: on a busy machine the worker is some steps further by then
         if event.kind == "step":
-            for child in psutil.Process().children(recursive=True):
-                # its starter, torch.distributed.run, has the worker's name in its command too
-                if "prefmill.train.worker" in child.cmdline() and "torch.distributed.run" not in child.cmdline():
-                    child.kill()
+            for worker in workers_of(tmp_path):
+                worker.kill()
 
     with pytest.raises(PrefmillError, match="ended from outside"):
         train(run_folder, tmp_path, config, kill_worker)
@@ -232,6 +233,17 @@ def test_launcher_stays_light():
     probe = "import sys, prefmill.train.launch; print(*sorted({'torch', 'pyarrow', 'numpy', 'trl'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def workers_of(output):
+    """The live processes that train into a folder; their starter has their name in its command too."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            if "prefmill.train.worker" in command and str(output) in command and "torch.distributed.run" not in command:
+                found.append(process)
+    return found
 
 
 def wait_for(condition, seconds=100):
