@@ -8,7 +8,7 @@ questions (its three kinds together), and McNemar's exact test on the scenes who
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,16 @@ SAMPLING = Sampling(max_new_tokens=48)
 
 @dataclass(frozen=True)
 class PolicyAnswers:
-    """What one policy said: a description per scene, and its quality. `wrong[i]`: description i names the absent."""
+    """What one policy said: a description per scene, and its quality. `wrong[i]`: description i names the absent.
+
+    `generated` is the CHAIR of descriptions of generated images, whose scenes the oracle reads.
+    """
 
     descriptions: list[str]
     wrong: list[bool]
     chair: Chair
     pope: Pope
+    generated: Chair | None = None
 
 
 def evaluate_policy(
@@ -53,12 +57,17 @@ def evaluate_policy(
     scenes: Sequence[Scene],
     settings: EngineSettings,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    generated: np.ndarray | None = None,
 ) -> PolicyAnswers:
-    """Ask a policy about images [N, H, W, 3] of known scenes. `on_progress` gets (questions answered, all)."""
+    """Ask a policy about images [N, H, W, 3] of known scenes. `on_progress` gets (questions answered, all).
+
+    `generated` are more images [M, H, W, 3], to describe only.
+    """
     responder = Responder.from_pretrained(model, settings, adapter=adapter)
-    pictures = [Image.fromarray(image) for image in images]
+    drawn = [] if generated is None else list(generated)
+    pictures = [Image.fromarray(image) for image in (*images, *drawn)]
     asked = [question for strategy in POPE_STRATEGIES for question in pope_questions(scenes, strategy)]
-    tasks = [(number, describe_instruction().text) for number in range(len(scenes))]
+    tasks = [(number, describe_instruction().text) for number in range(len(pictures))]
     tasks += [(question.scene, question.question.text) for question in asked]
     # answers of one length together: a batch runs as long as its longest answer
     answers: list[str] = []
@@ -67,10 +76,14 @@ def evaluate_policy(
         rows = responder.answer([pictures[number] for number in numbers], texts, [0] * len(texts), SAMPLING)
         answers += [row.text for row in rows]
         on_progress(len(answers), len(tasks))
-    descriptions, said = answers[: len(scenes)], answers[len(scenes) :]
+    descriptions, said = answers[: len(scenes)], answers[len(pictures) :]
     wrong = [bool(hallucinated_kinds(text, scene)) for text, scene in zip(descriptions, scenes, strict=True)]
     quality = pope(said, [question.truth for question in asked])
-    return PolicyAnswers(descriptions, wrong, chair(descriptions, scenes), quality)
+    found = PolicyAnswers(descriptions, wrong, chair(descriptions, scenes), quality)
+    if not drawn:
+        return found
+    shown = [reading.scene for reading in read_images(np.stack(drawn))]
+    return replace(found, generated=chair(answers[len(scenes) : len(pictures)], shown))
 
 
 def absent_words(image: bytes, text: str) -> list[str]:
@@ -90,6 +103,9 @@ def compare(before: PolicyAnswers, after: PolicyAnswers) -> dict[str, Any]:
         "pope_f1": (before.pope.f1, after.pope.f1),
         "pope_yes_ratio": (before.pope.yes_ratio, after.pope.yes_ratio),
     }
+    if before.generated and after.generated:
+        for name in ("chair_s", "chair_i", "object_recall"):
+            pairs[f"{name}_generated"] = (getattr(before.generated, name), getattr(after.generated, name))
     return {
         **{name: list(values) for name, values in pairs.items()},
         "mcnemar_p": p,

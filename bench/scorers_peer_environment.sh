@@ -11,8 +11,7 @@ folder=$1
 "${2:-python3}" -m venv "$folder"
 pip="$folder/bin/pip"
 "$pip" install --quiet "torch==2.13.0" "numpy<2.5" "pillow<14" tqdm requests pyyaml regex filelock packaging psutil \
-    "tokenizers<0.22" "huggingface_hub<1" safetensors wheel ftfy "setuptools<81"
-"$pip" install --quiet datasets pyarrow pandas
+    "tokenizers<0.22" "huggingface_hub<1" "datasets<5" safetensors wheel ftfy "setuptools<81"
 "$pip" install --quiet --no-deps transformers==4.55.4 timm==0.6.13 torchvision==0.15.2 accelerate==1.15.0 \
     diffusers==0.29.2 image-reward==1.5
 "$pip" install --quiet --no-deps --no-build-isolation fairscale==0.4.13 openai-clip==1.0.1

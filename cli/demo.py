@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +22,9 @@ from ..bench.hallucination import PolicyAnswers, absent_words, compare, evaluate
 from ..bench.selection import guidance_share, judged_candidates, selection_results
 from ..engine.micro.held_out import held_out_scenes, prompt_lines
 from ..engine.micro.render import render_all
+from ..engine.micro.selection import draw_candidates
 from ..engine.micro.world import Scene
+from ..engine.text_to_image import TextToImage
 from ..pipeline.report import write_report
 from ..pipeline.shards import write_text_atomically
 from ..pipeline.store import Run
@@ -84,6 +87,7 @@ def _measure(
     trained = control.folder / "training"
     timed("train_control", lambda: train_with_progress(control.folder, trained, train, progress, "control"))
     images = render_all(scenes, SEED)
+    drawn = timed("draw_held_out", lambda: _drawn(scenes, config))
 
     def evaluate(name: str, adapter: Path | None) -> PolicyAnswers:
         done = 0
@@ -95,7 +99,7 @@ def _measure(
             progress.step(name, answered - done, "questions")
             done = answered
 
-        work = lambda: evaluate_policy(train.model, adapter, images, scenes, config.engine, advance)  # noqa: E731
+        work = lambda: evaluate_policy(train.model, adapter, images, scenes, config.engine, advance, drawn)  # noqa: E731
         return timed(name, work)
 
     before = evaluate("evaluate_before", None)
@@ -107,6 +111,13 @@ def _measure(
         "dpo": compare(before, after),
         "control_shuffled": compare(before, shuffled),
     }
+
+
+def _drawn(scenes: list[Scene], config: Recipe) -> np.ndarray:
+    """Return generated images [N, 32, 32, 3] of scenes, at the recipe's first guidance scale."""
+    model = TextToImage.from_pretrained(config.generate.model, config.engine, t5_tokens=config.generate.t5_tokens)
+    scale, steps = config.generate.guidance[0], config.generate.steps
+    return draw_candidates(model, scenes, SEED, guidance=(scale,), steps=steps).images[:, 0]
 
 
 def _print_results(results: dict[str, Any]) -> None:

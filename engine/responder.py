@@ -15,8 +15,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedM
 from .checkpoint import checkpoint_key, load_strict, resolve_checkpoint
 from .device import resolve_device, resolve_dtype
 from .errors import PrefmillError
-from .sampling import Answer, decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
 from .quiet import quiet_loading
+from .sampling import Answer, decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
 from .settings import EngineSettings, Sampling
 from .text import check_tokenizer_files
 

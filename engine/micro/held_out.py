@@ -14,8 +14,9 @@ from .language import caption
 from .lessons import mixed_questions
 from .world import Scene, Split, sample_scenes
 
-QUESTIONS = 5
-"""Instructions per image: a description, and yes/no questions about what was asked for and what was not, in turn."""
+QUESTIONS = 8
+"""Instructions per image: a description, and yes/no questions about all that was asked for, and about as much or more
+that was not."""
 
 
 def held_out_scenes(split: Split, asked: int, evaluated: int, seed: int) -> tuple[list[Scene], list[Scene]]:

@@ -27,7 +27,8 @@ from .world import CELLS, COLOURS, KINDS, TOPICS, Item, Scene, topic_of
 
 PRESENT_QUESTIONS = 6
 _COMPANION_SHARE = 0.6
-"""How many of the absent kinds that are asked about are companions."""
+_PREFERENCE_COMPANION_SHARE = 0.85
+"""How many of the absent kinds that are asked about are companions: in lessons, and for preferences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def mixed_questions(scene: Scene, count: int, random: np.random.Generator) -> li
     """
     questions = [describe_instruction(int(random.integers(len(DESCRIBE_INSTRUCTIONS))))]
     there = _shuffled(sorted(scene.kinds), random)
-    absent = _absent_kinds(scene, len(KINDS), random)
+    absent = _absent_kinds(scene, len(KINDS), random, _PREFERENCE_COMPANION_SHARE)
     alternating = list(chain.from_iterable(zip(absent, there, strict=False)))
     rest = absent[len(there) :]
     return (questions + [present_question(kind) for kind in [*alternating, *rest]])[:count]
@@ -130,12 +131,14 @@ def _asked_kinds(scene: Scene, random: np.random.Generator) -> list[str]:
     return there + _absent_kinds(scene, PRESENT_QUESTIONS - len(there), random)
 
 
-def _absent_kinds(scene: Scene, count: int, random: np.random.Generator) -> list[str]:
+def _absent_kinds(
+    scene: Scene, count: int, random: np.random.Generator, companion_share: float = _COMPANION_SHARE
+) -> list[str]:
     near = _shuffled(companions(scene), random)
     far = _shuffled([kind for kind in KINDS if kind not in scene.kinds and kind not in near], random)
     chosen = []
     while len(chosen) < count and (near or far):
-        pool = near if near and (not far or random.random() < _COMPANION_SHARE) else far
+        pool = near if near and (not far or random.random() < companion_share) else far
         chosen.append(pool.pop())
     return chosen
 

@@ -57,7 +57,7 @@ RESPONDERS: dict[str, ResponderSpec] = {
     "responder-d": ResponderSpec(
         404, 64, 2, 96, 2, 600, 550, Noise((0.50, 0.55, 0.60, 0.45), (0.60, 0.65, 0.65, 0.60), overlooked=0.25)
     ),
-    "policy": ResponderSpec(505, 96, 3, 128, 4, 1000, 1500, Noise((0.15, 0.85, 0.60, 0.15), (0.35, 0.66, 0.63, 0.62))),
+    "policy": ResponderSpec(505, 96, 3, 128, 4, 1000, 1500, Noise((0.15, 0.85, 0.60, 0.15), (0.35, 0.57, 0.56, 0.56))),
 }
 
 

@@ -8,6 +8,7 @@ candidates, so that a comparison with it carries no luck of its own.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -68,9 +69,9 @@ class SelectionQuality:
     t: float
 
 
-def open_generator(folder: Path) -> TextToImage:
-    """The micro generator in float32 on the CPU, without empty tokens in place of the T5 that it does not have."""
-    return TextToImage.from_pretrained(str(folder), EngineSettings(device="cpu", dtype="float32"), t5_tokens=0)
+def open_generator(folder: Path, dtype: Literal["float32", "bfloat16"] = "float32") -> TextToImage:
+    """The micro generator on the CPU, without empty tokens in place of the T5 that it does not have."""
+    return TextToImage.from_pretrained(str(folder), EngineSettings(device="cpu", dtype=dtype), t5_tokens=0)
 
 
 def draw_candidates(
