@@ -36,7 +36,7 @@ from .settings import override, to_yaml
 from .train import train_with_progress
 
 PROMPTS = 240
-EVALUATED = 200
+EVALUATED = 400
 SEED = 1
 
 

@@ -37,7 +37,7 @@ from .recipes import Recipe, load_recipe
 from .settings import override
 from .train import train_with_progress
 
-EVALUATED = 200
+EVALUATED = 400
 SIZES = (0, 1 / 8, 1 / 4, 1 / 2, 1)
 JUNK = ResponderConfig(
     name="fragments",

@@ -58,6 +58,10 @@ class DPOTrainingConfig(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Assumed share of flipped preferences; for the losses exo_pair (needs it), robust, aot and aot_unpaired."""
 
+    sft_weight: float = Field(default=0.0, ge=0)
+    """Add this times the chosen answers' mean negative log-likelihood per token (RPO, arXiv 2404.19733). A preference
+    loss alone can make both answers of a pair less likely than a third that nobody asked for; this holds the chosen."""
+
     learning_rate: float = Field(default=1e-5, gt=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)

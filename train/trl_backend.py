@@ -97,7 +97,8 @@ def training_arguments(job: TrainingJob) -> DPOConfig:
     return DPOConfig(
         output_dir=str(job.checkpoints),
         beta=config.beta,
-        loss_type=[config.loss],
+        loss_type=[config.loss, "sft"] if config.sft_weight else [config.loss],
+        loss_weights=[1.0, config.sft_weight] if config.sft_weight else None,
         label_smoothing=config.label_smoothing,
         disable_dropout=config.disable_dropout,
         max_length=None,  # cutting could cut image tokens; pairs that are too long were left out before

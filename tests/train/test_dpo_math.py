@@ -115,6 +115,24 @@ def test_first_step_is_dpo(make_job, base, tmp_path):
         assert logged[name] == pytest.approx(value.item(), rel=1e-5, abs=1e-5), name
 
 
+def test_sft_weight_adds_the_chosen_answers_likelihood(make_job, base, tmp_path):
+    """The loss is DPO's plus 0.5 times minus the chosen answers' mean log-probability per token."""
+    job = make_job(batch_size=6, accumulation=1, max_steps=1, sft_weight=0.5)
+    trainer = adapted_trainer(job)
+    trainer.adapted_model.save_pretrained(str(tmp_path / "before"), save_embedding_layers=False)
+    trainer.train()
+    other = LlavaForConditionalGeneration.from_pretrained(job.model_folder, dtype=torch.float32)
+    policy = PeftModel.from_pretrained(other, tmp_path / "before").eval()
+    table = torch.stack([by_hand(job, policy, base, pair) for pair in job.pairs])
+    margins = BETA * (table[:, 0] - table[:, 1] - table[:, 2] + table[:, 3])
+    tokenizer = job.collator.processor.tokenizer
+    tokens = sum(len(tokenizer(f" {pair.chosen}", add_special_tokens=False).input_ids) + 1 for pair in job.pairs)
+    added = -0.5 * table[:, 0].sum().item() / tokens
+    assert added > 0.5, "the added term must count for the sum to mean something"
+    expected = -torch.nn.functional.logsigmoid(margins).mean().item() + added
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_gradient_is_that_of_dpo(make_job, base):
     """The gradient of every LoRA weight, against autograd through the loss written out over full logits."""
     job = make_job(batch_size=2, accumulation=1, max_steps=1)
