@@ -22,7 +22,8 @@ def _recolour(scene: Scene, random: np.random.Generator) -> Scene:
     return _replace(scene, number, Item(item.cell, item.kind, str(random.choice(COLOURS))))
 
 
-def _rename(scene: Scene, random: np.random.Generator) -> Scene:
+def rename(scene: Scene, random: np.random.Generator) -> Scene:
+    """Change the kind of one object to one that is not there."""
     number = int(random.integers(len(scene.items)))
     item = scene.items[number]
     others = [kind for kind in KINDS if kind not in scene.kinds]
@@ -69,7 +70,7 @@ def _other_ground(scene: Scene, random: np.random.Generator) -> Scene:
 
 _CHANGES: tuple[Callable[[Scene, np.random.Generator], Scene | None], ...] = (
     _recolour,
-    _rename,
+    rename,
     _move,
     _exchange_colours,
     _add,
