@@ -1,9 +1,10 @@
 """The image reward's training set: pictures of training scenes, good and bad, and what the oracle prefers of them.
 
 Half of the groups are four drawings of the generator for one prompt, at the guidance scales that it will be used
-with; half are renders of a scene and of near misses of it, roughened. Prompts are mostly the ones that were asked,
-sometimes the scene that one of the four pictures shows: then a picture that was wrong is the right one, and no
-picture is good or bad by its looks alone. No dev or test combination comes in, neither asked nor shown.
+with, or morphs of near misses; half are renders of a scene and of near misses of it, roughened. Prompts are mostly the
+ones that were asked, sometimes the scene that one of the four pictures shows: then a picture that was wrong is the
+right one, and no picture is good or bad by its looks alone. No dev or test combination comes in, neither asked nor
+shown.
 """
 
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class PreferenceStream:
             asked = self._legible(shown[int(self.random.integers(GROUP))]) or asked
         elif choice < _SHOWN_PROMPTS + _NEAR_PROMPTS:
             asked = self._legible(perturb(asked, self.random)) or asked
-        return asked, shown, jiggle(self.candidates.images[row], self.random)
+        return asked, shown, self.candidates.images[row]
 
     def _rendered(self) -> tuple[Scene, list[Scene], np.ndarray]:
         scene = self.scenes[int(self.random.integers(len(self.scenes)))]
@@ -100,18 +101,6 @@ def of_training_only(candidates: Candidates) -> Candidates:
         if all(not scene.items or scene.split == "train" for scene in shown)
     ]
     return candidates.subset(keep)
-
-
-def jiggle(images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Drawings uint8 [N, 32, 32, 3] moved by up to a pixel, with a little noise: else few drawings are soon known."""
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    moved = np.empty(images.shape, np.float32)
-    for number in range(len(images)):
-        down, right = random.integers(0, 3, 2)
-        moved[number] = padded[number, down : down + images.shape[1], right : right + images.shape[2]]
-    strength = random.uniform(0, 8, (len(images), 1, 1, 1)).astype(np.float32)
-    noise = random.normal(0, 1, images.shape).astype(np.float32)
-    return (moved + strength * noise).round().clip(0, 255).astype(np.uint8)
 
 
 def roughen(images: np.ndarray, random: np.random.Generator) -> np.ndarray:

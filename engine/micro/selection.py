@@ -43,6 +43,14 @@ class Candidates:
         """One prompt per scene."""
         return [caption(scene) for scene in self.scenes]
 
+    def __add__(self, other: "Candidates") -> "Candidates":
+        """All prompts of both."""
+        images, exact, alignment, residual = (
+            np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("images", "exact", "alignment", "residual")
+        )
+        return Candidates(self.scenes + other.scenes, images, self.shown + other.shown, exact, alignment, residual)
+
     def subset(self, rows: Sequence[int]) -> "Candidates":
         """Some of the prompts with their images."""
         kept = list(rows)

@@ -12,6 +12,7 @@ from transformers import BertTokenizer, BlipTextConfig, BlipVisionConfig
 
 from ..image_reward import PIXEL_DEVIATION, PIXEL_MEAN, ImageRewardConfig, ImageRewardModel
 from ..quiet import quiet_loading
+from .morphs import morph_candidates
 from .preferences import GROUP, TEXT_LENGTH, PreferenceBatch, PreferenceStream, of_training_only, roughen
 from .render import IMAGE_SIZE, render_all
 from .selection import GUIDANCE, Candidates, draw_candidates, open_generator
@@ -24,7 +25,8 @@ from .world_tokenizers import world_bert_tokenizer
 
 PROMPTS = 3000
 DRAWING_STEPS = 10
-VISION_STEPS = 300
+MORPHED = 3000
+VISION_STEPS = 400
 STEPS = 3600
 GROUPS = 16
 LEARNING_RATE = 1e-3
@@ -35,7 +37,8 @@ _LAYERS = 3
 
 def train_image_reward(folder: Path, seed: int, on_progress: OnProgress, generator: Path) -> None:
     """Draw with `generator` for training prompts, train on what the oracle prefers, and write to `folder`."""
-    train_on(draw_training_candidates(generator, seed, on_progress), folder, seed, on_progress)
+    drawn = draw_training_candidates(generator, seed, on_progress)
+    train_on(drawn + morphed_training_candidates(generator, seed), folder, seed, on_progress)
 
 
 def draw_training_candidates(generator: Path, seed: int, on_progress: OnProgress) -> Candidates:
@@ -46,6 +49,15 @@ def draw_training_candidates(generator: Path, seed: int, on_progress: OnProgress
         candidates = draw_candidates(model, scenes, seed + 78, guidance=GUIDANCE, steps=DRAWING_STEPS)
     on_progress(Progress("pictures to judge", PROMPTS, PROMPTS, 1 - float(candidates.exact.mean()), 0.0))
     return of_training_only(candidates)
+
+
+def morphed_training_candidates(generator: Path, seed: int) -> Candidates:
+    """Four mixtures with near misses for each of other training scenes, decoded by the generator's autoencoder."""
+    model = open_generator(generator)
+    with reproducible(seed + 2):
+        return of_training_only(
+            morph_candidates(model.pipeline.vae, sample_scenes("train", MORPHED, seed + 99), seed + 5)
+        )
 
 
 def train_on(candidates: Candidates, folder: Path, seed: int, on_progress: OnProgress) -> None:

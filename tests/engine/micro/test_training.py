@@ -26,7 +26,7 @@ QUICK = {
     train_autoencoder: {"STEPS": 2},
     train_generator: {"STEPS": 2, "CACHED_LATENTS": 256, "BATCH": 8},
     train_comparators: {"CLIP_STEPS": 2, "MATCHING_STEPS": 2, "CLIP_BATCH": 8, "MATCHING_BATCH": 8},
-    train_image_reward: {"STEPS": 2, "VISION_STEPS": 2, "PROMPTS": 6, "DRAWING_STEPS": 1},
+    train_image_reward: {"STEPS": 2, "VISION_STEPS": 2, "PROMPTS": 6, "DRAWING_STEPS": 1, "MORPHED": 6},
 }
 NAMES = ["text-to-image", "clip", "blip-matching", "image-reward", "responder-d"]
 
