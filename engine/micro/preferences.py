@@ -1,10 +1,10 @@
 """The image reward's training set: pictures of training scenes, good and bad, and what the oracle prefers of them.
 
-Half of the groups are four drawings of the generator for one prompt, at the guidance scales that it will be used
-with, or morphs of near misses; half are renders of a scene and of near misses of it, roughened. Prompts are mostly the
-ones that were asked, sometimes the scene that one of the four pictures shows: then a picture that was wrong is the
-right one, and no picture is good or bad by its looks alone. No dev or test combination comes in, neither asked nor
-shown.
+Groups of four pictures: the generator's drawings for one prompt, at the guidance scales that it will be used with;
+morphs of near misses; and roughened renders of a scene and of near misses of it. A group is asked for with the prompt
+it was made for, with the scene that one of its pictures shows, or with a near miss of that: so a picture that was wrong
+is at times the right one, and no picture is good or bad by its looks alone. No dev or test combination comes in,
+neither asked nor shown.
 """
 
 from dataclasses import dataclass
@@ -16,81 +16,88 @@ from .language import caption
 from .perturb import perturb
 from .render import render_all
 from .selection import Candidates
-from .truth import alignment, cell_labels, ground_labels, word_truth
+from .truth import alignment, word_truth
 from .world import Scene, sample_scenes
 
 GROUP = 4
 TEXT_LENGTH = 24
-_SHOWN_PROMPTS = 0.3
-_NEAR_PROMPTS = 0.1
+_SHOWN_PROMPTS = 0.4
+_NEAR_PROMPTS = 0.25
 
 
 @dataclass(frozen=True)
 class PreferenceBatch:
     """G groups of 4 images, each group with one prompt; B = 4 G.
 
-    images uint8 [B, 32, 32, 3]; prompts B; alignment [G, 4]; words [B, 24]; cells [B, 4, 2]; grounds [B].
+    rows [B] into the stream's images; prompts B; alignment [G, 4]; words [B, 24].
     """
 
-    images: np.ndarray
+    rows: torch.Tensor
     prompts: list[str]
     alignment: torch.Tensor
     words: torch.Tensor
-    cells: torch.Tensor
-    grounds: torch.Tensor
 
 
 class PreferenceStream:
-    """Endless batches of groups."""
+    """Endless batches of groups out of a pool. `images` uint8 [N, 32, 32, 3] show the N scenes `shown`."""
 
     def __init__(self, candidates: Candidates, seed: int) -> None:
-        self.candidates = candidates
+        self.asked = candidates.scenes
+        self.shown = [scene for group in candidates.shown for scene in group]
+        self.images = candidates.images.reshape(-1, *candidates.images.shape[2:])
         self.random = np.random.default_rng([seed, 2])
-        self.scenes = sample_scenes("train", 6000, seed + 5, distinct=False)
 
     def batch(self, groups: int) -> PreferenceBatch:
-        """Half drawn by the generator, half rendered."""
-        drawn = [self._drawn() for _ in range(groups // 2)]
-        rendered = [self._rendered() for _ in range(groups - groups // 2)]
-        all_groups = drawn + rendered
-        shown = [scene for _, scenes, _ in all_groups for scene in scenes]
-        asked = [scene for scene, _, _ in all_groups for _ in range(GROUP)]
+        """Groups drawn from the pool, each with a prompt."""
+        numbers = self.random.integers(len(self.asked), size=groups)
+        rows = (numbers[:, None] * GROUP + np.arange(GROUP)).flatten()
+        asked = [scene for number in numbers.tolist() for scene in [self._prompt(number)] * GROUP]
+        shown = [self.shown[row] for row in rows.tolist()]
         grades = [alignment(wanted, seen) for wanted, seen in zip(asked, shown, strict=True)]
         words = [word_truth(wanted, seen, TEXT_LENGTH) for wanted, seen in zip(asked, shown, strict=True)]
         return PreferenceBatch(
-            np.concatenate([images for _, _, images in all_groups]),
+            torch.from_numpy(rows),
             [caption(scene) for scene in asked],
             torch.tensor(grades).view(-1, GROUP),
             torch.from_numpy(np.stack(words)),
-            cell_labels(shown),
-            ground_labels(shown),
         )
 
-    def _drawn(self) -> tuple[Scene, list[Scene], np.ndarray]:
-        row = int(self.random.integers(len(self.candidates.scenes)))
-        shown = self.candidates.shown[row]
-        asked = self.candidates.scenes[row]
-        choice = self.random.random()
+    def _prompt(self, number: int) -> Scene:
+        asked, choice = self.asked[number], self.random.random()
+        if choice >= _SHOWN_PROMPTS + _NEAR_PROMPTS:
+            return asked
+        shown = self.shown[number * GROUP + int(self.random.integers(GROUP))]
+        if not _legible(shown):
+            return asked
         if choice < _SHOWN_PROMPTS:
-            asked = self._legible(shown[int(self.random.integers(GROUP))]) or asked
-        elif choice < _SHOWN_PROMPTS + _NEAR_PROMPTS:
-            asked = self._legible(perturb(asked, self.random)) or asked
-        return asked, shown, self.candidates.images[row]
+            return shown
+        near = perturb(shown, self.random)
+        return near if _legible(near) else asked
 
-    def _rendered(self) -> tuple[Scene, list[Scene], np.ndarray]:
-        scene = self.scenes[int(self.random.integers(len(self.scenes)))]
-        shown = [scene]
-        while len(shown) < GROUP:
-            near = perturb(scene, self.random)
+
+def rendered_candidates(groups: int, seed: int) -> Candidates:
+    """Groups of a training scene's render and those of three near misses, roughened."""
+    random = np.random.default_rng([seed, 4])
+    scenes = sample_scenes("train", groups, seed + 5)
+    shown = []
+    for scene in scenes:
+        group = [scene]
+        while len(group) < GROUP:
+            near = perturb(scene, random)
             if near.split == "train":
-                shown.append(near)
-        images = render_all(shown, int(self.random.integers(2**31)))
-        return scene, shown, roughen(images, self.random)
+                group.append(near)
+        shown.append(group)
+    flat = [scene for group in shown for scene in group]
+    images = roughen(render_all(flat, int(random.integers(2**31))), random)
+    grades = np.array([[alignment(scene, seen) for seen in group] for scene, group in zip(scenes, shown, strict=True)])
+    return Candidates(
+        scenes, images.reshape(groups, GROUP, *images.shape[1:]), shown, grades == 1, grades, np.zeros_like(grades)
+    )
 
-    def _legible(self, scene: Scene) -> Scene | None:
-        """The scene, where it can be asked for in training."""
-        fit = 0 < len(scene.items) <= 3 and len(scene.kinds) == len(scene.items) and scene.split == "train"
-        return scene if fit else None
+
+def _legible(scene: Scene) -> bool:
+    """Whether a scene can be asked for in training."""
+    return 0 < len(scene.items) <= 3 and len(scene.kinds) == len(scene.items) and scene.split == "train"
 
 
 def of_training_only(candidates: Candidates) -> Candidates:

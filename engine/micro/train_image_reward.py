@@ -1,8 +1,9 @@
 """Train the micro image reward, of ImageReward's architecture, on preferences that the oracle gives.
 
 The reward itself learns from pairs only, by Bradley-Terry, as ImageReward does. Beside it, heads that are thrown away
-afterwards learn what is in each cell and which words of the prompt are true of the picture; without them the same
-minutes of training give a reward near chance.
+afterwards learn which words of the prompt are true of the picture; without them the same minutes of training give a
+reward near chance. The image tower is taught first, what is in each cell, and then left as it is: seeing is learnt in a
+minute, reading a prompt against what is seen takes ten times the steps, and needs no pixels.
 """
 
 from pathlib import Path
@@ -13,11 +14,18 @@ from transformers import BertTokenizer, BlipTextConfig, BlipVisionConfig
 from ..image_reward import PIXEL_DEVIATION, PIXEL_MEAN, ImageRewardConfig, ImageRewardModel
 from ..quiet import quiet_loading
 from .morphs import morph_candidates
-from .preferences import GROUP, TEXT_LENGTH, PreferenceBatch, PreferenceStream, of_training_only, roughen
-from .render import IMAGE_SIZE, render_all
+from .preferences import (
+    GROUP,
+    TEXT_LENGTH,
+    PreferenceBatch,
+    PreferenceStream,
+    of_training_only,
+    rendered_candidates,
+)
+from .render import IMAGE_SIZE
 from .selection import GUIDANCE, Candidates, draw_candidates, open_generator
 from .tokenizers import token_id
-from .training import OnProgress, Progress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
+from .training import OnProgress, Progress, Trainer, fast_on_cpu, reproducible, to_half
 from .truth import UNKNOWN, cell_labels, ground_labels
 from .vision_teacher import PATCH_SIZE, CellHeads
 from .world import sample_scenes
@@ -26,9 +34,11 @@ from .world_tokenizers import world_bert_tokenizer
 PROMPTS = 3000
 DRAWING_STEPS = 10
 MORPHED = 3000
-VISION_STEPS = 400
+RENDERED = 2000
+VISION_STEPS = 1500
+VISION_BATCH = 64
 STEPS = 3600
-GROUPS = 16
+GROUPS = 32
 LEARNING_RATE = 1e-3
 EXACT_WEIGHT = 3.0
 _WIDTH = 128
@@ -38,7 +48,8 @@ _LAYERS = 3
 def train_image_reward(folder: Path, seed: int, on_progress: OnProgress, generator: Path) -> None:
     """Draw with `generator` for training prompts, train on what the oracle prefers, and write to `folder`."""
     drawn = draw_training_candidates(generator, seed, on_progress)
-    train_on(drawn + morphed_training_candidates(generator, seed), folder, seed, on_progress)
+    pool = drawn + morphed_training_candidates(generator, seed) + rendered_candidates(RENDERED, seed)
+    train_on(pool, folder, seed, on_progress)
 
 
 def draw_training_candidates(generator: Path, seed: int, on_progress: OnProgress) -> Candidates:
@@ -65,22 +76,19 @@ def train_on(candidates: Candidates, folder: Path, seed: int, on_progress: OnPro
     tokenizer = world_bert_tokenizer()
     with reproducible(seed + 3):
         model = ImageRewardModel(reward_config(tokenizer))
-        heads = torch.nn.ModuleDict(
-            {"cells": CellHeads(_WIDTH), "words": torch.nn.Linear(_WIDTH, 1), "exact": torch.nn.Linear(_WIDTH, 1)}
-        )
-        _train_vision(model, heads["cells"], seed, on_progress)  # type: ignore[arg-type]
         stream = PreferenceStream(candidates, seed)
-        trainer = Trainer(
-            "image reward", {"model": model, "heads": heads}, STEPS, LEARNING_RATE, on_progress, average=0.99
-        )
+        states = _train_vision(model, stream, on_progress)
+        heads = torch.nn.ModuleDict({"words": torch.nn.Linear(_WIDTH, 1), "exact": torch.nn.Linear(_WIDTH, 1)})
+        taught: dict[str, torch.nn.Module] = {"text": model.text_model, "head": model.head, "heads": heads}
+        trainer = Trainer("image reward", taught, STEPS, LEARNING_RATE, on_progress, average=0.99)
         for number in range(STEPS):
             batch = stream.batch(GROUPS)
             with fast_on_cpu():
-                loss = _loss(model, heads, tokenizer, batch)
+                loss = _loss(model, heads, tokenizer, states, batch)
             trainer.step(number, loss)
-        model = trainer.averaged["model"]
-        assert isinstance(model, ImageRewardModel)
-        _standardise(model, tokenizer, stream)
+        for name, module in (("text_model", "text"), ("head", "head")):
+            setattr(model, name, trainer.averaged[module])
+        _standardise(model, tokenizer, states, stream)
     with quiet_loading():
         to_half(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -122,23 +130,31 @@ def scorer_pixels(images: torch.Tensor) -> torch.Tensor:
     return (images.permute(0, 3, 1, 2).float() / 255 - mean) / deviation
 
 
-def _train_vision(model: ImageRewardModel, heads: CellHeads, seed: int, on_progress: OnProgress) -> None:
+def _train_vision(model: ImageRewardModel, stream: PreferenceStream, on_progress: OnProgress) -> torch.Tensor:
+    """Teach the tower what is in each cell, and return what it makes of the stream's images: [N, 17, D]."""
+    heads = CellHeads(_WIDTH)
     modules: dict[str, torch.nn.Module] = {"vision": model.vision_model, "heads": heads}
-    trainer = Trainer("image tower of the reward", modules, VISION_STEPS, 2 * LEARNING_RATE, on_progress)
-    stream = SceneStream(seed + 4)
+    trainer = Trainer("image tower of the reward", modules, VISION_STEPS, LEARNING_RATE, on_progress)
+    cells, grounds = cell_labels(stream.shown), ground_labels(stream.shown)
+    pixels = scorer_pixels(torch.from_numpy(stream.images))
     for number in range(VISION_STEPS):
-        scenes = stream.scenes_of(64)
-        images = roughen(render_all(scenes, int(stream.random.integers(2**31))), stream.random)
+        rows = torch.from_numpy(stream.random.integers(len(pixels), size=VISION_BATCH))
         with fast_on_cpu():
-            tokens = model.vision_model(scorer_pixels(torch.from_numpy(images))).last_hidden_state
-            loss = heads.loss(tokens[:, 1:], cell_labels(scenes), ground_labels(scenes))
+            tokens = model.vision_model(pixels[rows]).last_hidden_state
+            loss = heads.loss(tokens[:, 1:], cells[rows], grounds[rows])
         trainer.step(number, loss)
+    with torch.no_grad():
+        return torch.cat([model.vision_model(part).last_hidden_state for part in pixels.split(256)])
 
 
 def _loss(
-    model: ImageRewardModel, heads: torch.nn.ModuleDict, tokenizer: BertTokenizer, batch: PreferenceBatch
+    model: ImageRewardModel,
+    heads: torch.nn.ModuleDict,
+    tokenizer: BertTokenizer,
+    states: torch.Tensor,
+    batch: PreferenceBatch,
 ) -> torch.Tensor:
-    image, text = _forward(model, tokenizer, batch)
+    text = _forward(model, tokenizer, states, batch)
     rewards = model.head(text[:, 0]).view(-1, GROUP).float()
     margin = batch.alignment[:, :, None] - batch.alignment[:, None, :]
     preferred = margin > 0
@@ -146,36 +162,33 @@ def _loss(
     # the reward will pick one of a group: what counts most is that a right picture is above a nearly right one
     right = (batch.alignment == 1)[:, :, None].expand_as(margin)[preferred]
     weight = torch.where(right, EXACT_WEIGHT, 1.0)
-    preference = -(difference * weight).sum() / weight.sum()
+    preference = -(difference * weight).sum() / weight.sum().clamp(min=1)
     known = batch.words != UNKNOWN
     binary = torch.nn.functional.binary_cross_entropy_with_logits
     words = binary(heads["words"](text).squeeze(-1).float()[known], batch.words[known])
     is_exact = (batch.alignment == 1).float().flatten()
-    exact = binary(heads["exact"](text[:, 0]).squeeze(-1).float(), is_exact)
-    cells = heads["cells"].loss(image[:, 1:], batch.cells, batch.grounds)  # type: ignore[operator]
-    return (preference if bool(preferred.any()) else 0.0) + 2 * words + exact + 0.5 * cells
+    return preference + 2 * words + binary(heads["exact"](text[:, 0]).squeeze(-1).float(), is_exact)
 
 
 def _forward(
-    model: ImageRewardModel, tokenizer: BertTokenizer, batch: PreferenceBatch
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image tokens [B, 17, D] and text tokens [B, 24, D] that have seen the image."""
-    image = model.vision_model(scorer_pixels(torch.from_numpy(batch.images))).last_hidden_state
+    model: ImageRewardModel, tokenizer: BertTokenizer, states: torch.Tensor, batch: PreferenceBatch
+) -> torch.Tensor:
+    """Text tokens [B, 24, D] that have seen the images' states."""
     texts = tokenizer(batch.prompts, padding="max_length", max_length=TEXT_LENGTH, return_tensors="pt")
-    text = model.text_model(
+    return model.text_model(
         texts["input_ids"],
         attention_mask=texts["attention_mask"],
-        encoder_hidden_states=image,
+        encoder_hidden_states=states[batch.rows],
         is_decoder=False,
     ).last_hidden_state
-    return image, text
 
 
-def _standardise(model: ImageRewardModel, tokenizer: BertTokenizer, stream: PreferenceStream) -> None:
+def _standardise(
+    model: ImageRewardModel, tokenizer: BertTokenizer, states: torch.Tensor, stream: PreferenceStream
+) -> None:
     """Give rewards mean 0 and deviation 1 over training pictures, as the published reward has over its own."""
     model.eval()
     with torch.no_grad():
-        _, text = _forward(model, tokenizer, stream.batch(128))
-        raw = model.head(text[:, 0])
+        raw = model.head(_forward(model, tokenizer, states, stream.batch(128))[:, 0])
     model.config.reward_mean = round(raw.mean().item(), 4)
     model.config.reward_deviation = round(raw.std().item(), 4)

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from prefmill.engine.errors import PrefmillError
 from prefmill.engine.micro import (
     checkpoints,
@@ -16,6 +17,7 @@ from prefmill.engine.micro import (
 from prefmill.engine.micro.checkpoints import train_all, verify
 from prefmill.engine.micro.comparators import ClipComparator, MatchingComparator
 from prefmill.engine.micro.lessons import TRUTHFUL
+from prefmill.engine.micro.render import render_all
 from prefmill.engine.micro.responder_models import RESPONDERS, ResponderSpec
 from prefmill.engine.micro.selection import open_generator
 from prefmill.engine.micro.training import Progress, Trainer
@@ -26,7 +28,7 @@ QUICK = {
     train_autoencoder: {"STEPS": 2},
     train_generator: {"STEPS": 2, "CACHED_LATENTS": 256, "BATCH": 8},
     train_comparators: {"CLIP_STEPS": 2, "MATCHING_STEPS": 2, "CLIP_BATCH": 8, "MATCHING_BATCH": 8},
-    train_image_reward: {"STEPS": 2, "VISION_STEPS": 2, "PROMPTS": 6, "DRAWING_STEPS": 1, "MORPHED": 6},
+    train_image_reward: {"STEPS": 2, "VISION_STEPS": 2, "RENDERED": 6, "PROMPTS": 6, "DRAWING_STEPS": 1, "MORPHED": 6},
 }
 NAMES = ["text-to-image", "clip", "blip-matching", "image-reward", "responder-d"]
 
@@ -72,13 +74,10 @@ def test_a_seed_gives_the_same_files_and_another_seed_others(quick, tmp_path):
     generator = open_generator(tmp_path / "one" / "text-to-image")
     drawn = generator.generate(["a red ball at top left on gray"], [5.0], [1], steps=2, width=32, height=32)
     assert drawn.images.shape == (1, 32, 32, 3)
-    pictures = [train_image_reward.render_all(sample_scenes("dev", 1, 0), 0)[0]]
+    picture = Image.fromarray(render_all(sample_scenes("dev", 1, 0), 0)[0])
     for comparator, name in ((ClipComparator, "clip"), (MatchingComparator, "blip-matching")):
-        from PIL import Image
-
-        scores = comparator.from_pretrained(str(tmp_path / "one" / name), settings).score(
-            [Image.fromarray(pictures[0])], ["a red ball at top left on gray"]
-        )
+        loaded = comparator.from_pretrained(str(tmp_path / "one" / name), settings)
+        scores = loaded.score([picture], ["a red ball at top left on gray"])
         assert np.isfinite(scores.item())
 
 
