@@ -16,7 +16,7 @@ from .language import caption
 from .perturb import perturb
 from .render import render_all
 from .selection import Candidates
-from .truth import alignment, word_truth
+from .truth import alignment, seen_there, word_truth
 from .world import Scene, sample_scenes
 
 GROUP = 4
@@ -29,13 +29,14 @@ _NEAR_PROMPTS = 0.25
 class PreferenceBatch:
     """G groups of 4 images, each group with one prompt; B = 4 G.
 
-    rows [B] into the stream's images; prompts B; alignment [G, 4]; words [B, 24].
+    rows [B] into the stream's images; prompts B; alignment [G, 4]; words [B, 24]; seen [B, 2, 24] (see `seen_there`).
     """
 
     rows: torch.Tensor
     prompts: list[str]
     alignment: torch.Tensor
     words: torch.Tensor
+    seen: torch.Tensor
 
 
 class PreferenceStream:
@@ -55,11 +56,13 @@ class PreferenceStream:
         shown = [self.shown[row] for row in rows.tolist()]
         grades = [alignment(wanted, seen) for wanted, seen in zip(asked, shown, strict=True)]
         words = [word_truth(wanted, seen, TEXT_LENGTH) for wanted, seen in zip(asked, shown, strict=True)]
+        seen = [seen_there(wanted, picture, TEXT_LENGTH) for wanted, picture in zip(asked, shown, strict=True)]
         return PreferenceBatch(
             torch.from_numpy(rows),
             [caption(scene) for scene in asked],
             torch.tensor(grades).view(-1, GROUP),
             torch.from_numpy(np.stack(words)),
+            torch.from_numpy(np.stack(seen)),
         )
 
     def _prompt(self, number: int) -> Scene:

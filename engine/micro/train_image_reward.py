@@ -1,9 +1,10 @@
 """Train the micro image reward, of ImageReward's architecture, on preferences that the oracle gives.
 
 The reward itself learns from pairs only, by Bradley-Terry, as ImageReward does. Beside it, heads that are thrown away
-afterwards learn which words of the prompt are true of the picture; without them the same minutes of training give a
-reward near chance. The image tower is taught first, what is in each cell, and then left as it is: seeing is learnt in a
-minute, reading a prompt against what is seen takes ten times the steps, and needs no pixels.
+afterwards learn what is in the picture where a word of the prompt wants something, and whether that word is true;
+without them the same minutes of training give a reward near chance. The image tower is taught first, what is in each
+cell, and then left as it is: seeing is learnt in a minute, reading a prompt against what is seen takes ten times the
+steps, and needs no pixels.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ from .tokenizers import token_id
 from .training import OnProgress, Progress, Trainer, fast_on_cpu, reproducible, to_half
 from .truth import UNKNOWN, cell_labels, ground_labels
 from .vision_teacher import PATCH_SIZE, CellHeads
-from .world import sample_scenes
+from .world import COLOURS, KINDS, sample_scenes
 from .world_tokenizers import world_bert_tokenizer
 
 PROMPTS = 3000
@@ -37,7 +38,7 @@ MORPHED = 3000
 RENDERED = 2000
 VISION_STEPS = 1500
 VISION_BATCH = 64
-STEPS = 3600
+STEPS = 2600
 GROUPS = 32
 LEARNING_RATE = 1e-3
 EXACT_WEIGHT = 3.0
@@ -78,7 +79,8 @@ def train_on(candidates: Candidates, folder: Path, seed: int, on_progress: OnPro
         model = ImageRewardModel(reward_config(tokenizer))
         stream = PreferenceStream(candidates, seed)
         states = _train_vision(model, stream, on_progress)
-        heads = torch.nn.ModuleDict({"words": torch.nn.Linear(_WIDTH, 1), "exact": torch.nn.Linear(_WIDTH, 1)})
+        sizes = {"words": 1, "exact": 1, "kinds": 1 + len(KINDS), "colours": 1 + len(COLOURS)}
+        heads = torch.nn.ModuleDict({name: torch.nn.Linear(_WIDTH, size) for name, size in sizes.items()})
         taught: dict[str, torch.nn.Module] = {"text": model.text_model, "head": model.head, "heads": heads}
         trainer = Trainer("image reward", taught, STEPS, LEARNING_RATE, on_progress, average=0.99)
         for number in range(STEPS):
@@ -167,7 +169,13 @@ def _loss(
     binary = torch.nn.functional.binary_cross_entropy_with_logits
     words = binary(heads["words"](text).squeeze(-1).float()[known], batch.words[known])
     is_exact = (batch.alignment == 1).float().flatten()
-    return preference + 2 * words + binary(heads["exact"](text[:, 0]).squeeze(-1).float(), is_exact)
+    exact = binary(heads["exact"](text[:, 0]).squeeze(-1).float(), is_exact)
+    # what a word looks at, said outright: whether it is true follows from that
+    looked = sum(
+        torch.nn.functional.cross_entropy(heads[name](text).float().flatten(0, 1), batch.seen[:, row].flatten())
+        for row, name in enumerate(("kinds", "colours"))
+    )
+    return preference + 2 * words + exact + looked
 
 
 def _forward(

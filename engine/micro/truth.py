@@ -11,6 +11,7 @@ from .world import BACKGROUNDS, CELLS, COLOURS, KINDS, Item, Scene
 WORDS_PER_ITEM = 7
 """`a red ball at top left and`: a caption's k-th item begins at word 7 k, and the ground's word is its last."""
 UNKNOWN = -1.0
+UNKNOWN_CLASS = -100
 
 
 def cell_labels(scenes: list[Scene]) -> torch.Tensor:
@@ -44,6 +45,22 @@ def word_truth(asked: Scene, shown: Scene, length: int) -> np.ndarray:
         truth[start + 5] = found == item
     truth[WORDS_PER_ITEM * len(asked.items) + 1] = asked.background == shown.background
     return truth
+
+
+def seen_there(asked: Scene, shown: Scene, length: int) -> np.ndarray:
+    """What an image of `shown` has where `asked` wants something: long [2, length], UNKNOWN_CLASS for most words.
+
+    Row 0, at the word of each kind: the kind in its cell; row 1, at the word of each colour: the colour there. Classes
+    are those of `cell_labels`.
+    """
+    classes = np.full((2, length), UNKNOWN_CLASS, np.int64)
+    there = {item.cell: item for item in shown.items}
+    for number, item in enumerate(asked.items):
+        start = 1 + WORDS_PER_ITEM * number
+        found: Item | None = there.get(item.cell)
+        classes[0, start + 2] = 1 + KINDS.index(found.kind) if found else 0
+        classes[1, start + 1] = 1 + COLOURS.index(found.colour) if found else 0
+    return classes
 
 
 def alignment(asked: Scene, shown: Scene) -> float:

@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 from prefmill.engine.micro.checkpoints import checkpoint_folder
-from prefmill.engine.micro.language import parse_caption
+from prefmill.engine.micro.language import caption, parse_caption
 from prefmill.engine.micro.morphs import morph_candidates
 from prefmill.engine.micro.oracle import judge, read_images
 from prefmill.engine.micro.preferences import GROUP, PreferenceStream, of_training_only, rendered_candidates
 from prefmill.engine.micro.selection import open_generator
-from prefmill.engine.micro.truth import UNKNOWN
-from prefmill.engine.micro.world import sample_scenes
+from prefmill.engine.micro.truth import UNKNOWN, UNKNOWN_CLASS, seen_there
+from prefmill.engine.micro.world import COLOURS, KINDS, sample_scenes
 
 
 def test_rendered_groups_show_the_scene_and_three_near_misses():
@@ -61,3 +61,16 @@ def test_prompts_are_asked_shown_and_near_and_their_labels_are_true():
                 set(asked.items) <= set(stream.shown[row].items) and asked.background == stream.shown[row].background
             )
     assert 0.3 < first / 200 < 0.7, "the picture that the group was made for is not always the right one"
+
+
+def test_what_is_seen_is_said_at_the_words_that_ask_for_it():
+    asked = parse_caption("a red ball at top left and a blue boat at bottom right on gray")
+    shown = parse_caption("a green ball at top left and a blue cup at top right on gray")
+    assert asked is not None
+    assert shown is not None
+    kinds, colours = seen_there(asked, shown, 24)
+    words = ["[CLS]", *caption(asked).split()]
+    said = {words[place]: int(kind) for place, kind in enumerate(kinds) if kind != UNKNOWN_CLASS}
+    assert said == {"ball": 1 + KINDS.index("ball"), "boat": 0}
+    said = {words[place]: int(colour) for place, colour in enumerate(colours) if colour != UNKNOWN_CLASS}
+    assert said == {"red": 1 + COLOURS.index("green"), "blue": 0}
