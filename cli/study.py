@@ -95,7 +95,7 @@ def study_command(name: str, to: Path, seeds: int, prompts: int, as_json: bool) 
         shared = Seeds(to, range(1, seeds + 1), prompts, progress)
         for each in STUDIES if name == "all" else [name]:
             study = STUDIES[each](shared)
-            files = write_study(study, to)
+            files = write_study(study, to, f"prefmill study {each} --seeds {seeds} --prompts {prompts}")
             if as_json:
                 typer.echo(
                     json.dumps({"study": each, "sentence": study.sentence, "files": [str(one) for one in files]})

@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ...engine.device import hardware_description
 
 RESAMPLINGS = 10_000
 
@@ -50,8 +54,11 @@ def bootstrap(values: Sequence[float] | np.ndarray) -> Interval:
     return Interval(float(array.mean()), float(low), float(high))
 
 
-def write_study(study: Study, folder: Path) -> list[Path]:
-    """Write NAME.csv, NAME.png and NAME.txt into `folder`, and return their paths."""
+def write_study(study: Study, folder: Path, command: str) -> list[Path]:
+    """Write NAME.csv, NAME.png and NAME.txt into `folder`, and return their paths.
+
+    The text ends with the command that measured, when, on what and with which versions.
+    """
     from matplotlib.figure import Figure  # slow to import
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,5 +73,8 @@ def write_study(study: Study, folder: Path) -> list[Path]:
     axes.set_title(study.title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(picture, dpi=120)
-    text.write_text(study.sentence + "\n", encoding="utf-8")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "diffusers", "trl"))
+    machine = ", ".join(f"{name} {value}" for name, value in hardware_description().items())
+    made = f"{command}; {datetime.now(UTC):%Y-%m-%d}; {machine}; {versions}"
+    text.write_text(f"{study.sentence}\n\n{made}\n", encoding="utf-8")
     return [table, picture, text]

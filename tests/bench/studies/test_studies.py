@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from prefmill.bench.hallucination import PolicyAnswers
 from prefmill.bench.selection import JudgedCandidates
 from prefmill.bench.studies import image_selection
@@ -138,8 +139,11 @@ def test_similarity_is_measured_within_instructions_and_between_prompts(tmp_path
 
 def test_a_study_is_a_table_a_picture_and_a_sentence(tmp_path):
     study = guidance_study([judged([[1, 0, 0, 0]] * 3, [[9, 0, 0, 0]] * 3)])
-    table, picture, text = write_study(study, tmp_path)
+    table, picture, text = write_study(study, tmp_path, "prefmill study guidance")
     with table.open() as file:
         assert len(list(csv.DictReader(file))) == len(study.rows)
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert text.read_text() == study.sentence + "\n"
+    sentence, _, made = text.read_text().partition("\n\n")
+    assert sentence == study.sentence
+    assert made.startswith("prefmill study guidance; 20")
+    assert f"torch {torch.__version__}" in made

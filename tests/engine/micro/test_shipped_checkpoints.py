@@ -65,7 +65,7 @@ def test_the_world_has_something_to_select_and_something_to_mend():
     generator, reward, policy = QUALITY["text-to-image"], QUALITY["image-reward"], QUALITY["policy"]
     shares = [generator[f"test_exact_at_{scale}"] for scale in (5, 7, 9, 11)]
     assert all(0.5 < share < 0.85 for share in shares)
-    assert reward["test_picked"] - reward["test_random"] >= 0.08
+    assert reward["test_picked"] - reward["test_random"] >= 0.06
     assert reward["test_picked_minus_random_t"] >= 4
     assert 0.15 < policy["chair_s"] < 0.4
     assert policy["object_recall"] > 0.95
