@@ -114,8 +114,9 @@ def _same_seed(shared: Seeds) -> Study:
 
 def _pairs(shared: Seeds) -> Study:
     trained: list[Trained] = []
+    runs = shared.runs()
     for size in SIZES:
-        for seed, run in zip(shared.seeds, shared.runs(), strict=True):
+        for seed, run in zip(shared.seeds, runs, strict=True):
             count = round(size * len(run.dataset("pairs", Pair)))
             part = subset_run(run, run.folder / f"subset-{count}", count, seed) if count else None
             trained.append(_trained(shared, f"{size:g} of the pairs", seed, part))

@@ -50,9 +50,7 @@ def similarity_study(runs: Sequence[Run]) -> Study:
                     "of": name,
                     "from": round(float(start), 3),
                     "share": round(count / len(values), 4),
-                    "mean": round(interval.mean, 4),
-                    "low": round(interval.low, 4),
-                    "high": round(interval.high, 4),
+                    **interval.columns("mean"),
                     "n": len(values),
                 }
             )

@@ -14,7 +14,7 @@ import numpy as np
 from ...engine.micro.selection import pick
 from ...engine.settings import EngineSettings
 from ..selection import JudgedCandidates, comparator_scores
-from .study import Interval, Study, bootstrap
+from .study import Interval, Study, bootstrap, error_bars, grouped_bars
 
 COMPARATORS = ("clip", "blip-matching")
 
@@ -30,19 +30,13 @@ def guidance_study(runs: Sequence[JudgedCandidates]) -> Study:
         for column, scale in enumerate(scales):
             share = bootstrap(mine == column)
             exact = float(np.concatenate([run.exact[:, column] for run in runs]).mean())
-            rows.append({"topic": topic, "guidance": scale, "prompts": len(mine), **_parts(share), "exact": exact})
+            rows.append({"topic": topic, "guidance": scale, "prompts": len(mine), **share.columns(), "exact": exact})
     overall = [row for row in rows if row["topic"] == "all"]
     best = max(overall, key=lambda row: row["share"])
     share = Interval(best["share"], best["low"], best["high"])
 
     def draw(axes: Any) -> None:
-        names = list(dict.fromkeys(row["topic"] for row in rows))
-        for number, topic in enumerate(names):
-            mine = [row for row in rows if row["topic"] == topic]
-            spots = np.arange(len(scales)) + (number - len(names) / 2 + 0.5) * 0.8 / len(names)
-            shares = np.array([row["share"] for row in mine])
-            bars = [shares - [row["low"] for row in mine], [row["high"] for row in mine] - shares]
-            axes.bar(spots, shares, 0.8 / len(names), label=topic, yerr=bars, error_kw={"linewidth": 0.7})
+        grouped_bars(axes, rows, "topic")
         axes.axhline(1 / len(scales), color="gray", linewidth=0.8, linestyle="--")
         axes.set_xticks(range(len(scales)), [f"{scale:g}" for scale in scales])
         axes.set_xlabel("guidance scale")
@@ -73,18 +67,13 @@ def agreement_study(runs: Sequence[JudgedCandidates], settings: EngineSettings) 
             heads = [[set(order[:top].tolist()) for order in orders[name]] for name in group]
             shared = [len(set.intersection(*sets)) / top for sets in zip(*heads, strict=True)]
             chance = (top / count) ** (len(group) - 1)
-            rows.append({"scorers": " & ".join(group), "top": top, **_parts(bootstrap(shared)), "chance": chance})
+            rows.append({"scorers": " & ".join(group), "top": top, **bootstrap(shared).columns(), "chance": chance})
     first = rows[0]
 
     def draw(axes: Any) -> None:
-        names = list(dict.fromkeys(row["scorers"] for row in rows))
-        for number, name in enumerate(names):
-            mine = [row for row in rows if row["scorers"] == name]
-            spots = np.arange(len(mine)) + (number - len(names) / 2 + 0.5) * 0.8 / len(names)
-            shares = np.array([row["share"] for row in mine])
-            bars = [shares - [row["low"] for row in mine], [row["high"] for row in mine] - shares]
-            axes.bar(spots, shares, 0.8 / len(names), label=name, yerr=bars, error_kw={"linewidth": 0.7})
-            axes.plot(spots, [row["chance"] for row in mine], "k_", label="chance" if number == 0 else None)
+        for number, spots in enumerate(grouped_bars(axes, rows, "scorers")):
+            chances = [row["chance"] for row in rows[number * len(spots) :][: len(spots)]]
+            axes.plot(spots, chances, "k_", label="chance" if number == 0 else None)
         axes.set_xticks(range(count - 1), [f"@{top}" for top in range(1, count)])
         axes.set_ylabel("share of the top in common")
         axes.legend(fontsize=8)
@@ -112,16 +101,19 @@ def selection_study(runs: Sequence[JudgedCandidates], settings: EngineSettings) 
     found[f"guidance {runs[0].guidance[best]:g} always"] = exact[:, best].astype(float)
     found |= {"chance": chance, "image reward, its worst": pick(exact, -reward), "possible": exact.any(1).astype(float)}
     rows = [
-        {"picked by": name, **_parts(bootstrap(right)), **_named("minus_chance", bootstrap(right - chance))}
+        {
+            "picked by": name,
+            **bootstrap(right).columns(),
+            **bootstrap(right - chance).columns("minus_chance", "minus_chance_low", "minus_chance_high"),
+        }
         for name, right in found.items()
     ]
     over_chance, over_clip = bootstrap(found["image reward"] - chance), bootstrap(found["image reward"] - found["clip"])
     over_fixed = bootstrap(found["image reward"] - exact[:, best])
 
     def draw(axes: Any) -> None:
-        shares = np.array([row["share"] for row in rows])
-        bars = [shares - [row["low"] for row in rows], [row["high"] for row in rows] - shares]
-        axes.barh(range(len(rows)), shares, xerr=bars, color="#4c78a8", error_kw={"linewidth": 0.8})
+        shares = [row["share"] for row in rows]
+        axes.barh(range(len(rows)), shares, xerr=error_bars(rows), color="#4c78a8", error_kw={"linewidth": 0.8})
         axes.set_yticks(range(len(rows)), [row["picked by"] for row in rows])
         axes.invert_yaxis()
         axes.set_xlabel("share of picked images that show exactly what was asked")
@@ -146,16 +138,12 @@ def same_seed_study(different: Sequence[JudgedCandidates], same: Sequence[Judged
         measures = {"chance": exact.mean(1), "picked": pick(exact, scores), "possible": exact.any(1)}
         mixed = exact.any(1) & ~exact.all(1)
         measures |= {"gain": gains[name], "groups with right and wrong": mixed}
-        rows += [{"candidates": name, "measure": key, **_parts(bootstrap(row))} for key, row in measures.items()]
+        rows += [{"candidates": name, "measure": key, **bootstrap(row).columns()} for key, row in measures.items()]
     difference = bootstrap(gains["own noise"] - gains["one noise"])
 
     def draw(axes: Any) -> None:
+        grouped_bars(axes, rows, "candidates")
         names = list(dict.fromkeys(row["measure"] for row in rows))
-        for number, kind in enumerate(gains):
-            mine = [row for row in rows if row["candidates"] == kind]
-            shares = np.array([row["share"] for row in mine])
-            bars = [shares - [row["low"] for row in mine], [row["high"] for row in mine] - shares]
-            axes.bar(np.arange(len(names)) + 0.4 * number - 0.2, shares, 0.4, label=kind, yerr=bars)
         axes.set_xticks(range(len(names)), names, fontsize=8)
         axes.set_ylabel("share of prompts")
         axes.legend(fontsize=8)
@@ -168,15 +156,3 @@ def same_seed_study(different: Sequence[JudgedCandidates], same: Sequence[Judged
         f"share one ({len(gains['own noise'])} prompts each).",
         draw,
     )
-
-
-def _parts(interval: Interval) -> dict[str, float]:
-    return {"share": round(interval.mean, 4), "low": round(interval.low, 4), "high": round(interval.high, 4)}
-
-
-def _named(name: str, interval: Interval) -> dict[str, float]:
-    return {
-        name: round(interval.mean, 4),
-        f"{name}_low": round(interval.low, 4),
-        f"{name}_high": round(interval.high, 4),
-    }

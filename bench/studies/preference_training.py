@@ -88,9 +88,7 @@ def _rows(trained: Sequence[Trained]) -> list[dict[str, Any]]:
             "trained on": label,
             "pairs": round(float(np.mean([one.pairs for one in mine]))),
             "seeds": len(mine),
-            "chair_s": round(wrong.mean, 4),
-            "low": round(wrong.low, 4),
-            "high": round(wrong.high, 4),
+            **wrong.columns("chair_s"),
         }
         for name in ("chair_i", "object_recall"):
             row[name] = round(float(np.mean([getattr(one.answers.chair, name) for one in mine])), 4)

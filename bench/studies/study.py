@@ -39,6 +39,10 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def columns(self, mean: str = "share", low: str = "low", high: str = "high") -> dict[str, float]:
+        """The three numbers as a table's columns."""
+        return {mean: round(self.mean, 4), low: round(self.low, 4), high: round(self.high, 4)}
+
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval lies on one side of zero."""
@@ -52,6 +56,25 @@ def bootstrap(values: Sequence[float] | np.ndarray) -> Interval:
     picks = random.integers(len(array), size=(RESAMPLINGS, len(array)))
     low, high = np.percentile(array[picks].mean(1), [2.5, 97.5])
     return Interval(float(array.mean()), float(low), float(high))
+
+
+def error_bars(rows: Sequence[dict[str, Any]]) -> list[np.ndarray]:
+    """Lengths of the intervals of rows with `share`, `low` and `high`, below and above."""
+    share, low, high = (np.array([row[name] for row in rows]) for name in ("share", "low", "high"))
+    return [share - low, high - share]
+
+
+def grouped_bars(axes: Any, rows: Sequence[dict[str, Any]], key: str) -> list[np.ndarray]:
+    """Draw rows' shares with their intervals, those of one `key` in one colour; return where each colour's bars are."""
+    names = list(dict.fromkeys(row[key] for row in rows))
+    places = []
+    for number, name in enumerate(names):
+        mine = [row for row in rows if row[key] == name]
+        spots = np.arange(len(mine)) + (number - len(names) / 2 + 0.5) * 0.8 / len(names)
+        bars = {"yerr": error_bars(mine), "error_kw": {"linewidth": 0.7}}
+        axes.bar(spots, [row["share"] for row in mine], 0.8 / len(names), label=name, **bars)
+        places.append(spots)
+    return places
 
 
 def write_study(study: Study, folder: Path, command: str) -> list[Path]:

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from .oracle import judge
 from .perturb import perturb, rename
 from .render import render_all
-from .selection import GUIDANCE, Candidates
+from .selection import GUIDANCE, Candidates, judged_groups
 from .training import to_model_range
 from .world import Scene
 
@@ -40,18 +39,7 @@ def morph_candidates(vae: AutoencoderKL, scenes: Sequence[Scene], seed: int) -> 
             _mixed(vae, asked[start : start + _BATCH], near[start : start + _BATCH], random)
             for start in range(0, len(asked), _BATCH)
         ]
-    images = np.concatenate(parts)
-    verdicts = judge(images, asked)
-    shape = (len(scenes), len(GUIDANCE))
-    shown = [verdict.reading.scene for verdict in verdicts]
-    return Candidates(
-        list(scenes),
-        images.reshape(*shape, *images.shape[1:]),
-        [shown[start : start + shape[1]] for start in range(0, len(shown), shape[1])],
-        np.array([verdict.exact for verdict in verdicts]).reshape(shape),
-        np.array([verdict.alignment for verdict in verdicts]).reshape(shape),
-        np.array([verdict.reading.residual for verdict in verdicts]).reshape(shape),
-    )
+    return judged_groups(scenes, np.concatenate(parts))
 
 
 def _mixed(vae: AutoencoderKL, one: list[Scene], other: list[Scene], random: np.random.Generator) -> np.ndarray:

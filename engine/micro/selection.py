@@ -99,15 +99,20 @@ def draw_candidates(
         prompts, scales = zip(*rows[batch], strict=True)
         drawn = model.generate(prompts, scales, seeds[batch], steps=steps, width=IMAGE_SIZE, height=IMAGE_SIZE)
         images.append(drawn.images.cpu().numpy())
-    pixels = np.concatenate(images)
-    verdicts = judge(pixels, [scene for scene in scenes for _ in guidance])
-    shape = (len(scenes), len(guidance))
+    return judged_groups(scenes, np.concatenate(images))
+
+
+def judged_groups(scenes: Sequence[Scene], pixels: np.ndarray) -> Candidates:
+    """Hold images uint8 [N * G, 32, 32, 3], G for each of N scenes in turn, against what they should show."""
+    group = len(pixels) // len(scenes)
+    verdicts = judge(pixels, [scene for scene in scenes for _ in range(group)])
+    shape = (len(scenes), group)
     return Candidates(
         list(scenes),
         pixels.reshape(*shape, *pixels.shape[1:]),
         [
-            [verdict.reading.scene for verdict in verdicts[start : start + len(guidance)]]
-            for start in range(0, len(verdicts), len(guidance))
+            [verdict.reading.scene for verdict in verdicts[start : start + group]]
+            for start in range(0, len(verdicts), group)
         ],
         np.array([verdict.exact for verdict in verdicts]).reshape(shape),
         np.array([verdict.alignment for verdict in verdicts]).reshape(shape),
