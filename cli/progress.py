@@ -9,6 +9,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from ..pipeline.executor import Progress
 from ..pipeline.manifest import StageManifest
 from ..pipeline.stage import Task
+from ..pipeline.work import Progress
 
 LINE_SECONDS = 10.0
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}  # paths stay whole
@@ -37,6 +38,18 @@ def watched(continue_with: str) -> Iterator[ConsoleProgress]:
         sys.exit(INTERRUPTED)
 
 
+@dataclass
+class _Work:
+    """A piece of work that has a bar: several may be under way at once."""
+
+    bar: TaskID
+    total: int
+    done: int
+    fresh: int = 0  # done since it began, which is what a rate is about
+    began: float = field(default_factory=time.monotonic)
+    printed: float = field(default_factory=time.monotonic)
+
+
 class ConsoleProgress(Progress):
     """Draws the progress of a run; give it to the executor, the importer and the trainer."""
 
@@ -51,9 +64,7 @@ class ConsoleProgress(Progress):
             console=console,
             disable=not console.is_terminal,
         )
-        self.ids: dict[str, TaskID] = {}
-        self.began = self.printed = time.monotonic()
-        self.fresh = self.done = self.total = 0
+        self.work: dict[str, _Work] = {}
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -66,20 +77,18 @@ class ConsoleProgress(Progress):
 
     def begin(self, name: str, total: int, done: int) -> None:
         """Start the bar of one piece of work, `done` of whose `total` steps are finished already."""
-        self.began = self.printed = time.monotonic()
-        self.fresh, self.done, self.total = 0, done, total
-        self.ids[name] = self.bars.add_task(name, total=total, completed=done, rate="")
+        self.work[name] = _Work(self.bars.add_task(name, total=total, completed=done, rate=""), total, done)
 
     def step(self, name: str, steps: int, unit: str, note: str = "") -> None:
         """Move a bar on by so many steps."""
-        self.fresh, self.done = self.fresh + steps, self.done + steps
-        now = time.monotonic()
-        rate = f"{self.fresh / max(now - self.began, 1e-9):.1f} {unit}/s{note}"
-        self.bars.update(self.ids[name], advance=steps, rate=rate)
-        if not self.console.is_terminal and now - self.printed >= LINE_SECONDS:
-            self.printed = now
-            left = (self.total - self.done) * (now - self.began) / max(self.fresh, 1)
-            self.line(f"{name}: {self.done}/{self.total}, {rate}, {left:.0f} s left")
+        work, now = self.work[name], time.monotonic()
+        work.fresh, work.done = work.fresh + steps, work.done + steps
+        rate = f"{work.fresh / max(now - work.began, 1e-9):.1f} {unit}/s{note}"
+        self.bars.update(work.bar, advance=steps, rate=rate)
+        if not self.console.is_terminal and now - work.printed >= LINE_SECONDS:
+            work.printed = now
+            left = (work.total - work.done) * (now - work.began) / max(work.fresh, 1)
+            self.line(f"{name}: {work.done}/{work.total}, {rate}, {left:.0f} s left")
 
     def line(self, text: str) -> None:
         """Print one line above the bars."""
@@ -95,10 +104,10 @@ class ConsoleProgress(Progress):
 
     def finish(self, task: Task, manifest: StageManifest) -> None:
         """A stage is complete: say what came out of it."""
-        rejected = sum(manifest.rejects.values())
+        work, rejected = self.work[task.name], sum(manifest.rejects.values())
         rejects = f", {rejected} rejected ({_counts(manifest.rejects)})" if rejected else ""
-        seconds = f" in {time.monotonic() - self.began:.1f} s" if self.fresh else ", found complete"
-        self.bars.update(self.ids[task.name], completed=manifest.inputs)
+        seconds = f" in {time.monotonic() - work.began:.1f} s" if work.fresh else ", found complete"
+        self.bars.update(work.bar, completed=manifest.inputs, total=manifest.inputs)
         self.line(f"{task.name}: {manifest.inputs} {task.unit} -> {manifest.outputs} rows{rejects}{seconds}")
 
     def notice(self, message: str) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from ..engine.errors import PrefmillError
 from ..engine.micro.language import DESCRIBE_INSTRUCTIONS
 from ..engine.settings import MICRO_CHECKPOINTS, Sampling
-from ..pipeline.executor import ExecutorConfig
 from ..pipeline.pair_policy import PairPolicy
 from ..pipeline.stages.answer import ResponderConfig
 from ..pipeline.stages.generate import GenerateConfig
@@ -22,6 +21,7 @@ from ..pipeline.stages.instruct import InstructConfig
 from ..pipeline.stages.judge import JudgeConfig
 from ..pipeline.stages.score import ScoreConfig
 from ..pipeline.synthesis import SynthesisConfig
+from ..pipeline.work import ExecutorConfig
 from ..train.dpo import DPOTrainingConfig
 from .settings import from_yaml
 

@@ -11,9 +11,9 @@ import typer
 from ..engine.errors import PrefmillError
 from ..pipeline.exchange.exporting import export
 from ..pipeline.exchange.importing import ImportSpec, import_into
-from ..pipeline.executor import ExecutorConfig
 from ..pipeline.store import Run
 from ..pipeline.summary import summarize
+from ..pipeline.work import ExecutorConfig
 from .progress import watched
 from .settings import validated
 from .show import print_summary

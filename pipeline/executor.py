@@ -5,63 +5,21 @@ compute: keeping two models on one device gains almost nothing and costs memory.
 device work: while a batch computes, a thread prepares the next ones (decode, tokenise) and another finishes the
 last one (encode) and commits it.
 
-A batch is always the same inputs: it is cut at multiples of the batch size from the start of the input, also after
-a crash, so that the last bits of its results, which depend on its composition, do not change either.
+One stage may follow another: it takes what that one hands on, from memory, while that one runs. So images are scored
+where they were drawn, and no image is read back from a file that was just written.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from ..engine.errors import PrefmillError
-from .manifest import StageManifest, check_fingerprint
-from .records import Reject
-from .shards import Footer, write_shard
-from .stage import Source, Task, work_digest
-from .store import Dataset, Run
-
-
-class ExecutorConfig(BaseModel):
-    """How work is cut and committed. None of it changes a result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    prepare_ahead: int = Field(default=2, ge=1, description="batches prepared ahead of the device")
-    host_threads: int = Field(default=2, ge=1, description="threads for decoding and encoding")
-    commit_seconds: float = Field(default=60.0, ge=0, description="at most this much work is lost when a run is killed")
-    commit_bytes: int = Field(default=64 << 20, ge=1, description="largest shard, in bytes held in memory")
-    price_per_device_hour: float | None = Field(default=None, ge=0, description="for the cost in manifests and reports")
-
-
-class Progress:
-    """Who wants to know how a run gets on overrides what it needs; this one is silent."""
-
-    def start(self, task: Task, total: int, done: int) -> None:
-        """A stage begins; `done` of its `total` inputs were found finished."""
-
-    def advance(self, task: Task, inputs: int) -> None:
-        """So many more inputs are through."""
-
-    def finish(self, task: Task, manifest: StageManifest) -> None:
-        """A stage is complete."""
-
-    def notice(self, message: str) -> None:
-        """Something the user should read: a fallback, a shard set aside."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Inputs start..stop-1, computed together."""
-
-    start: int
-    stop: int
+from .committer import Batch
+from .follower import Follower
+from .stage import Task
+from .store import Run
+from .work import ExecutorConfig, Progress, Work
 
 
 def run_tasks(run: Run, tasks: list[Task], config: ExecutorConfig, progress: Progress, upstream: str = "") -> None:
@@ -69,83 +27,43 @@ def run_tasks(run: Run, tasks: list[Task], config: ExecutorConfig, progress: Pro
 
     `upstream` stands for what came before them: the digest of imported rows.
     """
-    for task in tasks:
-        upstream = run_task(run, task, upstream, config, progress)
+    remaining = deque(tasks)
+    while remaining:
+        work = Work(run, remaining.popleft(), upstream, config, progress)
+        follower = Follower.beside(work, remaining[0]) if remaining else None
+        if follower:
+            remaining.popleft()
+        _run(work, follower)
+        upstream = (follower.work if follower else work).fingerprint
 
 
 def run_task(run: Run, task: Task, upstream: str, config: ExecutorConfig, progress: Progress) -> str:
     """Do what is missing of one task, and return its fingerprint for the tasks that follow."""
-    fingerprint = task.fingerprint(upstream)
-    dataset: Dataset[Any] = run.dataset(task.name, task.output)
-    check_fingerprint(run, task, fingerprint)
-    dataset.folder.mkdir(parents=True, exist_ok=True)
-    source = task.source()
-    for shard, why in _useless_shards(dataset, source, fingerprint):
-        went = dataset.set_aside(shard, why)
-        progress.notice(f"{task.name}: {shard.path.name} is {why}; set aside as {went}, its rows are made again")
-    dataset = run.dataset(task.name, task.output)
-    batches = list(missing_batches(dataset, len(source), task.batch_size))
-    total, missing = len(source), sum(batch.stop - batch.start for batch in batches)
-    progress.start(task, total, total - missing)
-    manifest = StageManifest.begin(task, fingerprint, run.manifest(task.name))
-    if batches or not run.has(task.name):
-        run.write_manifest(task.name, manifest.to_json())
+    work = Work(run, task, upstream, config, progress)
+    _run(work, None)
+    return work.fingerprint
+
+
+def _run(work: Work, follower: Follower | None) -> None:
+    batches = work.batches
+    work.begin(len(work.source), missing=bool(batches))
+    if follower:
+        follower.begin()
     if batches:
-        stage = task.build()
-        manifest = manifest.with_stage(stage)
-        for notice in stage.notices:
-            progress.notice(f"{task.name}: {notice}")
-        run.write_manifest(task.name, manifest.to_json())
-        _compute(stage, task, source, batches, dataset, fingerprint, config, progress)
-    manifest = manifest.finish(run.dataset(task.name, task.output), total, config.price_per_device_hour)
-    run.write_manifest(task.name, manifest.to_json())
-    progress.finish(task, manifest)
-    return fingerprint
+        _compute(work, batches, follower)
+    work.end()
+    if follower:
+        follower.work.end()
 
 
-def _useless_shards(dataset: Dataset[Any], source: Source[Any], fingerprint: str) -> Iterator[tuple[Any, str]]:
-    """Yield the shards to make again: damaged ones, and ones whose inputs are no longer what they were."""
-    intact = [shard for shard in dataset.shards if shard.is_intact()]
-    yield from ((shard, "damaged") for shard in dataset.shards if shard not in intact)
-    dataset.shards = intact
-    for shard, footer in dataset.footers():
-        fits = shard.stop <= len(source)
-        if not fits or footer.work != work_digest(fingerprint, source.keys(shard.start, shard.stop)):
-            yield shard, "out-of-date"
-
-
-def missing_batches(dataset: Dataset[Any], total: int, batch_size: int) -> Iterator[Batch]:
-    """Yield the batches that no shard covers, cut at multiples of the batch size."""
-    position = 0
-    for start, stop in [*((shard.start, shard.stop) for shard in dataset.shards), (total, total)]:
-        while position < start:
-            end = min(start, (position // batch_size + 1) * batch_size)
-            yield Batch(position, end)
-            position = end
-        position = max(position, stop)
-
-
-def _compute(
-    stage: Any,
-    task: Task,
-    source: Source[Any],
-    batches: list[Batch],
-    dataset: Dataset[Any],
-    fingerprint: str,
-    config: ExecutorConfig,
-    progress: Progress,
-) -> None:
-    committer = Committer(dataset, source, fingerprint, config)
-    upcoming, behind = iter(batches), deque[tuple[Batch, Future[Any], float]]()
-
-    def drain(keep: int) -> None:
-        while len(behind) > keep:
-            batch, outputs, seconds = behind.popleft()
-            committer.add(batch, outputs.result(), seconds)
-            progress.advance(task, batch.stop - batch.start)
-
+def _compute(work: Work, batches: list[Batch], follower: Follower | None) -> None:
+    stage, source, ahead_of_device = work.stage, work.source, work.config.prepare_ahead
+    upcoming = iter(batches)
     # A source reads files through one cursor, so one thread reads; the rest encodes.
-    with ThreadPoolExecutor(1, "prepare") as reader, ThreadPoolExecutor(config.host_threads, "finish") as writers:
+    with (
+        ThreadPoolExecutor(1, "prepare") as reader,
+        ThreadPoolExecutor(work.config.host_threads, "finish") as finishers,
+    ):
         ahead: deque[tuple[Batch, Future[Any]]] = deque()
 
         def prepare_next() -> None:
@@ -153,61 +71,25 @@ def _compute(
             if batch is not None:
                 ahead.append((batch, reader.submit(lambda: stage.prepare(source.read(batch.start, batch.stop)))))
 
-        for _ in range(config.prepare_ahead):
+        for _ in range(ahead_of_device):
             prepare_next()
         try:
             while ahead:
                 batch, prepared = ahead.popleft()
                 ready = prepared.result()
                 prepare_next()
-                started = time.perf_counter()
-                computed = stage.compute(ready)
-                behind.append((batch, writers.submit(stage.finish, computed), time.perf_counter() - started))
-                drain(config.prepare_ahead)
-            drain(0)
-        except BaseException:
-            drain(0)  # what has been computed is paid for: keep it, whatever stopped the rest
-            raise
-        finally:
+                computed = work.compute(batch, ready, finishers)
+                work.drain(keep=ahead_of_device)
+                if follower:
+                    follower.take(stage.hand_on(computed), finishers)
+            if follower:
+                follower.take_last(finishers)
+        finally:  # what has been computed is paid for: keep it, whatever stopped the rest
             for _, pending in ahead:
                 pending.cancel()
-            committer.commit()
-
-
-class Committer:
-    """Gathers the outputs of consecutive batches and commits them as shards of a bounded size and age."""
-
-    def __init__(self, dataset: Dataset[Any], source: Source[Any], fingerprint: str, config: ExecutorConfig) -> None:
-        self.dataset, self.source, self.fingerprint, self.config = dataset, source, fingerprint, config
-        self._reset(0)
-
-    def _reset(self, position: int) -> None:
-        self.start = self.stop = position
-        self.records: list[Any] = []
-        self.rejects: list[Reject] = []
-        self.bytes, self.seconds, self.opened = 0, 0.0, time.monotonic()
-
-    def add(self, batch: Batch, outputs: list[Any], seconds: float) -> None:
-        """Take a batch's outputs; commit when they no longer fit the shard, or it has waited long enough."""
-        if batch.start != self.stop:
-            self.commit()
-            self._reset(batch.start)
-        for output in outputs:
-            if isinstance(output, Reject):
-                self.rejects.append(output)
-            elif isinstance(output, self.dataset.record_type):
-                self.records.append(output)
-                self.bytes += len(getattr(output, "image", b"")) + 200
-            else:
-                raise PrefmillError(f"stage {self.dataset.name} returned a {type(output).__name__}", "report this")
-        self.stop, self.seconds = batch.stop, self.seconds + seconds
-        if self.bytes >= self.config.commit_bytes or time.monotonic() - self.opened >= self.config.commit_seconds:
-            self.commit()
-
-    def commit(self) -> None:
-        """Write what has been gathered, if anything."""
-        if self.stop > self.start:
-            work = work_digest(self.fingerprint, self.source.keys(self.start, self.stop))
-            footer = Footer(work, tuple(self.rejects), round(self.seconds, 3))
-            write_shard(self.dataset.folder, self.start, self.stop, self.dataset.record_type, self.records, footer)
-        self._reset(self.stop)
+            try:
+                work.drain()
+            finally:
+                work.committer.commit()
+                if follower:
+                    follower.commit()

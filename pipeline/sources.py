@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .pair_policy import JudgedAnswer
 from .records import Candidate, Instruction, Prompt, Response, Score, Selection
 from .store import Dataset, Run
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -58,9 +61,13 @@ class DatasetSource(Generic[T]):
 
 @dataclass(frozen=True)
 class PromptedImage:
-    """A candidate with its prompt's text (None: imported without one)."""
+    """A candidate with its prompt's text (None: imported without one).
 
-    candidate: Candidate
+    `image` is the stored file's bytes, or the decoded image itself: a uint8 tensor [H, W, 3] on any device.
+    """
+
+    candidate_id: str
+    image: bytes | torch.Tensor
     prompt: str | None
 
 
@@ -101,7 +108,7 @@ def prompted_images(run: Run) -> DatasetSource[PromptedImage]:
     """Return the candidates with their prompts' texts."""
     texts = _prompt_texts(run)
     candidates = run.dataset("candidates", Candidate)
-    return DatasetSource(candidates, lambda row: PromptedImage(row, texts.get(row.prompt_id or "")))
+    return DatasetSource(candidates, lambda row: PromptedImage(row.id, row.image, texts.get(row.prompt_id or "")))
 
 
 def _prompt_texts(run: Run) -> dict[str, str]:

@@ -40,6 +40,10 @@ class Stage(ABC, Generic[In, Out]):
         """Host work after `compute`, run in a thread behind it."""
         return computed
 
+    def hand_on(self, computed: Any) -> Sequence[tuple[str, Any]]:
+        """What a stage that follows in memory gets of a computed batch: the id and its input for each output row."""
+        raise NotImplementedError(f"{type(self).__name__} hands nothing on")
+
     def __call__(self, inputs: Sequence[In]) -> list[Out | Reject]:
         """Map a batch of inputs to outputs and rejects. A batch's composition is fixed by the executor."""
         return self.finish(self.compute(self.prepare(inputs)))
@@ -72,6 +76,8 @@ class Task:
     batch_size: int
     config: dict[str, Any] = field(default_factory=dict)  # what the outputs depend on, for the manifest
     unit: str = "rows"
+    fan_out: int = 1  # rows per input, as far as is known before
+    follows: str = ""  # the task whose rows it takes from memory, where that one runs before it and hands them on
 
     def fingerprint(self, upstream: str) -> str:
         """Return the digest of this stage's configuration and of all before it."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from ..engine.errors import PrefmillError
 from ..engine.settings import RANDOM_PREFIX, EngineSettings
 from . import sources
-from .executor import ExecutorConfig, Progress, run_tasks
+from .executor import run_tasks
 from .pair_policy import PairPolicy
 from .prompts import PromptsConfig
 from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
@@ -30,6 +30,7 @@ from .stages.score import ScoreConfig
 from .stages.select import SelectConfig
 from .store import Run
 from .summary import stage_names
+from .work import ExecutorConfig, Progress
 
 RANDOM_NOTICE = "random weights: the output means nothing"
 NARROW_BATCH = 1024  # stages without a model: rows at a time
@@ -108,6 +109,7 @@ def _image_tasks(run: Run, config: SynthesisConfig) -> list[Task]:
             config.generate.batch_size,
             _settings(config.generate, config.engine),
             unit="prompts",
+            fan_out=len(config.generate.guidance),
         ),
         Task(
             "image_scores",
@@ -117,6 +119,8 @@ def _image_tasks(run: Run, config: SynthesisConfig) -> list[Task]:
             config.score.batch_size,
             _settings(config.score, config.engine),
             unit="images",
+            # what is scored is what is stored: only a lossless file is the image that was drawn
+            follows="candidates" if config.generate.format != "jpeg" else "",
         ),
         Task(
             "selections",

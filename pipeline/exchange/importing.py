@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...engine.errors import PrefmillError
-from ..executor import ExecutorConfig, Progress, run_task
+from ..executor import run_task
 from ..prompts import PromptsConfig
 from ..records import Candidate, Instruction, Pair, Prompt, Response, Selection, content_id
 from ..sources import ListSource
@@ -24,6 +24,7 @@ from ..stage import Task
 from ..stages.prompts import RecordStage, prompt_source
 from ..store import Run
 from ..tables import BadRow, Table, file_sha256
+from ..work import ExecutorConfig, Progress
 from . import answers, candidates, pairs
 from .answers import AnswerIndex
 from .candidates import PICKS, ImageStage, candidate_source, pick_source

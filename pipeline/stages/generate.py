@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,7 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from ...engine.images import encode_image
 from ...engine.settings import EngineSettings
 from ..records import Candidate, Prompt, Reject, content_id, seed_for
+from ..sources import PromptedImage
 from ..stage import Stage
+
+if TYPE_CHECKING:
+    import torch
 
 
 class GenerateConfig(BaseModel):
@@ -40,10 +44,12 @@ class GenerateConfig(BaseModel):
 
 @dataclass(frozen=True)
 class _Drawn:
+    identity: str
     prompt: Prompt
     seed: int
     guidance: float
-    pixels: np.ndarray | None
+    image: torch.Tensor  # uint8 [H, W, 3], where it was drawn
+    pixels: np.ndarray  # the same on the host
     failure: str | None
 
 
@@ -76,8 +82,16 @@ class GenerateStage(Stage[Prompt, Candidate]):
         )
         images = drawn.images.cpu().numpy()
         return [
-            _Drawn(prompt, seed, guidance, None if failure else images[row], failure)
-            for row, ((prompt, seed, guidance), failure) in enumerate(zip(rows, drawn.failures, strict=True))
+            _Drawn(self._identity(*row), *row, image, pixels, failure)
+            for row, image, pixels, failure in zip(rows, drawn.images, images, drawn.failures, strict=True)
+        ]
+
+    def hand_on(self, computed: list[_Drawn]) -> list[tuple[str, PromptedImage]]:
+        """The images as they were drawn, on their device, for a scorer."""
+        return [
+            (drawn.identity, PromptedImage(drawn.identity, drawn.image, drawn.prompt.text))
+            for drawn in computed
+            if not drawn.failure
         ]
 
     def finish(self, computed: list[_Drawn]) -> list[Candidate | Reject]:
@@ -85,26 +99,26 @@ class GenerateStage(Stage[Prompt, Candidate]):
         return [self._record(drawn) for drawn in computed]
 
     def _record(self, drawn: _Drawn) -> Candidate | Reject:
-        config, key = self.config, self.engine.key
-        identity = content_id(
-            "candidate", drawn.prompt.id, key, drawn.seed, drawn.guidance, config.steps, self.width, self.height
-        )
-        if drawn.pixels is None:
+        if drawn.failure:
             detail = f"prompt {drawn.prompt.source}, guidance {drawn.guidance}, seed {drawn.seed}"
-            return Reject(identity, "candidates", f"{drawn.failure}_image", detail)
+            return Reject(drawn.identity, "candidates", f"{drawn.failure}_image", detail)
         return Candidate(
-            identity,
+            drawn.identity,
             drawn.prompt.id,
             self.width,
             self.height,
-            encode_image(drawn.pixels, config.format),
-            key,
+            encode_image(drawn.pixels, self.config.format),
+            self.engine.key,
             source=drawn.prompt.source,
             seed=drawn.seed,
             guidance=drawn.guidance,
-            steps=config.steps,
+            steps=self.config.steps,
             noise=self.engine.noise_specification,
         )
+
+    def _identity(self, prompt: Prompt, seed: int, guidance: float) -> str:
+        size = (self.config.steps, self.width, self.height)
+        return content_id("candidate", prompt.id, self.engine.key, seed, guidance, *size)
 
     def _seed(self, prompt: Prompt, number: int) -> int:
         if self.config.seeds == "id":

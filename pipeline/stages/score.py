@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,9 @@ from ...engine.settings import EngineSettings
 from ..records import Reject, Score
 from ..sources import PromptedImage
 from ..stage import Stage
+
+if TYPE_CHECKING:
+    import torch
 
 STAGE = "image_scores"
 
@@ -45,21 +48,30 @@ class ScoreStage(Stage[PromptedImage, Score]):
         self.model_keys = (self.engine.key,)
 
     def prepare(self, inputs: Sequence[PromptedImage]) -> _Prepared:
-        """Decode, resize and normalise."""
-        rejects, images, kept = [], [], []
+        """Decode what is not decoded, resize and normalise."""
+        import torch  # here, since configurations are read without it
+
+        rejects, subjects, prompts, parts = [], [], [], []
         for item in inputs:
-            identity = item.candidate.id
+            identity = item.candidate_id
             if item.prompt is None:
                 rejects.append(Reject(identity, STAGE, "no_prompt", "imported without a prompt to score it on"))
                 continue
             try:
-                images.append(decode_image(item.candidate.image))
+                parts.append(self._pixels(item.image))
             except UnreadableImage as error:
                 rejects.append(Reject(identity, STAGE, f"image_{error.reason}", error.message))
                 continue
-            kept.append((identity, item.prompt))
-        pixels = self.engine.preprocess(images) if images else None
-        return _Prepared(rejects, [identity for identity, _ in kept], [prompt for _, prompt in kept], pixels)
+            subjects.append(identity)
+            prompts.append(item.prompt)
+        pixels = torch.cat([part.to(parts[-1].device) for part in parts]) if parts else None
+        return _Prepared(rejects, subjects, prompts, pixels)
+
+    def _pixels(self, image: bytes | torch.Tensor) -> torch.Tensor:
+        """One image as pixels [1, 3, S, S]; a decoded one stays on its device."""
+        if isinstance(image, bytes):
+            return self.engine.preprocess([decode_image(image)])
+        return self.engine.preprocess(image.permute(2, 0, 1)[None])
 
     def compute(self, prepared: _Prepared) -> list[Score | Reject]:
         """Score what could be decoded."""

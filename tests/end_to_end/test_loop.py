@@ -6,10 +6,11 @@ import pytest
 from prefmill.cli.recipes import Recipe, tiny
 from prefmill.cli.settings import override
 from prefmill.engine.images import decode_image
-from prefmill.pipeline.executor import Progress, run_tasks
+from prefmill.pipeline.executor import run_tasks
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
 from prefmill.pipeline.store import Run
 from prefmill.pipeline.synthesis import synthesize, tasks_of
+from prefmill.pipeline.work import Progress
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 from prefmill.engine.errors import PrefmillError
 from prefmill.pipeline import shards
-from prefmill.pipeline.executor import Batch, ExecutorConfig, Progress, missing_batches, run_tasks
+from prefmill.pipeline.committer import Batch
+from prefmill.pipeline.executor import run_tasks
 from prefmill.pipeline.records import Reject, Score
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.sources import ListSource
 from prefmill.pipeline.stage import Stage, Task
 from prefmill.pipeline.store import Dataset, Run
+from prefmill.pipeline.work import ExecutorConfig, Progress, missing_batches
 
 
 class Recorded(Progress):

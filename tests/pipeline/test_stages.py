@@ -9,7 +9,7 @@ import torch
 from prefmill.engine.images import encode_image
 from prefmill.engine.settings import EngineSettings, Sampling
 from prefmill.engine.text_to_image import Generated
-from prefmill.pipeline.executor import ExecutorConfig, Progress, run_task
+from prefmill.pipeline.executor import run_task
 from prefmill.pipeline.pair_policy import JudgedAnswer
 from prefmill.pipeline.records import Candidate, Instruction, Prompt, Reject, Response, Selection
 from prefmill.pipeline.sources import ChosenImage, Contest, ListSource, Panel, PromptedImage, Question
@@ -21,14 +21,11 @@ from prefmill.pipeline.stages.judge import JudgeConfig, JudgeStage
 from prefmill.pipeline.stages.score import ScoreConfig, ScoreStage
 from prefmill.pipeline.stages.select import SelectConfig, SelectStage
 from prefmill.pipeline.store import Run
+from prefmill.pipeline.work import ExecutorConfig, Progress
 
 CPU = EngineSettings(device="cpu")
 PROMPTS = [Prompt(f"p{number}", number, f"scene {number}", f"file:{number}") for number in (1, 2, 3)]
 PICTURE = encode_image(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
-
-
-def candidate(number, image=PICTURE):
-    return Candidate(f"c{number}", "p1", 64, 48, image, "model")
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +63,10 @@ def test_scoring_rejects_what_it_cannot_see_and_scores_the_rest(cache):
     stage = ScoreStage(ScoreConfig(model="random:image-reward"), CPU)
     rows: list[Any] = stage(
         [
-            PromptedImage(candidate(1), "a kite"),
-            PromptedImage(candidate(2, b"not an image"), "a kite"),
-            PromptedImage(candidate(3), None),
-            PromptedImage(candidate(4), " ".join(["kite"] * 100)),
+            PromptedImage("c1", PICTURE, "a kite"),
+            PromptedImage("c2", b"not an image", "a kite"),
+            PromptedImage("c3", PICTURE, None),
+            PromptedImage("c4", PICTURE, " ".join(["kite"] * 100)),
         ]
     )
     found = {row.subject_id: row.reason if isinstance(row, Reject) else row.truncated for row in rows}
