@@ -1,7 +1,8 @@
 """Scorers measured: ImageReward against the image-reward package, and ArmoRM against one answer at a time.
 
     sh bench/scorers_peer_environment.sh /tmp/image-reward     # once
-    python -m prefmill.bench.scorers --peer /tmp/image-reward/bin/python
+    prefmill bench scorers --peer /tmp/image-reward/bin/python
+    prefmill bench scorers --device cuda                       # see scorers_device.py
 
 All sides take turns in one run, round by round, with the same number of threads, from decoded 1024 x 1024 images in
 memory. The claimed ratios are medians over rounds of CPU seconds with one thread: on a machine that nothing else uses
@@ -19,28 +20,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import LlamaConfig
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..engine.checkpoint import resolve_checkpoint
-from ..engine.device import hardware_description
 from ..engine.errors import PrefmillError
 from ..engine.image_reward import ImageScorer
 from ..engine.settings import EngineSettings
 from ..engine.text import load_tokenizer
 from ..engine.text_reward import TextReward, TextRewardModel
-from .scorers_inputs import dialogues, write_image_reward
+from . import scorers_device
+from .result_file import write_result
+from .scorers_inputs import REGIMES, armorm_config, dialogues, write_image_reward
 
 Timing = dict[str, Any]  # scores, wall, cpu
-_REGIMES = {"armorm": (25, 130), "armorm_long_prompt": (350, 100)}
-"""Words of a prompt and of an answer: as in PDS-DPO's published sample, and with a long context in front."""
 
 
 def run(
@@ -63,6 +61,8 @@ def run(
     claims = {
         "imagereward_fp32_vs_peer": _ratio(raw, "peer", "float32"),
         "imagereward_bf16_vs_peer": _ratio(raw, "peer", "bfloat16"),
+        "imagereward_fp32_vs_peer_over_files": _ratio(raw, "peer_files", "float32"),
+        "imagereward_fp32_of_matmul_rate": _ratio(raw, "matmul", "float32"),
         "imagereward_max_difference": _difference(raw, "peer", "float32"),
         "imagereward_bf16_rank_agreement": _rank_agreement(raw["float32"], raw["bfloat16"]),
         "armorm_vs_single": _ratio(raw, "armorm_single", "armorm_shared"),
@@ -70,20 +70,16 @@ def run(
         "armorm_max_difference": _difference(raw, "armorm_single", "armorm_shared"),
     }
     if to is not None:
-        setting = {"images": images, "batch": batch, "rounds": rounds, "threads": threads, "words": _REGIMES}
-        record = {
-            "date": date.today().isoformat(),
-            "command": f"python -m prefmill.bench.scorers --images {images} --batch {batch} --rounds {rounds} "
-            f"--threads {threads} --peer PYTHON",
-            "hardware": hardware_description(),
-            "versions": {name: version(name) for name in ("torch", "transformers", "pillow")},
-            "setting": setting,
-            "claims": claims,
-            "raw": {name: [{"wall": row["wall"], "cpu": row["cpu"]} for row in rows] for name, rows in raw.items()},
-            "scores": {name: rows[0]["scores"] for name, rows in raw.items()},
-        }
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        setting = {"images": images, "batch": batch, "rounds": rounds, "threads": threads, "words": REGIMES}
+        write_result(
+            to,
+            f"prefmill bench scorers --images {images} --batch {batch} --rounds {rounds} --threads {threads} "
+            "--peer PYTHON",
+            setting,
+            claims,
+            raw={name: [{"wall": row["wall"], "cpu": row["cpu"]} for row in rows] for name, rows in raw.items()},
+            scores={name: rows[0]["scores"] for name, rows in raw.items()},
+        )
     return claims
 
 
@@ -98,27 +94,39 @@ def _image_reward(
         settings = EngineSettings.model_validate({"device": "cpu", "dtype": dtype})
         scorer = ImageScorer.from_pretrained(str(folder), settings)
         sides[dtype] = partial(_timed, partial(_score_in_batches, scorer, decoded, prompts, batch))
+    sides["matmul"] = partial(_timed, partial(_multiply, _flops(sides["float32"]), batch))
     with contextlib.ExitStack() as stack:
         if peer is not None:
-            sides = {"peer": stack.enter_context(_peer(peer, folder, threads)), **sides}
+            ask = stack.enter_context(_peer(peer, folder, threads))
+            sides = {"peer": partial(ask, "memory"), "peer_files": partial(ask, "files"), **sides}
         return _take_turns(sides, rounds)
+
+
+def _flops(side: Callable[[], Timing]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        side()
+    return counter.get_total_flops()
+
+
+def _multiply(flops: int, batch: int) -> list[float]:
+    """So many operations of nothing but the image tower's largest product, in float32: the limit of the core."""
+    states, weight = torch.randn(batch * 197, 1024), torch.randn(4096, 1024)
+    for _ in range(round(flops / (2 * states.numel() * len(weight)))):
+        torch.nn.functional.linear(states, weight)
+    return []
 
 
 def _text_reward(rounds: int) -> dict[str, list[Timing]]:
     """ArmoRM's shape, an eighth as wide and a quarter as deep, in float32."""
     tokenizer = load_tokenizer(resolve_checkpoint("random:text-reward"))
-    config = LlamaConfig(
+    config = armorm_config(
         vocab_size=len(tokenizer), hidden_size=1024, intermediate_size=3584, num_hidden_layers=6,
-        num_attention_heads=16, num_key_value_heads=4, max_position_embeddings=8192, rms_norm_eps=1e-5,
+        num_attention_heads=16, num_key_value_heads=4, gating_hidden_dim=256,
     )  # fmt: skip
-    for name, value in {
-        "num_objectives": 19, "gating_temperature": 10, "gating_hidden_dim": 256, "gating_n_hidden": 3,
-    }.items():  # fmt: skip
-        setattr(config, name, value)
     torch.manual_seed(0)
     judge = TextReward(TextRewardModel(config).eval(), tokenizer, "bench")
     sides: dict[str, Callable[[], Timing]] = {}
-    for regime, (prompt_words, answer_words) in _REGIMES.items():
+    for regime, (prompt_words, answer_words) in REGIMES.items():
         asked, answers = dialogues(3, prompt_words, answer_words)
         sides[f"{regime}_single"] = partial(_timed, partial(_judge_one_by_one, judge, asked, answers))
         sides[f"{regime}_shared"] = partial(_timed, partial(_judge_together, judge, asked, answers))
@@ -142,24 +150,28 @@ def _judge_together(judge: TextReward, prompts: list[str], answers: list[str]) -
 
 
 @contextlib.contextmanager
-def _peer(python: Path, folder: Path, threads: int) -> Iterator[Callable[[], Timing]]:
+def _peer(python: Path, folder: Path, threads: int) -> Iterator[Callable[[str], Timing]]:
     worker = Path(__file__).with_name("scorers_peer.py")
     command = [str(python), "-W", "ignore", str(worker), str(folder), str(threads)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    silent = PrefmillError(
+        f"{python} does not run image-reward.", "sh bench/scorers_peer_environment.sh FOLDER makes one that does"
+    )
+    try:
+        started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    except OSError as error:
+        raise silent from error
+    with started as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip() == "ready":
                 break
         else:
-            raise PrefmillError(
-                f"{python} does not run image-reward.",
-                "sh bench/scorers_peer_environment.sh FOLDER makes one that does",
-            )
+            raise silent
         stdin, stdout = process.stdin, process.stdout
 
-        def ask() -> Timing:
-            stdin.write("go\n")
+        def ask(route: str) -> Timing:
+            stdin.write(f"{route}\n")
             stdin.flush()
             return json.loads(stdout.readline())
 
@@ -209,8 +221,15 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="the Python of an environment with image-reward 1.5")
     for name, value in (("images", 12), ("batch", 6), ("rounds", 3), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: the rates of the official sizes"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="try what --device cuda does, tiny, on a CPU")
     parser.add_argument("--to", type=Path, help="write raw numbers to this JSON file")
     given = parser.parse_args()
+    if given.device == "cuda":
+        print(json.dumps(scorers_device.run(dry_run=given.dry_run, rounds=given.rounds, to=given.to)))
+        return
     claims = run(
         given.peer, images=given.images, batch=given.batch, rounds=given.rounds, threads=given.threads, to=given.to
     )

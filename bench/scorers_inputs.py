@@ -9,11 +9,15 @@ import json
 import random
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers import LlamaConfig
 
+REGIMES = {"armorm": (25, 130), "armorm_long_prompt": (350, 100)}
+"""Words of a prompt and of an answer: as in PDS-DPO's published sample, and with a long context in front."""
 _WORDS = ("red", "cat", "table", "sea", "two", "dogs", "hill", "oil", "bright", "sky", "tree", "house", "near", "old")
 _MED_CONFIG = {
     "vocab_size": 30524, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
@@ -38,6 +42,18 @@ def write_image_reward(folder: Path, images: int) -> None:
     stream = random.Random(0)
     prompts = [" ".join(stream.choices(_WORDS, k=stream.randint(8, 40))) for _ in range(images)]
     (folder / "prompts.json").write_text(json.dumps(prompts))
+
+
+def armorm_config(**sizes: Any) -> LlamaConfig:
+    """The official ArmoRM's sizes, or others."""
+    return LlamaConfig(
+        **{
+            "vocab_size": 128256, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192,
+            "rms_norm_eps": 1e-5, "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+            "num_objectives": 19, "gating_temperature": 10, "gating_hidden_dim": 1024, "gating_n_hidden": 3, **sizes,
+        }
+    )  # fmt: skip
 
 
 def dialogues(prompts: int, prompt_words: int, answer_words: int) -> tuple[list[str], list[str]]:

@@ -1,8 +1,9 @@
 """The image-reward package as a worker process: run by the Python of its own environment, and of nothing of ours.
 
 Reads one line for each round on stdin and answers with one JSON line: scores and seconds of scoring every image on
-its own, as the package does, from decoded pixels over a Pillow image, without a file in between. Arguments: a folder
-with ImageReward.pt, med_config.json and bert-base-uncased/vocab.txt, and the number of threads.
+its own, as the package does, from decoded pixels: over a Pillow image for the line `memory`, and over a PNG file, as
+PDS-DPO's pipeline does, for the line `files`. Arguments: a folder with ImageReward.pt, med_config.json and
+bert-base-uncased/vocab.txt, and the number of threads.
 """
 
 import json
@@ -26,12 +27,15 @@ def main(folder: str, threads: int) -> None:
     with open("prompts.json", encoding="utf-8") as file:  # noqa: PTH123 - one plain read
         prompts = json.load(file)
     print("ready", flush=True)
-    for _ in sys.stdin:
+    for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         scores = []
         with torch.no_grad():
             for image, prompt in zip(images, prompts, strict=True):
-                scores.append(model.score(prompt, Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())))
+                picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+                if line.strip() == "files":
+                    picture.save("image.png")
+                scores.append(model.score(prompt, "image.png" if line.strip() == "files" else picture))
         timing = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
         print(json.dumps({"scores": scores, **timing}), flush=True)
 

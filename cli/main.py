@@ -116,12 +116,13 @@ def score(
     batch_size: Annotated[int, typer.Option(help="images at a time")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+    root: Annotated[Path | None, typer.Option(help="the folder that a table's image paths start from")] = None,
     as_json: Json = False,
 ) -> None:
     """Score images against prompts, or answers to prompts, into a table."""
     from .score import score_command
 
-    score_command(images, prompt, prompts, scorer, to, model or [], sheet, batch_size, device, dtype, as_json)
+    score_command(images, prompt, prompts, scorer, to, model or [], sheet, batch_size, device, dtype, as_json, root)
 
 
 @app.command()

@@ -38,6 +38,7 @@ def score_command(
     device: str,
     dtype: str,
     as_json: bool,
+    root: Path | None = None,
 ) -> None:
     """Score a folder or a table and write the result; a row that cannot be scored says why."""
     names = _names(scorer)
@@ -46,7 +47,7 @@ def score_command(
     if batch_size < 1:
         raise PrefmillError(f"--batch-size {batch_size} scores nothing.", "give at least 1; 16 is usual")
     settings = validated(EngineSettings, {"device": device, "dtype": dtype})
-    rows = read_rows(images, prompt, prompts)
+    rows = read_rows(images, prompt, prompts, root)
     if TEXT_SCORER in names and not any(row.answer is not None for row in rows):
         raise PrefmillError(
             f"{TEXT_SCORER} scores answers, and {images} has no column `answer`.",
@@ -131,9 +132,10 @@ def _decoded(rows: Sequence[ScoreRow], results: Results, batch_size: int) -> Ite
     from ..engine.images import UnreadableImage, decode_image
 
     def load(place: int) -> Any:
-        path = rows[place].image
-        if path is None:
-            return "no image"
+        row = rows[place]
+        path = row.image
+        if path is None or row.fault:
+            return row.fault or "no image"
         try:
             return decode_image(path.read_bytes())
         except UnreadableImage as error:

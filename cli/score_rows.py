@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..engine.errors import PrefmillError
+from ..pipeline.exchange.image_files import SUFFIXES, locate
+from ..pipeline.exchange.images import image_root
+from ..pipeline.tables import BadRow
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"}
 TABLES = (".csv", ".json", ".jsonl", ".parquet")
 _NAMES = {
     "image": ("image", "image_path", "path", "file", "file_name"),
@@ -22,18 +24,23 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One thing to score. `image` is None in a table of answers alone, `prompt` where the row names none."""
+    """One thing to score. `image` is None in a table of answers alone, `prompt` where the row names none.
+
+    `fault` says why the image is not opened: its path leaves the folder, or there is no such file.
+    """
 
     image: Path | None
     prompt: str | None
     answer: str | None = None
+    fault: str | None = None
 
 
-def read_rows(images: Path, prompt: str | None, prompts: Path | None) -> list[ScoreRow]:
+def read_rows(images: Path, prompt: str | None, prompts: Path | None, root: Path | None = None) -> list[ScoreRow]:
     """The rows of a folder (all of its images, by name), of one image, or of a table.
 
-    Image paths in a table start from its folder. `prompt` is for every row; `prompts` is a text file with one line
-    per row, or a table with a prompt column and, where it has one, an image column by whose names it is matched.
+    Image paths in a table start from `root`, by default its folder, and may not leave it. `prompt` is for every
+    row; `prompts` is a text file with one line per row, or a table with a prompt column and, where it has one, an
+    image column by whose names it is matched.
     Raises PrefmillError for what is not there, holds no rows, or does not fit together.
     """
     if prompt is not None and prompts is not None:
@@ -44,13 +51,14 @@ def read_rows(images: Path, prompt: str | None, prompts: Path | None) -> list[Sc
         found = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         rows = [ScoreRow(path, None) for path in found]
     elif images.suffix.lower() in TABLES:
-        rows = [_row(values, images) for values in read_table(images)]
+        image_root(images, root)
+        rows = [_row(values, images, root or images.parent) for values in read_table(images)]
     else:
         rows = [ScoreRow(images, None)]
     if not rows:
         raise PrefmillError(f"{images} holds no images.", f"give a folder with {', '.join(sorted(SUFFIXES))} files")
     if prompt is not None:
-        return [ScoreRow(row.image, prompt, row.answer) for row in rows]
+        return [replace(row, prompt=prompt) for row in rows]
     return _with_prompts(rows, prompts) if prompts is not None else rows
 
 
@@ -78,15 +86,21 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     return values
 
 
-def _row(values: dict[str, Any], table: Path) -> ScoreRow:
+def _row(values: dict[str, Any], table: Path, root: Path) -> ScoreRow:
     found = {field: _value(values, names) for field, names in _NAMES.items()}
     if found["image"] is None and found["answer"] is None:
         raise PrefmillError(
             f"a row of {table} has neither an image nor an answer; its columns are {', '.join(map(str, values))}.",
             f"name the image column one of {', '.join(_NAMES['image'])}",
         )
-    image = None if found["image"] is None else table.parent / found["image"]
-    return ScoreRow(image, found["prompt"], found["answer"])
+    if found["image"] is None:
+        return ScoreRow(None, found["prompt"], found["answer"])
+    fault = None
+    try:
+        locate(root.resolve(), found["image"])
+    except BadRow as error:
+        fault = f"image not readable: {error.detail}"
+    return ScoreRow(root / found["image"], found["prompt"], found["answer"], fault)
 
 
 def _with_prompts(rows: Sequence[ScoreRow], source: Path) -> list[ScoreRow]:
@@ -105,12 +119,12 @@ def _with_prompts(rows: Sequence[ScoreRow], source: Path) -> list[ScoreRow]:
     else:
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     if named:
-        return [ScoreRow(row.image, named.get(row.image.name) if row.image else None, row.answer) for row in rows]
+        return [replace(row, prompt=named.get(row.image.name) if row.image else None) for row in rows]
     if len(lines) != len(rows):
         raise PrefmillError(
             f"{source} has {len(lines)} prompts for {len(rows)} rows.", "give one line per image, in the order of names"
         )
-    return [ScoreRow(row.image, line, row.answer) for row, line in zip(rows, lines, strict=True)]
+    return [replace(row, prompt=line) for row, line in zip(rows, lines, strict=True)]
 
 
 def _value(values: dict[str, Any], names: Iterable[str]) -> str | None:

@@ -88,6 +88,26 @@ def test_the_contact_sheet_is_sorted_by_score(tmp_path):
         assert np.abs(pixel - colours[Path(row["image"]).stem]).max() < 5
 
 
+def test_a_path_in_a_table_cannot_leave_its_folder(tmp_path):
+    outside, place = tmp_path / "outside.png", tmp_path / "table"
+    place.mkdir()
+    noise(0).save(outside)
+    noise(0).save(place / "inside.png")
+    (place / "link.png").symlink_to(outside)
+    names = ["inside.png", "../outside.png", str(outside), "link.png"]
+    (place / "rows.json").write_text(json.dumps([{"image": name, "prompt": "a red cat"} for name in names]))
+    rows = score(place / "rows.json", tmp_path / "out.json")
+    assert [row["imagereward"] is not None for row in rows] == [True, False, False, False]
+    problems = [row["problem"] or "" for row in rows]
+    words = ("", "climbs out", "not a path inside", "leads out")
+    assert all(word in problem for word, problem in zip(words, problems, strict=True))
+    rows = score(place / "rows.json", tmp_path / "out.json", root=tmp_path / "table" / "..")
+    assert [row["imagereward"] for row in rows] == [None] * 4
+    (place / "rows.json").write_text(json.dumps([{"image": "outside.png", "prompt": "a red cat"}]))
+    [row] = score(place / "rows.json", tmp_path / "out.json", root=tmp_path)
+    assert row["problem"] is None
+
+
 def test_all_scorers_over_a_table_with_answers(tmp_path):
     for number in range(3):
         noise(number).save(tmp_path / f"{number}.png")

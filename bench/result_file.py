@@ -1,0 +1,26 @@
+"""A benchmark's result as a file: numbers beside the hardware, versions, command and date that they belong to."""
+
+import json
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..engine.device import hardware_description
+
+_PACKAGES = ("torch", "transformers", "pillow")
+
+
+def write_result(path: Path, command: str, setting: dict[str, Any], claims: dict[str, Any], **raw: Any) -> None:
+    """Write one JSON object: where and how it was measured, `setting`, `claims`, and the raw numbers behind them."""
+    record = {
+        "date": date.today().isoformat(),
+        "command": command,
+        "hardware": hardware_description(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "setting": setting,
+        "claims": claims,
+        **raw,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,72 @@
+"""The scorer benchmark: its arithmetic, the peer that does not answer, and the dry run of the GPU rows."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from prefmill.bench import scorers, scorers_device
+from prefmill.engine.errors import PrefmillError
+
+
+def timings(seconds, scores):
+    return [{"cpu": value, "wall": 2 * value, "scores": scores} for value in seconds]
+
+
+def test_ratios_are_medians_over_rounds_of_cpu_seconds():
+    raw = {"slow": timings([4.0, 9.0, 6.0], [1.0, 2.0, 3.0]), "quick": timings([2.0, 1.0, 3.0], [1.0, 2.5, 2.0])}
+    assert scorers._ratio(raw, "slow", "quick") == 2.0
+    assert scorers._ratio(raw, "absent", "quick") is None
+    assert scorers._difference(raw, "slow", "quick") == 1.0
+    assert scorers._rank_agreement(raw["slow"], raw["quick"]) == 0.5
+    assert scorers._rank_agreement(raw["slow"], raw["slow"]) == 1.0
+
+
+def test_sides_take_turns_and_the_first_round_does_not_count():
+    order = []
+
+    def side(name):
+        order.append(name)
+        return {"cpu": float(len(order)), "wall": 0.0, "scores": []}
+
+    raw = scorers._take_turns({"a": lambda: side("a"), "b": lambda: side("b")}, rounds=2)
+    assert order == ["a", "b"] * 3
+    assert [row["cpu"] for row in raw["b"]] == [4.0, 6.0]
+
+
+def test_the_limit_does_as_many_operations_as_the_model():
+    with scorers.FlopCounterMode(display=False) as counter:
+        scorers._multiply(10 * 2 * 197 * 1024 * 4096, batch=1)
+    assert counter.get_total_flops() == 10 * 2 * 197 * 1024 * 4096
+
+
+def test_a_python_without_the_peer_is_named_with_the_script_that_makes_one(tmp_path):
+    for python in (tmp_path / "absent", Path(sys.executable)):
+        with (
+            pytest.raises(PrefmillError, match="does not run image-reward") as error,
+            scorers._peer(python, tmp_path, 1),
+        ):
+            pass
+        assert "scorers_peer_environment.sh" in error.value.fix
+
+
+def test_dry_run_fills_every_gpu_claim(tmp_path, capsys, monkeypatch, cache):
+    to = tmp_path / "scorers.json"
+    monkeypatch.setattr(sys, "argv", ["scorers", "--device", "cuda", "--dry-run", "--rounds", "1", "--to", str(to)])
+    scorers.main()
+    claims = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert claims["dry_run"] is True
+    assert "gpu" not in claims
+    wanted = {"imagereward_images_per_second", "imagereward_of_matmul_rate", "armorm_answers_per_second"}
+    assert {*wanted, "armorm_vs_single", "armorm_long_prompt_vs_single"} <= claims.keys()
+    assert all(value > 0 for value in claims.values())
+    written = json.loads(to.read_text())
+    assert written["claims"] == claims
+    assert len(written["seconds"]["armorm_single"]) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_no_gpu_is_said():
+    with pytest.raises(PrefmillError, match="no GPU"):
+        scorers_device.run()
