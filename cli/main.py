@@ -221,7 +221,7 @@ def micro_train(
     seed: Annotated[int, typer.Option(help="seed of weights and training data")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train the micro checkpoints from nothing: about 40 minutes on one core for all of them."""
+    """Train the micro checkpoints from nothing: 40 to 55 minutes on one core for all of them."""
     from .micro import train_command
 
     train_command(names or [], to, seed, as_json)
