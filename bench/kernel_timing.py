@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode  # the documented way to see every operation's results
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..kernels.operation import Case, Op
 from .kernel_providers import Provider
@@ -48,6 +49,13 @@ def ceilings(device: torch.device, dtype: torch.dtype, quick: bool) -> tuple[flo
     product = min(seconds(device, lambda: torch.mm(matrix, matrix)) for _ in range(repeats))
     copy = min(seconds(device, lambda: target.copy_(source)) for _ in range(repeats))
     return 2 * side**3 / product, 2 * len(source) / copy
+
+
+def operations(work: Callable[[], Any]) -> int:
+    """How many floating-point operations `work` takes, by the shapes of its products."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
 
 
 class _Live(TorchDispatchMode):

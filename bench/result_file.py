@@ -2,13 +2,11 @@
 
 import json
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..engine.device import hardware_description
-
-_PACKAGES = ("torch", "transformers", "pillow")
+from ..pipeline.manifest import package_versions
 
 
 def write_result(path: Path, command: str, setting: dict[str, Any], claims: dict[str, Any], **raw: Any) -> None:
@@ -17,7 +15,7 @@ def write_result(path: Path, command: str, setting: dict[str, Any], claims: dict
         "date": date.today().isoformat(),
         "command": command,
         "hardware": hardware_description(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": package_versions(),
         "setting": setting,
         "claims": claims,
         **raw,

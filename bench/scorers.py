@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..engine.checkpoint import resolve_checkpoint
 from ..engine.errors import PrefmillError
@@ -35,6 +34,7 @@ from ..engine.settings import EngineSettings
 from ..engine.text import load_tokenizer
 from ..engine.text_reward import TextReward, TextRewardModel
 from . import scorers_device
+from .kernel_timing import operations
 from .result_file import write_result
 from .scorers_inputs import REGIMES, armorm_config, dialogues, write_image_reward
 
@@ -94,18 +94,12 @@ def _image_reward(
         settings = EngineSettings.model_validate({"device": "cpu", "dtype": dtype})
         scorer = ImageScorer.from_pretrained(str(folder), settings)
         sides[dtype] = partial(_timed, partial(_score_in_batches, scorer, decoded, prompts, batch))
-    sides["matmul"] = partial(_timed, partial(_multiply, _flops(sides["float32"]), batch))
+    sides["matmul"] = partial(_timed, partial(_multiply, operations(sides["float32"]), batch))
     with contextlib.ExitStack() as stack:
         if peer is not None:
             ask = stack.enter_context(_peer(peer, folder, threads))
             sides = {"peer": partial(ask, "memory"), "peer_files": partial(ask, "files"), **sides}
         return _take_turns(sides, rounds)
-
-
-def _flops(side: Callable[[], Timing]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        side()
-    return counter.get_total_flops()
 
 
 def _multiply(flops: int, batch: int) -> list[float]:
@@ -128,7 +122,7 @@ def _text_reward(rounds: int) -> dict[str, list[Timing]]:
     sides: dict[str, Callable[[], Timing]] = {}
     for regime, (prompt_words, answer_words) in REGIMES.items():
         asked, answers = dialogues(3, prompt_words, answer_words)
-        sides[f"{regime}_single"] = partial(_timed, partial(_judge_one_by_one, judge, asked, answers))
+        sides[f"{regime}_single"] = partial(_timed, partial(scorers_device.judge_one_by_one, judge, asked, answers))
         sides[f"{regime}_shared"] = partial(_timed, partial(_judge_together, judge, asked, answers))
     return _take_turns(sides, rounds)
 
@@ -139,10 +133,6 @@ def _score_in_batches(scorer: ImageScorer, images: torch.Tensor, prompts: list[s
         chosen = slice(start, start + batch)
         scores += scorer.score(scorer.preprocess(images[chosen]), prompts[chosen]).values.tolist()
     return scores
-
-
-def _judge_one_by_one(judge: TextReward, prompts: list[str], answers: list[str]) -> list[float]:
-    return [judge.score([prompt], [answer]).scores.item() for prompt, answer in zip(prompts, answers, strict=True)]
 
 
 def _judge_together(judge: TextReward, prompts: list[str], answers: list[str]) -> list[float]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertTokenizer
 
 from ..engine.checkpoint import resolve_checkpoint
@@ -27,7 +26,7 @@ from ..engine.image_reward import ImageRewardModel, ImageScorer, official_config
 from ..engine.settings import EngineSettings
 from ..engine.text import load_tokenizer
 from ..engine.text_reward import TextReward, TextRewardModel
-from .kernel_timing import ceilings, seconds
+from .kernel_timing import ceilings, operations, seconds
 from .result_file import write_result
 from .scorers_inputs import REGIMES, armorm_config, dialogues
 
@@ -58,12 +57,11 @@ def run(*, dry_run: bool = False, rounds: int = 10, to: Path | None = None) -> d
     raw: dict[str, list[float]] = {}
     with torch.inference_mode():
         for work in chain(_image_work(device, dry_run), _answer_work(device, dry_run)):
-            with FlopCounterMode(display=False) as counter:
-                work.call()
+            flops = operations(work.call)  # and warms up
             raw[work.name] = [seconds(device, work.call) for _ in range(rounds)]
             rate = work.count / statistics.median(raw[work.name])
             claims[f"{work.name}_{work.unit}_per_second"] = round(rate, 2)
-            claims[f"{work.name}_of_matmul_rate"] = round(counter.get_total_flops() / work.count * rate / matmul, 4)
+            claims[f"{work.name}_of_matmul_rate"] = round(flops / work.count * rate / matmul, 4)
     for name in REGIMES:
         ours, single = (claims[f"{name}{kind}_answers_per_second"] for kind in ("", "_single"))
         claims[f"{name}_vs_single"] = round(ours / single, 3)
@@ -92,12 +90,12 @@ def _answer_work(device: torch.device, tiny: bool) -> Iterator[Work]:
     for name, words in REGIMES.items():
         asked, answers = dialogues(1 if tiny else PROMPTS, *words)
         yield Work(name, "answers", len(answers), partial(judge.score, asked, answers))
-        yield Work(f"{name}_single", "answers", len(answers), partial(_one_by_one, judge, asked, answers))
+        yield Work(f"{name}_single", "answers", len(answers), partial(judge_one_by_one, judge, asked, answers))
 
 
-def _one_by_one(judge: TextReward, prompts: list[str], answers: list[str]) -> None:
-    for prompt, answer in zip(prompts, answers, strict=True):
-        judge.score([prompt], [answer])
+def judge_one_by_one(judge: TextReward, prompts: list[str], answers: list[str]) -> list[float]:
+    """Scores of answers judged alone, each with its prompt: what sharing prompts is measured against."""
+    return [judge.score([prompt], [answer]).scores.item() for prompt, answer in zip(prompts, answers, strict=True)]
 
 
 def _image_scorer(device: torch.device, tiny: bool) -> ImageScorer:

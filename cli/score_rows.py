@@ -51,8 +51,8 @@ def read_rows(images: Path, prompt: str | None, prompts: Path | None, root: Path
         found = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         rows = [ScoreRow(path, None) for path in found]
     elif images.suffix.lower() in TABLES:
-        image_root(images, root)
-        rows = [_row(values, images, root or images.parent) for values in read_table(images)]
+        folder = image_root(images, root)
+        rows = [_row(values, images, root or images.parent, folder) for values in read_table(images)]
     else:
         rows = [ScoreRow(images, None)]
     if not rows:
@@ -86,7 +86,8 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     return values
 
 
-def _row(values: dict[str, Any], table: Path, root: Path) -> ScoreRow:
+def _row(values: dict[str, Any], table: Path, root: Path, folder: Path) -> ScoreRow:
+    """A table's row; `folder` is `root` resolved, which is what a path may not leave."""
     found = {field: _value(values, names) for field, names in _NAMES.items()}
     if found["image"] is None and found["answer"] is None:
         raise PrefmillError(
@@ -97,7 +98,7 @@ def _row(values: dict[str, Any], table: Path, root: Path) -> ScoreRow:
         return ScoreRow(None, found["prompt"], found["answer"])
     fault = None
     try:
-        locate(root.resolve(), found["image"])
+        locate(folder, found["image"])
     except BadRow as error:
         fault = f"image not readable: {error.detail}"
     return ScoreRow(root / found["image"], found["prompt"], found["answer"], fault)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -69,9 +70,9 @@ class Work:
         self.dataset: Dataset[Any] = run.dataset(task.name, task.output)
         self.behind: deque[tuple[Batch, Future[Any], float]] = deque()
 
-    @property
+    @cached_property
     def batches(self) -> list[Batch]:
-        """What is missing."""
+        """What was missing when the work began."""
         return list(missing_batches(self.dataset, len(self.source), self.task.batch_size))
 
     @property

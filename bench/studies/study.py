@@ -6,13 +6,13 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...engine.device import hardware_description
+from ...pipeline.manifest import package_versions
 
 RESAMPLINGS = 10_000
 
@@ -96,8 +96,7 @@ def write_study(study: Study, folder: Path, command: str) -> list[Path]:
     axes.set_title(study.title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(picture, dpi=120)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "diffusers", "trl"))
-    machine = ", ".join(f"{name} {value}" for name, value in hardware_description().items())
-    made = f"{command}; {datetime.now(UTC):%Y-%m-%d}; {machine}; {versions}"
+    stated = hardware_description() | package_versions()
+    made = f"{command}; {datetime.now(UTC):%Y-%m-%d}; {', '.join(f'{name} {value}' for name, value in stated.items())}"
     text.write_text(f"{study.sentence}\n\n{made}\n", encoding="utf-8")
     return [table, picture, text]

@@ -3,6 +3,8 @@
 One label for a whole image teaches little; a label for each cell and each word makes minutes of training suffice.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 
@@ -36,10 +38,7 @@ def word_truth(asked: Scene, shown: Scene, length: int) -> np.ndarray:
     the whole object is there; the ground's word where the ground is that.
     """
     truth = np.full(length, UNKNOWN, np.float32)
-    there = {item.cell: item for item in shown.items}
-    for number, item in enumerate(asked.items):
-        start = 1 + WORDS_PER_ITEM * number
-        found: Item | None = there.get(item.cell)
+    for start, item, found in _looked_for(asked, shown):
         truth[start + 1] = found is not None and found.colour == item.colour
         truth[start + 2] = found is not None and found.kind == item.kind
         truth[start + 5] = found == item
@@ -54,13 +53,17 @@ def seen_there(asked: Scene, shown: Scene, length: int) -> np.ndarray:
     are those of `cell_labels`.
     """
     classes = np.full((2, length), UNKNOWN_CLASS, np.int64)
-    there = {item.cell: item for item in shown.items}
-    for number, item in enumerate(asked.items):
-        start = 1 + WORDS_PER_ITEM * number
-        found: Item | None = there.get(item.cell)
+    for start, _, found in _looked_for(asked, shown):
         classes[0, start + 2] = 1 + KINDS.index(found.kind) if found else 0
         classes[1, start + 1] = 1 + COLOURS.index(found.colour) if found else 0
     return classes
+
+
+def _looked_for(asked: Scene, shown: Scene) -> Iterator[tuple[int, Item, Item | None]]:
+    """Of each item asked for: where its words begin behind [CLS], the item, and what `shown` has in its cell."""
+    there = {item.cell: item for item in shown.items}
+    for number, item in enumerate(asked.items):
+        yield 1 + WORDS_PER_ITEM * number, item, there.get(item.cell)
 
 
 def alignment(asked: Scene, shown: Scene) -> float:

@@ -1,6 +1,7 @@
 """The executor: what is missing gets done, once, in fixed batches, whatever interrupted the run before."""
 
 import contextlib
+import itertools
 import os
 import threading
 
@@ -114,18 +115,24 @@ def crash_at(monkeypatch, count):
     return calls
 
 
+def crashed_folders(tmp_path, monkeypatch, work):
+    """Yield a folder in which `work` died at the first, second, third ... write, sync or rename, until it does not."""
+    for point in itertools.count():
+        folder = tmp_path / f"crash-{point}"
+        with monkeypatch.context() as patch:
+            calls = crash_at(patch, point)
+            with contextlib.suppress(Crash):
+                work(folder)
+        if not calls["dead"]:
+            return
+        yield folder
+
+
 def test_a_crash_at_every_single_file_operation_ends_in_the_same_rows(tmp_path, monkeypatch):
     """Dies at the first, second, third ... write, sync or rename; every time the next run completes the same rows."""
     expected = run_once(tmp_path / "undisturbed", task(Batched(), count=20))
     points = 0
-    while True:
-        folder = tmp_path / f"crash-{points}"
-        with monkeypatch.context() as patch:
-            calls = crash_at(patch, points)
-            with contextlib.suppress(Crash):
-                run_once(folder, task(Batched(), count=20))
-            if not calls["dead"]:
-                break
+    for folder in crashed_folders(tmp_path, monkeypatch, lambda folder: run_once(folder, task(Batched(), count=20))):
         for shard in Dataset(folder / "scores", Score).shards:
             assert shard.is_intact()
         assert run_once(folder, task(Batched(), count=20)) == expected

@@ -1,6 +1,5 @@
 """Two tasks side by side: the same rows as one after the other, without a look at what was just written."""
 
-import contextlib
 from dataclasses import replace
 
 import pytest
@@ -21,7 +20,7 @@ from prefmill.pipeline.store import Dataset, Run
 from prefmill.pipeline.synthesis import SynthesisConfig, tasks_of
 from prefmill.pipeline.work import ExecutorConfig, Progress
 
-from .test_executor import EAGER, Recorded, crash_at
+from .test_executor import EAGER, Recorded, crashed_folders
 
 COUNT = 23
 RESPONDERS = (ResponderConfig(name="a", model="random:responder-a"),)
@@ -131,14 +130,7 @@ def test_a_crash_at_every_file_operation_ends_in_the_same_rows_with_nothing_to_s
     tmp_path, expected, monkeypatch
 ):
     points = 0
-    while True:
-        folder = tmp_path / f"crash-{points}"
-        with monkeypatch.context() as patch:
-            calls = crash_at(patch, points)
-            with contextlib.suppress(BaseException):
-                run_both(folder)
-            if not calls["dead"]:
-                break
+    for folder in crashed_folders(tmp_path, monkeypatch, run_both):
         progress = Recorded()
         assert run_both(folder, progress=progress) == expected
         assert progress.notices == []  # no score was on disk before its image was
