@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FOLDERS := kernels engine compile pipeline train bench cli
+FOLDERS := base kernels engine micro compile pipeline train recipes bench cli
 
 .PHONY: setup demo test lint clean
 setup: $(VENV)/ready

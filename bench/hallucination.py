@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from ..engine.images import decode_image
-from ..engine.micro.language import describe_instruction
-from ..engine.micro.measures import (
+from ..engine.responders.transformers import Responder
+from ..engine.settings import EngineSettings, Sampling
+from ..micro.measure.hallucination import (
     POPE_STRATEGIES,
     Chair,
     Pope,
@@ -27,10 +28,9 @@ from ..engine.micro.measures import (
     pope,
     pope_questions,
 )
-from ..engine.micro.oracle import read_images
-from ..engine.micro.world import Scene
-from ..engine.responder import Responder
-from ..engine.settings import EngineSettings, Sampling
+from ..micro.world.language import describe_instruction
+from ..micro.world.oracle import read_images
+from ..micro.world.scenes import Scene
 
 BATCH = 64
 SAMPLING = Sampling(max_new_tokens=48)

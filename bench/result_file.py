@@ -5,8 +5,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from ..base.versions import package_versions
 from ..engine.device import hardware_description
-from ..pipeline.manifest import package_versions
 
 
 def write_result(path: Path, command: str, setting: dict[str, Any], claims: dict[str, Any], **raw: Any) -> None:

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..engine.checkpoint import resolve_checkpoint
-from ..engine.errors import PrefmillError
-from ..engine.image_reward import ImageScorer
+from ..base.errors import PrefmillError
+from ..engine.scorers.image_reward import ImageRewardScorer
+from ..engine.scorers.text_reward import TextReward, TextRewardModel
 from ..engine.settings import EngineSettings
+from ..engine.sources import resolve_checkpoint
 from ..engine.text import load_tokenizer
-from ..engine.text_reward import TextReward, TextRewardModel
 from . import scorers_device
 from .kernel_timing import operations
 from .result_file import write_result
@@ -92,7 +92,7 @@ def _image_reward(
     sides: dict[str, Callable[[], Timing]] = {}
     for dtype in ("float32", "bfloat16"):
         settings = EngineSettings.model_validate({"device": "cpu", "dtype": dtype})
-        scorer = ImageScorer.from_pretrained(str(folder), settings)
+        scorer = ImageRewardScorer.from_pretrained(str(folder), settings)
         sides[dtype] = partial(_timed, partial(_score_in_batches, scorer, decoded, prompts, batch))
     sides["matmul"] = partial(_timed, partial(_multiply, operations(sides["float32"]), batch))
     with contextlib.ExitStack() as stack:
@@ -127,7 +127,7 @@ def _text_reward(rounds: int) -> dict[str, list[Timing]]:
     return _take_turns(sides, rounds)
 
 
-def _score_in_batches(scorer: ImageScorer, images: torch.Tensor, prompts: list[str], batch: int) -> list[float]:
+def _score_in_batches(scorer: ImageRewardScorer, images: torch.Tensor, prompts: list[str], batch: int) -> list[float]:
     scores: list[float] = []
     for start in range(0, len(images), batch):
         chosen = slice(start, start + batch)

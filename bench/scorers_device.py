@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from transformers import BertTokenizer
 
-from ..engine.checkpoint import resolve_checkpoint
-from ..engine.errors import PrefmillError
-from ..engine.image_reward import ImageRewardModel, ImageScorer, official_config
+from ..base.errors import PrefmillError
+from ..engine.scorers.image_reward import ImageRewardModel, ImageRewardScorer, official_config
+from ..engine.scorers.text_reward import TextReward, TextRewardModel
 from ..engine.settings import EngineSettings
+from ..engine.sources import resolve_checkpoint
 from ..engine.text import load_tokenizer
-from ..engine.text_reward import TextReward, TextRewardModel
 from .kernel_timing import ceilings, operations, seconds
 from .result_file import write_result
 from .scorers_inputs import REGIMES, armorm_config, dialogues
@@ -98,13 +98,13 @@ def judge_one_by_one(judge: TextReward, prompts: list[str], answers: list[str]) 
     return [judge.score([prompt], [answer]).scores.item() for prompt, answer in zip(prompts, answers, strict=True)]
 
 
-def _image_scorer(device: torch.device, tiny: bool) -> ImageScorer:
+def _image_scorer(device: torch.device, tiny: bool) -> ImageRewardScorer:
     if tiny:
-        return ImageScorer.from_pretrained("random:image-reward", EngineSettings(device="cpu", dtype="bfloat16"))
+        return ImageRewardScorer.from_pretrained("random:image-reward", EngineSettings(device="cpu", dtype="bfloat16"))
     with device:
         model = ImageRewardModel(official_config())
     tokenizer = load_tokenizer(resolve_checkpoint("random:image-reward"), BertTokenizer)
-    return ImageScorer(model.eval().to(DTYPE), tokenizer, "bench")  # type: ignore[arg-type]  # a decorated `to`
+    return ImageRewardScorer(model.eval().to(DTYPE), tokenizer, "bench")  # type: ignore[arg-type]  # a decorated `to`
 
 
 def _judge(device: torch.device, tiny: bool) -> TextReward:

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
 from ..engine.images import decode_image
-from ..engine.micro.comparators import ClipComparator, MatchingComparator
-from ..engine.micro.language import parse_caption
-from ..engine.micro.oracle import judge
-from ..engine.micro.selection import paired_t, pick, selection_quality
-from ..engine.micro.world import Scene
 from ..engine.settings import MICRO_PREFIX, EngineSettings
+from ..micro.measure.comparators import ClipComparator, MatchingComparator
+from ..micro.measure.selection import paired_t, pick, selection_quality
+from ..micro.world.language import parse_caption
+from ..micro.world.oracle import judge
+from ..micro.world.scenes import Scene
 from ..pipeline.records import Candidate, Prompt, Score
 from ..pipeline.store import Run
 

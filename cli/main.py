@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -154,10 +154,10 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run the whole loop on the built-in prompts and print where the report is."""
-    from .recipes import RECIPES
+    from ..recipes.catalogue import RECIPES
 
     if "micro" in RECIPES:
-        from .demo import demo_command
+        from ..bench.demo import demo_command
     else:
         from .run import demo_command
     demo_command(to, as_json)

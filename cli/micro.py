@@ -8,9 +8,9 @@ from pathlib import Path
 
 import typer
 
-from ..engine.errors import PrefmillError
-from ..engine.micro.checkpoints import MANIFEST, RECIPES, SHIPPED, train_all, verify
-from ..engine.micro.training import Progress
+from ..base.errors import PrefmillError
+from ..micro.checkpoints import MANIFEST, RECIPES, SHIPPED, train_all, verify
+from ..micro.teach.training import Progress
 from .progress import ConsoleProgress, watched
 
 

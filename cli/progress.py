@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from ..pipeline.execute.work import Progress
 from ..pipeline.manifest import StageManifest
 from ..pipeline.stage import Task
-from ..pipeline.work import Progress
 
 LINE_SECONDS = 10.0
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}  # paths stay whole

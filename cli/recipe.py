@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import typer
 
-from .recipes import RECIPES, load_recipe
-from .settings import override, to_yaml
+from ..recipes.catalogue import RECIPES, load_recipe
+from ..recipes.settings import override, to_yaml
 
 
 def list_command(as_json: bool) -> None:

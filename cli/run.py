@@ -10,16 +10,17 @@ from typing import Any
 
 import typer
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
+from ..base.files import write_text
 from ..pipeline.prompts import demo_prompts
 from ..pipeline.report import write_report
-from ..pipeline.shards import write_text_atomically
 from ..pipeline.store import Run
 from ..pipeline.summary import summarize
 from ..pipeline.synthesis import remake_from, synthesize
+from ..recipes.catalogue import load_recipe
+from ..recipes.recipe import Recipe
+from ..recipes.settings import from_yaml, override, to_yaml
 from .progress import watched
-from .recipes import Recipe, load_recipe
-from .settings import from_yaml, override, to_yaml
 from .show import print_summary
 from .train import train_with_progress
 
@@ -57,7 +58,7 @@ def execute(folder: Path, config: Recipe, remake: str | None, as_json: bool) -> 
     """Bring a run to its end, write its report and print what it holds."""
     began = time.monotonic()
     with watched(f"prefmill run --to {folder}") as progress, Run.writing(folder) as run:
-        write_text_atomically(folder / "run.yaml", to_yaml(config))
+        write_text(folder / "run.yaml", to_yaml(config))
         if remake:
             remake_from(run, config, remake, progress)
         synthesize(run, config, progress)

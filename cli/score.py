@@ -14,13 +14,13 @@ from typing import Any
 
 import typer
 
-from ..engine.errors import PrefmillError
-from ..engine.scorers import IMAGE_SCORERS, TEXT_CHECKPOINT, TEXT_SCORER
+from ..base.errors import PrefmillError
+from ..engine.scorers.catalogue import IMAGE_SCORERS, TEXT_CHECKPOINT, TEXT_SCORER
 from ..engine.settings import EngineSettings
+from ..recipes.settings import validated
 from .progress import ConsoleProgress, watched
 from .score_files import check_output, write_contact_sheet, write_table
 from .score_rows import ScoreRow, read_rows
-from .settings import validated
 
 NAMES = (*IMAGE_SCORERS, TEXT_SCORER)
 Results = list[dict[str, Any]]
@@ -78,7 +78,7 @@ def _score_images(
     batch_size: int,
     progress: ConsoleProgress,
 ) -> str:
-    from ..engine.scorers import load_image_scorer
+    from ..engine.scorers.catalogue import load_image_scorer
 
     engine = load_image_scorer(name, source, settings)
     for result in results:
@@ -104,7 +104,7 @@ def _score_answers(
     batch_size: int,
     progress: ConsoleProgress,
 ) -> str:
-    from ..engine.text_reward import ATTRIBUTES, TextReward
+    from ..engine.scorers.text_reward import ATTRIBUTES, TextReward
 
     engine = TextReward.from_pretrained(source or TEXT_CHECKPOINT, settings)
     for result in results:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
 
 FORMATS = (".csv", ".json", ".jsonl", ".parquet")
 _TILE, _CAPTION, _COLUMNS, _MOST = 192, 30, 6, 600

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
+from ..base.tables.table import BadRow
 from ..pipeline.exchange.image_files import SUFFIXES, locate
 from ..pipeline.exchange.images import image_root
-from ..pipeline.tables import BadRow
 
 TABLES = (".csv", ".json", ".jsonl", ".parquet")
 _NAMES = {

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
 from ..pipeline.records import Candidate, Instruction, Pair, Prompt, Record, Reject, Response, Score, Selection
 from ..pipeline.store import Run
 from ..pipeline.summary import stage_names, summarize

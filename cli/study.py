@@ -15,6 +15,8 @@ from pathlib import Path
 
 import typer
 
+from ..base.errors import PrefmillError
+from ..base.files import write_text
 from ..bench.derived_runs import subset_run
 from ..bench.hallucination import evaluate_policy
 from ..bench.selection import JudgedCandidates, judged_candidates
@@ -22,19 +24,18 @@ from ..bench.studies.answer_similarity import similarity_study
 from ..bench.studies.image_selection import agreement_study, guidance_study, same_seed_study, selection_study
 from ..bench.studies.preference_training import Trained, junk_study, pairs_study
 from ..bench.studies.study import Study, write_study
-from ..engine.errors import PrefmillError
-from ..engine.micro.held_out import held_out_scenes, prompt_lines
-from ..engine.micro.render import render_all
 from ..engine.settings import Sampling
+from ..micro.measure.held_out import held_out_scenes, prompt_lines
+from ..micro.world.render import render_all
 from ..pipeline.pair_policy import PairPolicy
 from ..pipeline.records import Pair
-from ..pipeline.shards import write_text_atomically
 from ..pipeline.stages.answer import ResponderConfig
 from ..pipeline.store import Run
 from ..pipeline.synthesis import synthesize
+from ..recipes.catalogue import load_recipe
+from ..recipes.recipe import Recipe
+from ..recipes.settings import override
 from .progress import ConsoleProgress, watched
-from .recipes import Recipe, load_recipe
-from .settings import override
 from .train import train_with_progress
 
 EVALUATED = 400
@@ -71,7 +72,7 @@ class Seeds:
         folder = self.folder / f"seed-{seed}{kind}"
         asked, _ = held_out_scenes("test", self.prompts, 0, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(folder / "prompts.jsonl", prompt_lines(asked, seed))
+        write_text(folder / "prompts.jsonl", prompt_lines(asked, seed))
         config = override(load_recipe("micro"), [f"prompts.path={(folder / 'prompts.jsonl').resolve()}"])
         self.progress.line(f"{folder}:")
         with Run.writing(folder) as run:

@@ -8,13 +8,14 @@ from pathlib import Path
 import typer
 
 from ..pipeline.store import Run
-from ..train.dpo import DPOTrainingConfig
+from ..recipes.catalogue import load_recipe
+from ..recipes.recipe import Recipe
+from ..recipes.settings import from_yaml, override
 from ..train.events import TrainingEvent
 from ..train.launch import train
 from ..train.manifest import AdapterManifest
+from ..train.settings import DPOTrainingConfig
 from .progress import ConsoleProgress, watched
-from .recipes import Recipe, load_recipe
-from .settings import from_yaml, override
 
 
 def train_command(folder: Path, to: Path | None, recipe: str | None, settings: Sequence[str], as_json: bool) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import typer
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
 from ..pipeline.exchange.exporting import export
 from ..pipeline.exchange.importing import ImportSpec, import_into
+from ..pipeline.execute.work import ExecutorConfig
 from ..pipeline.store import Run
 from ..pipeline.summary import summarize
-from ..pipeline.work import ExecutorConfig
+from ..recipes.settings import validated
 from .progress import watched
-from .settings import validated
 from .show import print_summary
 
 FORMATS = ("trl", "pds-dpo", "llava")

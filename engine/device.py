@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from .errors import PrefmillError
+from ..base.errors import PrefmillError
 from .settings import EngineSettings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

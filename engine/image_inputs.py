@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..kernels.pixels import prepare_pixels
-from ..kernels.pixels_plan import PixelTarget
-from .errors import PrefmillError
+from ..base.errors import PrefmillError
+from ..kernels.pixels.plan import PixelTarget
+from ..kernels.pixels.prepare import prepare_pixels
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_DEVIATION = (0.26862954, 0.26130258, 0.27577711)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .errors import PrefmillError
+from ..base.errors import PrefmillError
 
 Reason = Literal["empty", "unreadable", "truncated", "too_large", "too_small"]
 

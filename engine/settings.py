@@ -11,7 +11,7 @@ RANDOM_PREFIX = "random:"
 
 MICRO_PREFIX = "micro:"
 """A checkpoint named `micro:NAME` comes with the package: trained on the micro world."""
-MICRO_CHECKPOINTS = Path(__file__).parent / "micro" / "trained"
+MICRO_CHECKPOINTS = Path(__file__).parents[1] / "micro" / "trained"
 
 
 class EngineSettings(BaseModel):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from .errors import PrefmillError
+from ..base.errors import PrefmillError
 
 _CHARACTERS_PER_TOKEN = 32
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json")

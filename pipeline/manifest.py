@@ -6,19 +6,16 @@ setting that led to them, and the `models` of all manifests together name every 
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Self
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
+from ..base.versions import package_versions
 
 if TYPE_CHECKING:
     from .stage import Stage, Task
     from .store import Dataset, Run
-
-_PACKAGES = ("prefmill", "torch", "transformers", "diffusers", "trl", "peft", "deepspeed", "pyarrow", "pillow")
 
 
 @dataclass(frozen=True)
@@ -94,17 +91,6 @@ def check_fingerprint(run: Run, task: Task, fingerprint: str) -> None:
         f"{run.folder} holds {task.name} made with another configuration ({reason})",
         f"choose a new folder with --to, or make it again from there with --remake {task.name}",
     )
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that results depend on, and of Python."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def _now() -> str:

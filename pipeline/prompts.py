@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
+from ..base.tables.table import binary_kind, readable
 from .records import Prompt, Reject, content_id
-from .tables import binary_kind, readable
 
 STAGE = "prompts"
 TEXT_FIELDS = ("text", "prompt", "caption")

@@ -18,9 +18,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from ..base.files import write_text
 from ..engine.images import UnreadableImage, decode_image
 from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
-from .shards import write_text_atomically
 from .sources import responders_of, responses_folder
 from .store import Run
 from .summary import summarize
@@ -52,7 +52,7 @@ def write_report(run: Run, mark: Mark = lambda image, text: []) -> Path:
         is_random=any(notice == RANDOM_NOTICE for notice in _notices(run)),
     )
     path = run.folder / "report.html"
-    write_text_atomically(path, page)
+    write_text(path, page)
     return path
 
 

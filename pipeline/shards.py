@@ -24,7 +24,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
+from ..base.files import sync
 from .columns import to_table
 from .records import Reject
 
@@ -128,7 +129,7 @@ def write_shard(
         checksum = sink.digest.hexdigest()[:CHECKSUM_LENGTH]
         path = folder / f"{start:09d}-{stop:09d}-{checksum}.parquet"
         temporary.replace(path)
-        sync_folder(folder)
+        sync(folder)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise PrefmillError(
@@ -136,27 +137,3 @@ def write_shard(
             "make room or correct the permissions, then give the same command again: it continues",
         ) from error
     return Shard(start, stop, checksum, path)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replace a small text file so that a reader sees the old or the new one, never a part."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise PrefmillError(f"cannot write {path}: {error.strerror or error}", "make room, then try again") from error

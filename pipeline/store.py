@@ -31,10 +31,11 @@ from typing import Any, Generic, Self, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
+from ..base.files import write_text
 from .columns import from_batch, schema_of
 from .records import Reject
-from .shards import Footer, Shard, write_text_atomically
+from .shards import Footer, Shard
 
 R = TypeVar("R")
 MANIFEST = "_manifest.json"
@@ -238,7 +239,7 @@ class Run:
     def write_manifest(self, name: str, manifest: dict[str, Any]) -> None:
         """Replace a stage's manifest."""
         text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-        write_text_atomically(self.folder / name / MANIFEST, text)
+        write_text(self.folder / name / MANIFEST, text)
 
     def forget_manifest(self, name: str) -> None:
         """Remove a stage's manifest, before its rows are made again with another configuration."""

@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
 from ..engine.settings import RANDOM_PREFIX, EngineSettings
 from . import sources
-from .executor import run_tasks
+from .execute.local import run_tasks
+from .execute.work import ExecutorConfig, Progress
 from .pair_policy import PairPolicy
 from .prompts import PromptsConfig
 from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
@@ -30,7 +31,6 @@ from .stages.score import ScoreConfig
 from .stages.select import SelectConfig
 from .store import Run
 from .summary import stage_names
-from .work import ExecutorConfig, Progress
 
 RANDOM_NOTICE = "random weights: the output means nothing"
 NARROW_BATCH = 1024  # stages without a model: rows at a time

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import sync, write_text
+from ..base.files import sync, write_text
 
 MARKER = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
 from ..pipeline.records import Pair
 from .data import conversation
 

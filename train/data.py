@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
 from ..engine.images import decode_image
 from ..pipeline.records import Candidate, Pair
 from ..pipeline.store import Run

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engine.errors import PrefmillError
+from ..base.errors import PrefmillError
+from ..base.locks import exclusive
 from .checkpoints import Checkpoint, newest_complete, remove_incomplete
-from .dpo import DPOTrainingConfig
 from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent
-from .files import exclusive
 from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, TrainingPlan, read_manifest, read_plan, write
+from .settings import DPOTrainingConfig
 from .zero2 import extensions_folder
 
 _POLL_SECONDS = 0.1

@@ -6,16 +6,14 @@ only when it still describes the same work. `manifest.json` is written last: whe
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..engine.errors import PrefmillError
-from .dpo import DPOTrainingConfig, changed_settings
-from .files import write_text
+from ..base.errors import PrefmillError
+from ..base.files import write_text
+from .settings import DPOTrainingConfig, changed_settings
 
 if TYPE_CHECKING:
     from ..pipeline.store import Run  # pyarrow: a command line that only reads manifests does without
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 ADAPTER = "adapter"
 MANIFEST = "manifest.json"
 PLAN = "training.json"
-_PACKAGES = ("prefmill", "torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "datasets", "pillow")
 _CURVE_POINTS = 20
 
 Content = TypeVar("Content", bound=BaseModel)
@@ -145,17 +142,6 @@ def summarize(lines: list[dict[str, Any]]) -> dict[str, Any]:
         "lowest": min(losses),
         "curve": [[line.get(key) for key in keys] for line in shown],
     }
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that a training depends on, and of Python."""
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def _read(path: Path, kind: type[Content]) -> Content | None:

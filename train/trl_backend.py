@@ -24,11 +24,11 @@ from transformers import (
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from ..base.errors import PrefmillError
 from ..engine.checkpoint import load_strict
-from ..engine.errors import PrefmillError
-from .backend import TrainingJob
 from .checkpoints import mark_complete
 from .data import preference_dataset
+from .job import TrainingJob
 from .manifest import Backend
 from .zero2 import require_engine, zero2_config
 

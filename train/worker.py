@@ -18,11 +18,13 @@ import time
 import traceback
 from pathlib import Path
 
-from ..engine.errors import PrefmillError
-from .backend import ADAPTER_FILES, TrainingJob, backend_named
+from ..base.errors import PrefmillError
+from ..base.files import copy_folder, sha256_of, write_text
+from ..base.versions import package_versions
+from .backends import backend_named
 from .checkpoints import newest_complete
 from .events import FAILURES, LAUNCHER_LOCK, LOG, STATUS
-from .files import copy_folder, sha256_of, write_text
+from .job import ADAPTER_FILES, TrainingJob
 from .manifest import (
     ADAPTER,
     MANIFEST,
@@ -30,7 +32,6 @@ from .manifest import (
     AdapterManifest,
     Backend,
     TrainingPlan,
-    package_versions,
     read_plan,
     stages_of,
     summarize,
@@ -72,7 +73,8 @@ def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, l
     import torch
     from transformers import AutoProcessor
 
-    from ..engine.checkpoint import read_config, resolve_checkpoint
+    from ..engine.checkpoint import read_config
+    from ..engine.sources import resolve_checkpoint
     from .collate import PairCollator, split_trainable
     from .data import RunImages, load_pairs
 

@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..engine.errors import PrefmillError
-from .files import exclusive
+from ..base.errors import PrefmillError
+from ..base.locks import exclusive
 
 ENGINE_CLASS = "deepspeed.runtime.engine.DeepSpeedEngine"
 _EXTENSION = "deepspeed_shm_comm"

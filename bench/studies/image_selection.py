@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.micro.selection import pick
 from ...engine.settings import EngineSettings
+from ...micro.measure.selection import pick
 from ..selection import JudgedCandidates, comparator_scores
 from .study import Interval, Study, bootstrap, error_bars, grouped_bars
 

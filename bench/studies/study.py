@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ...base.versions import package_versions
 from ...engine.device import hardware_description
-from ...pipeline.manifest import package_versions
 
 RESAMPLINGS = 10_000
 

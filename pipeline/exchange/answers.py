@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ...base.tables.table import BadRow, Row, Table
 from ..records import Candidate, Instruction, Reject, Response, Selection, content_id
 from ..sources import ListSource, responses_folder
 from ..store import Run
-from ..tables import BadRow, Row, Table
 from .candidates import PICKS, PromptLookup, image_id
 from .images import ImageInputs, rejected
 from .row_formats import AnswerSaid, ImageSaid, answer_said, image_said

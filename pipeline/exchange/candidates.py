@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+from ...base.tables.table import BadRow
 from ..records import Candidate, Prompt, Reject, Selection, content_id
 from ..sources import ListSource
 from ..stage import Stage
 from ..store import Run
-from ..tables import BadRow
 from .image_files import dimensions
 from .images import ImageInputs, ImageRow, rejected
 

@@ -24,9 +24,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...engine.errors import PrefmillError
+from ...base.errors import PrefmillError
+from ...base.files import sync
 from ..records import Candidate, Pair
-from ..shards import sync_folder
 from ..store import Dataset, Run
 from .image_files import suffix_of
 
@@ -74,7 +74,7 @@ def export(run: Run, output: Path, format: ExportFormat, *, shard_bytes: int = S
         finally:
             writer.close()
         temporary.replace(output)
-        sync_folder(output.parent)
+        sync(output.parent)
     except OSError as error:
         raise PrefmillError(
             f"cannot write {output}: {error.strerror or error}", "make room or correct the permissions, then try again"

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ...engine.errors import PrefmillError
+from ...base.errors import PrefmillError
+from ...base.tables.table import BadRow
 from ...engine.images import UnreadableImage, decode_image
-from ..tables import BadRow
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
 MAXIMUM_BYTES = 1 << 30  # nothing that decodes to 100 megapixels is larger

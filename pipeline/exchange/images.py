@@ -13,10 +13,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ...engine.errors import PrefmillError
+from ...base.errors import PrefmillError
+from ...base.tables.formats import is_table_folder, open_table
+from ...base.tables.table import BadRow, Row, Table
 from ..prompts import PromptsConfig, prompt_from
 from ..records import Prompt, Reject
-from ..tables import BadRow, Row, Table
 from .image_files import list_images, listing, locate, side_text
 from .row_formats import (
     IMAGE_FIELDS,
@@ -28,7 +29,6 @@ from .row_formats import (
     number_in,
     text_in,
 )
-from .table_formats import is_table_folder, open_table
 
 PICKED_FIELDS = ("picked", "selected", "picked_by_imagereward")
 

@@ -15,23 +15,24 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ...engine.errors import PrefmillError
-from ..executor import run_task
+from ...base.errors import PrefmillError
+from ...base.files import sha256_of
+from ...base.tables.formats import open_table
+from ...base.tables.table import BadRow, Table
+from ..execute.local import run_task
+from ..execute.work import ExecutorConfig, Progress
 from ..prompts import PromptsConfig
 from ..records import Candidate, Instruction, Pair, Prompt, Response, Selection, content_id
 from ..sources import ListSource
 from ..stage import Task
 from ..stages.prompts import RecordStage, prompt_source
 from ..store import Run
-from ..tables import BadRow, Table, file_sha256
-from ..work import ExecutorConfig, Progress
 from . import answers, candidates, pairs
 from .answers import AnswerIndex
 from .candidates import PICKS, ImageStage, candidate_source, pick_source
 from .images import ImageInputs, identity_of, image_inputs, images_beside
 from .pairs import PairImportStage, PairSource
 from .row_formats import Format, image_said, shape_of
-from .table_formats import open_table
 
 NARROW_BATCH = 1024
 
@@ -126,7 +127,7 @@ def _prompt_task(path: str) -> Task:
     file = Path(path).expanduser()
     if file.exists():
         kind = file.suffix.removeprefix(".") or ("datasets" if file.is_dir() else "txt")
-        identity = {"name": file.name, "format": kind, "sha256": file_sha256(file)}
+        identity = {"name": file.name, "format": kind, "sha256": sha256_of(file)}
     else:  # a data set on the hub, or an error that reading it explains
         rows = source()
         identity = {"name": path, "format": "hub", "sha256": content_id("prompts", *rows.identities)}

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ...base.tables.table import BadRow, Row, Table
 from ..records import Pair, Reject, content_id
 from ..stage import Stage
 from ..store import Run
-from ..tables import BadRow, Row, Table
 from .answers import ImageLookup
 from .images import ImageInputs, rejected
 from .row_formats import IMAGE_FIELDS, ImageSaid, PairSaid, image_said, pair_said

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from ...engine.errors import PrefmillError
-from ..tables import BadRow, Table
+from ...base.errors import PrefmillError
+from ...base.tables.table import BadRow, Table
 
 Format = Literal["auto", "jsonl", "pds-dpo", "llava", "trl"]
 Shape = Literal["pair", "answer"]

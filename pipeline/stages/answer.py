@@ -30,7 +30,7 @@ class AnswerStage(Stage[Question, Response]):
     """Answer a batch of questions. The seed of a row depends on its instruction and the responder alone."""
 
     def __init__(self, config: ResponderConfig, settings: EngineSettings) -> None:
-        from ...engine.responder import Responder
+        from ...engine.responders.transformers import Responder
 
         self.config, self.stage = config, responses_folder(config.name)
         self.engine = Responder.from_pretrained(config.model, settings)

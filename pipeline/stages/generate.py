@@ -57,7 +57,7 @@ class GenerateStage(Stage[Prompt, Candidate]):
     """Draw every candidate of a batch of prompts in one batch of images."""
 
     def __init__(self, config: GenerateConfig, settings: EngineSettings) -> None:
-        from ...engine.text_to_image import TextToImage
+        from ...engine.sd3.text_to_image import TextToImage
 
         self.config = config
         self.engine = TextToImage.from_pretrained(config.model, settings, t5_tokens=config.t5_tokens)

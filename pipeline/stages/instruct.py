@@ -48,7 +48,7 @@ class InstructStage(Stage[ChosenImage, Instruction]):
         self.config = config
         self.writer = None
         if config.model is not None and "model" in config.order:
-            from ...engine.instruction_writer import InstructionWriter
+            from ...engine.responders.instruction_writer import InstructionWriter
 
             self.writer = InstructionWriter.from_pretrained(config.model, settings)
             self.model_keys = (self.writer.key,)

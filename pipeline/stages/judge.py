@@ -39,7 +39,7 @@ class JudgeStage(Stage[Panel, Score]):
     """Score answers on their instructions."""
 
     def __init__(self, config: JudgeConfig, settings: EngineSettings) -> None:
-        from ...engine.text_reward import ATTRIBUTES, TextReward
+        from ...engine.scorers.text_reward import ATTRIBUTES, TextReward
 
         self.config, self.attributes = config, ATTRIBUTES
         self.engine = TextReward.from_pretrained(config.model, settings)

@@ -42,9 +42,9 @@ class ScoreStage(Stage[PromptedImage, Score]):
     """Score images against their prompts."""
 
     def __init__(self, config: ScoreConfig, settings: EngineSettings) -> None:
-        from ...engine.image_reward import ImageScorer
+        from ...engine.scorers.image_reward import ImageRewardScorer
 
-        self.engine = ImageScorer.from_pretrained(config.model, settings)
+        self.engine = ImageRewardScorer.from_pretrained(config.model, settings)
         self.model_keys = (self.engine.key,)
 
     def prepare(self, inputs: Sequence[PromptedImage]) -> _Prepared:

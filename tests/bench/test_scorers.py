@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from prefmill.base.errors import PrefmillError
 from prefmill.bench import scorers, scorers_device
 from prefmill.bench.kernel_timing import operations
-from prefmill.engine.errors import PrefmillError
 
 
 def timings(seconds, scores):

@@ -9,11 +9,12 @@ import time
 
 import pytest
 import yaml
+from prefmill.base.errors import PrefmillError
 from prefmill.cli.main import app
-from prefmill.cli.recipes import RECIPES, Recipe, load_recipe, tiny
-from prefmill.cli.settings import from_yaml, override, to_yaml
-from prefmill.engine.errors import PrefmillError
 from prefmill.pipeline.store import Run
+from prefmill.recipes.catalogue import RECIPES, load_recipe, tiny
+from prefmill.recipes.recipe import Recipe
+from prefmill.recipes.settings import from_yaml, override, to_yaml
 from typer.testing import CliRunner
 
 

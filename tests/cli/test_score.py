@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from prefmill.base.errors import PrefmillError
 from prefmill.cli.score import score_command
-from prefmill.engine.errors import PrefmillError
-from prefmill.engine.image_reward import ImageScorer
+from prefmill.engine.scorers.image_reward import ImageRewardScorer
+from prefmill.engine.scorers.text_reward import ATTRIBUTES
 from prefmill.engine.settings import EngineSettings
-from prefmill.engine.text_reward import ATTRIBUTES
 from pyarrow import parquet
 
 MODELS = ["imagereward=random:image-reward", "clip=random:clip", "blip=random:blip", "aesthetic=random:aesthetic"]
@@ -60,7 +60,7 @@ def test_a_folder_of_all_kinds_of_images(folder, tmp_path, capsys):
     assert problems.keys() == {"empty.png", "text.jpg", "cut.png", "dot.png"}
     for name, word in (("empty", "empty"), ("text", "unreadable"), ("cut", "truncated"), ("dot", "too_small")):
         assert word in next(problem for file, problem in problems.items() if file.startswith(name))
-    scorer = ImageScorer.from_pretrained("random:image-reward", EngineSettings(device="cpu"))
+    scorer = ImageRewardScorer.from_pretrained("random:image-reward", EngineSettings(device="cpu"))
     for name, row in rows.items():
         if name in problems or name == "sixteen.png":  # Pillow's own conversion of 16 bits clips; ours does not
             continue

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from prefmill.cli import demo
+from prefmill.bench import demo
 from prefmill.pipeline.records import Candidate, Pair
 from prefmill.pipeline.store import Run
 

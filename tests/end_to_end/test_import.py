@@ -4,7 +4,7 @@ import json
 
 import pytest
 from prefmill.engine.images import decode_image
-from prefmill.engine.micro.random_checkpoints import build_responder
+from prefmill.engine.tiny.catalogue import build_responder
 from prefmill.pipeline.records import Candidate, Pair, Response, Score
 from prefmill.pipeline.store import Run
 

@@ -9,12 +9,12 @@ import time
 from dataclasses import asdict
 
 import pytest
-from prefmill.cli.recipes import tiny
 from prefmill.cli.run import execute
-from prefmill.cli.settings import override
-from prefmill.engine.micro.random_checkpoints import build_named
+from prefmill.engine.tiny.catalogue import build_named
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
 from prefmill.pipeline.store import Run
+from prefmill.recipes.catalogue import tiny
+from prefmill.recipes.settings import override
 
 KILLS, KILLS_PER_RUN = 20, 4
 PROMPTS = [
@@ -45,10 +45,10 @@ def processes():
     context.set_forkserver_preload(
         [
             "prefmill.cli.run",
-            "prefmill.engine.text_to_image",
-            "prefmill.engine.image_reward",
-            "prefmill.engine.responder",
-            "prefmill.engine.text_reward",
+            "prefmill.engine.sd3.text_to_image",
+            "prefmill.engine.scorers.image_reward",
+            "prefmill.engine.responders.transformers",
+            "prefmill.engine.scorers.text_reward",
         ]
     )
     return context

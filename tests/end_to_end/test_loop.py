@@ -3,14 +3,15 @@
 import json
 
 import pytest
-from prefmill.cli.recipes import Recipe, tiny
-from prefmill.cli.settings import override
 from prefmill.engine.images import decode_image
-from prefmill.pipeline.executor import run_tasks
+from prefmill.pipeline.execute.local import run_tasks
+from prefmill.pipeline.execute.work import Progress
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
 from prefmill.pipeline.store import Run
 from prefmill.pipeline.synthesis import synthesize, tasks_of
-from prefmill.pipeline.work import Progress
+from prefmill.recipes.catalogue import tiny
+from prefmill.recipes.recipe import Recipe
+from prefmill.recipes.settings import override
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from prefmill.engine.micro.random_checkpoints import build_all
+from prefmill.engine.tiny.catalogue import build_all
 
 SHARED = Path(__file__).parents[3] / "shared"
 

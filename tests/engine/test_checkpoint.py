@@ -3,17 +3,16 @@ import shutil
 
 import pytest
 import torch
-from prefmill.engine import checkpoint
-from prefmill.engine.aesthetic_score import AestheticScorer
-from prefmill.engine.blip_score import BlipScorer
-from prefmill.engine.checkpoint import checkpoint_key, load_strict, resolve_checkpoint
-from prefmill.engine.clip_score import ClipScorer
-from prefmill.engine.errors import PrefmillError
-from prefmill.engine.image_reward import ImageScorer
-from prefmill.engine.instruction_writer import InstructionWriter
-from prefmill.engine.responder import Responder
-from prefmill.engine.text_reward import TextReward
-from prefmill.engine.text_to_image import TextToImage
+from prefmill.base.errors import PrefmillError
+from prefmill.engine.checkpoint import checkpoint_key, load_strict
+from prefmill.engine.responders.instruction_writer import InstructionWriter
+from prefmill.engine.responders.transformers import Responder
+from prefmill.engine.scorers.aesthetic import AestheticScorer
+from prefmill.engine.scorers.blip import BlipScorer
+from prefmill.engine.scorers.clip import ClipScorer
+from prefmill.engine.scorers.image_reward import ImageRewardScorer
+from prefmill.engine.scorers.text_reward import TextReward
+from prefmill.engine.sd3.text_to_image import TextToImage
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -22,7 +21,7 @@ ENGINES = {
     "text-to-image/vae": TextToImage,
     "text-to-image/text_encoder": TextToImage,
     "text-to-image/text_encoder_3": TextToImage,
-    "image-reward": ImageScorer,
+    "image-reward": ImageRewardScorer,
     "clip": ClipScorer,
     "blip": BlipScorer,
     "aesthetic": AestheticScorer,
@@ -156,7 +155,7 @@ def test_stored_position_buffers_are_no_foreign_keys(engine_checkpoints, tmp_pat
     folder = tmp_path / "model"
     shutil.copytree(engine_checkpoints["image-reward"], folder)
     edit_weights(folder, lambda state: state.update({"text_model.embeddings.position_ids": torch.arange(64)[None]}))
-    ImageScorer.from_pretrained(str(folder))
+    ImageRewardScorer.from_pretrained(str(folder))
 
 
 def test_shards_load_and_a_missing_shard_is_named(engine_checkpoints, tmp_path):
@@ -190,58 +189,3 @@ def test_the_key_is_of_the_content_and_not_of_the_place(engine_checkpoints, tmp_
     assert checkpoint_key(moved) != key
     with pytest.raises(PrefmillError, match="no model files"):
         checkpoint_key(tmp_path / "nowhere")
-
-
-def test_a_folder_resolves_to_itself(tmp_path):
-    assert resolve_checkpoint(str(tmp_path)) == tmp_path.resolve()
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "/no/such/folder",
-        "./nothing",
-        "~/nothing-here",
-        "a/b/c",
-        "name",
-        "",
-        "../x/y",
-        "~nobody-here/x",
-        "n" * 5000,
-        "a\0b",
-    ],
-)
-def test_a_path_that_is_not_there(source):
-    with pytest.raises(PrefmillError, match=r"does not exist") as caught:
-        resolve_checkpoint(source)
-    assert repr(source) in caught.value.message
-
-
-def test_a_file_is_no_folder(tmp_path):
-    path = tmp_path / "model.safetensors"
-    path.write_bytes(b"")
-    with pytest.raises(PrefmillError, match="is a file"):
-        resolve_checkpoint(str(path))
-
-
-def test_a_hub_id_that_cannot_be_had(monkeypatch):
-    def offline(source, **options):
-        raise OSError(f"cannot reach the hub for {source}")
-
-    monkeypatch.setattr(checkpoint, "snapshot_download", offline)
-    with pytest.raises(PrefmillError, match="owner/name") as caught:
-        resolve_checkpoint("owner/name")
-    assert "hf download owner/name" in caught.value.fix
-
-
-def test_only_safe_files_are_fetched(monkeypatch, tmp_path):
-    asked = {}
-
-    def download(source, **options):
-        asked.update(options)
-        return str(tmp_path)
-
-    monkeypatch.setattr(checkpoint, "snapshot_download", download)
-    assert resolve_checkpoint("owner/name") == tmp_path
-    assert "*.safetensors" in asked["allow_patterns"]
-    assert not {"*.bin", "*.pt", "*.py", "*.ckpt"} & set(asked["allow_patterns"])

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import torch
+from prefmill.base.errors import PrefmillError
 from prefmill.engine.device import EngineSettings, hardware_description, resolve_device, resolve_dtype
-from prefmill.engine.errors import PrefmillError
 from prefmill.engine.images import UnreadableImage
 from pydantic import ValidationError
 
@@ -26,7 +26,7 @@ def test_errors_survive_pickling():
 
 def test_errors_and_settings_import_nothing_heavy():
     code = (
-        "import sys, prefmill.engine.errors, prefmill.engine.settings;"
+        "import sys, prefmill.base.errors, prefmill.engine.settings;"
         "sys.exit(bool({'torch', 'numpy', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from prefmill.engine.errors import PrefmillError
+from prefmill.base.errors import PrefmillError
 from prefmill.engine.images import UnreadableImage, decode_image, encode_image
 
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from prefmill.kernels.guided_step import _in_torch, coefficients, guided_step, guided_step_reference, stochastic_step
+from prefmill.kernels.guided_step.step import (
+    _in_torch,
+    coefficients,
+    guided_step,
+    guided_step_reference,
+    stochastic_step,
+)
 from prefmill.kernels.triton_support import INTERPRETED
 
 assert INTERPRETED

@@ -6,10 +6,10 @@ where a GPU rounds to bfloat16, so gradients in bfloat16 are allowed one unit in
 
 import pytest
 import torch
-from prefmill.kernels.logprob import OP, token_logprobs, token_logprobs_reference, token_statistics
-from prefmill.kernels.logprob_head import Head
-from prefmill.kernels.logprob_rows import chunk_rows, row_statistics
-from prefmill.kernels.logprob_tiles import tile_statistics
+from prefmill.kernels.logprob.head import Head
+from prefmill.kernels.logprob.rows import chunk_rows, row_statistics
+from prefmill.kernels.logprob.tiles import tile_statistics
+from prefmill.kernels.logprob.tokens import OP, token_logprobs, token_logprobs_reference, token_statistics
 from prefmill.kernels.operation import Case
 from prefmill.kernels.triton_support import INTERPRETED
 

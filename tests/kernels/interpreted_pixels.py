@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from prefmill.kernels.pixels import CLIP_DEVIATION, CLIP_MEAN, prepare_pixels, prepare_pixels_reference
-from prefmill.kernels.pixels_plan import PixelTarget, plan
+from prefmill.kernels.pixels.plan import PixelTarget, plan
+from prefmill.kernels.pixels.prepare import CLIP_DEVIATION, CLIP_MEAN, prepare_pixels, prepare_pixels_reference
 from prefmill.kernels.triton_support import INTERPRETED
 
 assert INTERPRETED

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from prefmill.kernels.operation import Case
-from prefmill.kernels.preference import OP, preference_loss, preference_loss_reference
-from prefmill.kernels.preference_kernel import LOSSES
+from prefmill.kernels.preference.kernel import LOSSES
+from prefmill.kernels.preference.losses import OP, preference_loss, preference_loss_reference
 from prefmill.kernels.triton_support import INTERPRETED
 
 assert INTERPRETED

@@ -1,9 +1,7 @@
-"""The Triton kernels of reward heads and group extremes, in the interpreter, against their references."""
+"""The Triton kernels of reward heads, in the interpreter, against their references."""
 
 import pytest
 import torch
-from prefmill.kernels.groups import OP as GROUPS
-from prefmill.kernels.groups import extremes, extremes_reference
 from prefmill.kernels.operation import Case
 from prefmill.kernels.reward_head import (
     OP,
@@ -36,14 +34,3 @@ def test_affine_head(dtype, shape):
     numbers = (0.3, 0.16717362830052426, 1.0333394966054072)
     expected = affine_rewards_reference(hidden, weight, *numbers)
     torch.testing.assert_close(affine_rewards(hidden, weight, *numbers), expected, atol=2e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(("groups", "size"), [(1, 1), (70, 4), (33, 24)])
-def test_extremes(dtype, groups, size):
-    scores = GROUPS.make(Case("interpreted", {"G": groups, "K": size}, dtype), CPU)["scores_GK"]
-    if groups > 2:
-        scores[1] = torch.nan
-        scores[2] = torch.inf
-    for ours, expected in zip(extremes(scores), extremes_reference(scores), strict=True):
-        torch.testing.assert_close(ours, expected, equal_nan=True, rtol=0, atol=0)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from PIL import Image
-from prefmill.kernels.pixels_plan import PixelTarget
+from prefmill.kernels.pixels.plan import PixelTarget
 
 
 def by_pillow(image: Image.Image, target: PixelTarget) -> torch.Tensor:

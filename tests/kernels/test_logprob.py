@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from prefmill.kernels.logprob import OP, token_logprobs, token_logprobs_reference, token_statistics
+from prefmill.kernels.logprob.tokens import OP, token_logprobs, token_logprobs_reference, token_statistics
 from prefmill.kernels.operation import Case
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -79,7 +79,7 @@ def test_ignored_rows_cost_nothing_and_give_zero(monkeypatch):
     targets[::3] = -100
     hidden.data[::3] = torch.nan  # a padded row may hold anything
     seen = []
-    import prefmill.kernels.logprob_autograd as module
+    import prefmill.kernels.logprob.autograd as module
 
     original = module.tile_statistics
     monkeypatch.setattr(
@@ -203,7 +203,7 @@ def test_autocast_and_mixed_types():
 
 
 def test_nothing_is_computed_for_gradients_that_nobody_wants(monkeypatch):
-    import prefmill.kernels.logprob_autograd as module
+    import prefmill.kernels.logprob.autograd as module
 
     asked = []
     original = module.tile_statistics

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from prefmill.kernels.logprob import OP, token_logprobs, token_statistics
-from prefmill.kernels.logprob_parallel import parallel_token_logprobs, parallel_token_statistics
+from prefmill.kernels.logprob.parallel import parallel_token_logprobs, parallel_token_statistics
+from prefmill.kernels.logprob.tokens import OP, token_logprobs, token_statistics
 from prefmill.kernels.operation import Case
 from torch import multiprocessing
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, features
-from prefmill.kernels.pixels import (
+from prefmill.kernels.pixels.plan import PixelTarget
+from prefmill.kernels.pixels.prepare import (
     CLIP,
     CLIP_DEVIATION,
     CLIP_MEAN,
@@ -16,7 +17,6 @@ from prefmill.kernels.pixels import (
     quantize,
     resize_pixels,
 )
-from prefmill.kernels.pixels_plan import PixelTarget
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from .pillow_reference import by_pillow

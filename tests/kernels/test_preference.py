@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from prefmill.kernels.logprob import token_logprobs
+from prefmill.kernels.logprob.tokens import token_logprobs
 from prefmill.kernels.operation import Case
-from prefmill.kernels.preference import OP, preference_loss, preference_loss_reference
-from prefmill.kernels.preference_kernel import LOSSES
+from prefmill.kernels.preference.kernel import LOSSES
+from prefmill.kernels.preference.losses import OP, preference_loss, preference_loss_reference
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace

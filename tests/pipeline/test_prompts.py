@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from prefmill.engine.errors import PrefmillError
+from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.columns import from_batch, to_table
 from prefmill.pipeline.prompts import PromptsConfig, read_prompts
 from prefmill.pipeline.records import Prompt, Reject

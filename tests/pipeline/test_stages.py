@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from prefmill.engine.images import encode_image
+from prefmill.engine.sd3.text_to_image import Generated
 from prefmill.engine.settings import EngineSettings, Sampling
-from prefmill.engine.text_to_image import Generated
-from prefmill.pipeline.executor import run_task
+from prefmill.pipeline.execute.local import run_task
+from prefmill.pipeline.execute.work import ExecutorConfig, Progress
 from prefmill.pipeline.pair_policy import JudgedAnswer
 from prefmill.pipeline.records import Candidate, Instruction, Prompt, Reject, Response, Selection
 from prefmill.pipeline.sources import ChosenImage, Contest, ListSource, Panel, PromptedImage, Question
@@ -21,7 +22,6 @@ from prefmill.pipeline.stages.judge import JudgeConfig, JudgeStage
 from prefmill.pipeline.stages.score import ScoreConfig, ScoreStage
 from prefmill.pipeline.stages.select import SelectConfig, SelectStage
 from prefmill.pipeline.store import Run
-from prefmill.pipeline.work import ExecutorConfig, Progress
 
 CPU = EngineSettings(device="cpu")
 PROMPTS = [Prompt(f"p{number}", number, f"scene {number}", f"file:{number}") for number in (1, 2, 3)]

@@ -7,7 +7,7 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
-from prefmill.engine.errors import PrefmillError
+from prefmill.base.errors import PrefmillError
 from prefmill.pipeline import shards
 from prefmill.pipeline.records import Candidate, Reject, Score, content_id, seed_for
 from prefmill.pipeline.shards import Footer, Shard, write_shard
@@ -109,7 +109,7 @@ def test_a_full_disk_for_real(tmp_path):
     code = """
 import os, resource, signal, sys
 from pathlib import Path
-from prefmill.engine.errors import PrefmillError
+from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.records import Candidate
 from prefmill.pipeline.shards import Footer, write_shard
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

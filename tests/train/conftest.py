@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from prefmill.engine.images import encode_image
-from prefmill.engine.micro.random_checkpoints import build_responder
+from prefmill.engine.tiny.catalogue import build_responder
 from prefmill.pipeline.records import Candidate, Pair, content_id
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
-from prefmill.train.dpo import DPOTrainingConfig
+from prefmill.train.settings import DPOTrainingConfig
 
 # Two cores are shared by everything that runs here; and one thread adds in one order.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from prefmill.engine.errors import PrefmillError
+from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.records import Candidate, Pair, content_id
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run

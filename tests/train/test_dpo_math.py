@@ -11,13 +11,13 @@ import huggingface_hub.constants
 import pytest
 import torch
 from peft import PeftModel
-from prefmill.engine.errors import PrefmillError
+from prefmill.base.errors import PrefmillError
 from prefmill.engine.images import decode_image
 from prefmill.pipeline.records import Candidate
 from prefmill.pipeline.store import Run
-from prefmill.train.backend import TrainingJob
 from prefmill.train.collate import PairCollator
 from prefmill.train.data import RunImages, load_pairs
+from prefmill.train.job import TrainingJob
 from prefmill.train.trl_backend import build_trainer, lora_targets
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 

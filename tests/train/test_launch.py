@@ -14,13 +14,14 @@ import psutil
 import pytest
 import torch
 from peft import PeftModel
+from prefmill.base.errors import PrefmillError
+from prefmill.base.files import sha256_of
+from prefmill.base.locks import exclusive
 from prefmill.engine.checkpoint import checkpoint_key
-from prefmill.engine.errors import PrefmillError
 from prefmill.pipeline.records import Pair
 from prefmill.pipeline.store import Run
 from prefmill.train import launch
 from prefmill.train.checkpoints import newest_complete
-from prefmill.train.files import exclusive, sha256_of
 from prefmill.train.launch import train
 from prefmill.train.zero2 import ENGINE_CLASS
 from safetensors.torch import load_file

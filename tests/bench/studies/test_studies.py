@@ -13,9 +13,9 @@ from prefmill.bench.studies.answer_similarity import similarity_study
 from prefmill.bench.studies.image_selection import agreement_study, guidance_study, same_seed_study, selection_study
 from prefmill.bench.studies.preference_training import Trained, junk_study, pairs_study
 from prefmill.bench.studies.study import bootstrap, write_study
-from prefmill.engine.micro.measures import Chair, Pope
-from prefmill.engine.micro.world import sample_scenes
 from prefmill.engine.settings import EngineSettings
+from prefmill.micro.measure.hallucination import Chair, Pope
+from prefmill.micro.world.scenes import sample_scenes
 from prefmill.pipeline.records import Instruction, Prompt, Response
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 from prefmill.pipeline.exchange.importing import ImportSpec, import_into
+from prefmill.pipeline.execute.work import ExecutorConfig, Progress
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Response, Selection
 from prefmill.pipeline.store import Run
-from prefmill.pipeline.work import ExecutorConfig, Progress
 
 TYPES: dict[str, type] = {"prompts": Prompt, "candidates": Candidate, "picks": Selection, "instructions": Instruction}
 TYPES |= {"responses-imported": Response, "pairs": Pair}

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from PIL import Image
-from prefmill.engine.errors import PrefmillError
+from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.exchange.exporting import export
 from prefmill.pipeline.records import Candidate, Pair, Reject
 from prefmill.pipeline.shards import Footer, write_shard

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from prefmill.engine.errors import PrefmillError
+from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.synthesis import SynthesisConfig, is_imported, tasks_of
 
 

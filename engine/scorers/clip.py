@@ -1,0 +1,75 @@
+"""CLIP as a scorer: the cosine of image and prompt. It knows nothing of taste; the yardstick of the better ones.
+
+The two towers never look at each other, so a prompt is read once for all of its images: its features are kept.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Self, cast
+
+import torch
+from transformers import CLIPModel, PreTrainedTokenizerBase
+
+from ..checkpoint import checkpoint_key, load_strict
+from ..device import resolve_device, resolve_dtype
+from ..image_inputs import ImageInputs
+from ..settings import EngineSettings
+from ..sources import resolve_checkpoint
+from ..text import load_tokenizer, tokenize_prompts
+from .interface import ImageScorer
+
+_KEPT_PROMPTS = 4096
+
+
+class ClipScorer(ImageScorer):
+    """A loaded CLIP with its tokenizer; scores are cosines, from -1 to 1."""
+
+    def __init__(self, model: CLIPModel, tokenizer: PreTrainedTokenizerBase, key: str, inputs: ImageInputs) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.key = key
+        self.inputs = inputs
+        self.max_tokens = int(model.config.get_text_config().max_position_embeddings)
+        # Prompt to unit features [D] and whether it was cut; the prompt used longest ago goes first.
+        self._read: OrderedDict[str, tuple[torch.Tensor, bool]] = OrderedDict()
+
+    @classmethod
+    def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
+        """Load from a folder or hub id, strictly. Raises PrefmillError for whatever does not fit."""
+        settings = settings or EngineSettings()
+        device = resolve_device(settings)
+        folder = resolve_checkpoint(source)
+        model = load_strict(CLIPModel, folder, dtype=resolve_dtype(settings, device))
+        model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
+        vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
+        inputs = ImageInputs.of_folder(folder, int(vision.image_size))
+        return cls(model, load_tokenizer(folder), checkpoint_key(folder, "clip"), inputs)
+
+    def read(self, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
+        """Unit features [B, D] of prompts, each computed once, and which prompts were cut."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._read]
+        if new:
+            tokens, mask, cut = tokenize_prompts(self.tokenizer, new, self.max_tokens)
+            device = self.model.device
+            output = self.model.get_text_features(input_ids=tokens.to(device), attention_mask=mask.to(device))
+            self._read |= dict(zip(new, zip(unit(output), cut, strict=True), strict=True))
+        rows = [self._read[prompt] for prompt in prompts]
+        for prompt in prompts:
+            self._read.move_to_end(prompt)
+        while len(self._read) > _KEPT_PROMPTS:
+            self._read.popitem(last=False)
+        return torch.stack([features for features, _ in rows]), [cut for _, cut in rows]
+
+    def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
+        text, truncated = self.read(prompts)
+        return (embed_images(self.model, pixels) * text).sum(-1), truncated
+
+
+def embed_images(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels [B, 3, S, S] to unit features [B, D], float32."""
+    return unit(model.get_image_features(pixel_values=pixels.to(model.device, model.dtype)))
+
+
+def unit(output: Any) -> torch.Tensor:
+    """The pooled features [B, D] of a tower's output, float32, at length one."""
+    return torch.nn.functional.normalize(output.pooler_output.float(), dim=-1)

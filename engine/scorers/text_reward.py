@@ -1,0 +1,174 @@
+"""ArmoRM as a scorer: rates an answer on 19 attributes and weighs them by the prompt (arXiv 2406.12845).
+
+It reads text only; the image is never shown to it. The beginning-of-text token is set once, by the chat template
+alone, and an answer too long for the model is cut without losing the place that the gate reads. All answers to one
+prompt share its states and its gate; rows of like length share a batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ...base.errors import PrefmillError
+from ..checkpoint import checkpoint_key, load_strict
+from ..device import resolve_device, resolve_dtype
+from ..networks.text_reward import TextRewardModel, find_gate, gate_pattern_of
+from ..settings import EngineSettings
+from ..sources import resolve_checkpoint
+from ..text import load_tokenizer
+from .dialogue import Dialogue, Row, batches_of, pack, share_openings, tokenize_dialogue
+
+__all__ = ["ATTRIBUTES", "GatePosition", "Judgements", "TextReward", "TextRewardModel", "find_gate", "gate_pattern_of"]
+
+GatePosition = Literal["prompt_end", "last_occurrence"]
+"""Where the gate reads the prompt. The reference searches for the last end of a prompt in the tokens, which an answer
+that quotes one moves into the answer; `prompt_end` is the place meant, and the same wherever no answer quotes it."""
+_HELPSTEER = 5
+# A GPU wants many rows at once; a CPU is busy with one packed row, and a second would only add padding.
+_BATCH_TOKENS = {"cuda": 16384, "cpu": 1024}
+
+ATTRIBUTES: tuple[str, ...] = (
+    "helpsteer-helpfulness",
+    "helpsteer-correctness",
+    "helpsteer-coherence",
+    "helpsteer-complexity",
+    "helpsteer-verbosity",
+    "ultrafeedback-overall_score",
+    "ultrafeedback-instruction_following",
+    "ultrafeedback-truthfulness",
+    "ultrafeedback-honesty",
+    "ultrafeedback-helpfulness",
+    "beavertails-is_safe",
+    "prometheus-score",
+    "argilla-overall_quality",
+    "argilla-judge_lm",
+    "code-complexity",
+    "code-style",
+    "code-explanation",
+    "code-instruction-following",
+    "code-readability",
+)
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """`scores` [B], `attributes` and `gate` [B, 19] (order of ATTRIBUTES), all float32 on the CPU.
+
+    `truncated[i]` tells that row i did not fit and was cut.
+    """
+
+    scores: torch.Tensor
+    attributes: torch.Tensor
+    gate: torch.Tensor
+    truncated: list[bool]
+
+    def named(self, row: int) -> dict[str, float]:
+        """The 19 attributes of one row by name, as the model gives them."""
+        return dict(zip(ATTRIBUTES, self.attributes[row].tolist(), strict=True))
+
+    def helpsteer(self, row: int) -> dict[str, float]:
+        """Helpfulness, correctness, coherence, complexity and verbosity of one row on HelpSteer's scale, 0 to 4."""
+        values = (self.attributes[row, :_HELPSTEER] * 5 - 0.5).tolist()
+        names = (name.removeprefix("helpsteer-") for name in ATTRIBUTES)
+        return dict(zip(names, values, strict=False))
+
+
+class TextReward:
+    """A loaded ArmoRM with its tokenizer; `key` names the weights by content."""
+
+    def __init__(
+        self,
+        model: TextRewardModel,
+        tokenizer: PreTrainedTokenizerBase,
+        key: str,
+        *,
+        max_length: int | None = None,
+        gate_position: GatePosition = "prompt_end",
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.key = key
+        self.max_length = max_length or model.config.max_position_embeddings
+        self.gate_position: GatePosition = gate_position
+        self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, 16384)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str,
+        settings: EngineSettings | None = None,
+        *,
+        max_length: int | None = None,
+        gate_position: GatePosition = "prompt_end",
+    ) -> Self:
+        """Load from a folder or hub id, strictly. Raises PrefmillError for whatever does not fit."""
+        settings = settings or EngineSettings()
+        device = resolve_device(settings)
+        folder = resolve_checkpoint(source)
+        model = load_strict(TextRewardModel, folder, dtype=resolve_dtype(settings, device))
+        model.keep_heads_precise()
+        tokenizer = load_tokenizer(folder)
+        model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
+        key = checkpoint_key(folder, "text_reward")
+        return cls(model, tokenizer, key, max_length=max_length, gate_position=gate_position)
+
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Judgements:
+        """Judge each response to its prompt; equal prompts are read once, wherever in the input they stand.
+
+        Raises PrefmillError for unequal counts and for a score that is not finite.
+        """
+        if len(prompts) != len(responses):
+            raise PrefmillError(f"{len(prompts)} prompts came with {len(responses)} responses.", "give equal numbers")
+        dialogues = [
+            tokenize_dialogue(self.tokenizer, prompt, response, self.max_length)
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+        count = len(dialogues)
+        scores, attributes, gate = torch.empty(count), *torch.empty(2, count, len(ATTRIBUTES))
+        for rows in batches_of(share_openings(dialogues, self.max_length), self.batch_tokens):
+            places = [place for row in rows for place in row.places]
+            with torch.inference_mode():
+                judged = self._judge(rows, dialogues)
+            scores[places], attributes[places], gate[places] = (values.float().cpu() for values in judged)
+        if not bool(scores.isfinite().all()):
+            raise PrefmillError(
+                f"the text reward gave {scores.tolist()} in {self.model.dtype}.", "--set engine.dtype=float32"
+            )
+        return Judgements(scores, attributes, gate, [dialogue.truncated for dialogue in dialogues])
+
+    def _judge(
+        self, rows: Sequence[Row], dialogues: Sequence[Dialogue]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        pad = self.tokenizer.pad_token_id
+        packed = pack(rows, pad if isinstance(pad, int) else 0)
+        device = self.model.device
+        visible = packed.visible()
+        hidden = self.model.model(
+            input_ids=packed.tokens.to(device),
+            position_ids=packed.positions.to(device),
+            attention_mask=None if visible is None else visible.to(device),
+            use_cache=False,
+        ).last_hidden_state
+        ends: list[tuple[int, int]] = []
+        gates: list[tuple[int, int]] = []
+        for number, row in enumerate(rows):
+            end = len(row.opening)
+            for place, answer in zip(row.places, row.answers, strict=True):
+                gates.append((number, self._gate(dialogues[place], end)))
+                end += len(answer)
+                ends.append((number, end - 1))
+        unique = {spot: index for index, spot in enumerate(dict.fromkeys(gates))}
+        last, prompts = (hidden[tuple(torch.tensor(list(spots)).T)] for spots in (ends, unique))
+        return self.model.read_heads(last, prompts, torch.tensor([unique[spot] for spot in gates], device=device))
+
+    def _gate(self, dialogue: Dialogue, start: int) -> int:
+        """Where in its row the gate reads an answer's prompt; the answer begins at `start`."""
+        if self.gate_position == "prompt_end":
+            return dialogue.gate
+        whole = torch.tensor([[*dialogue.opening, *dialogue.answer]])
+        found = int(find_gate(whole, gate_pattern_of(self.tokenizer)))
+        return found if found < len(dialogue.opening) else found - len(dialogue.opening) + start

@@ -1,0 +1,194 @@
+"""Per-token log-probabilities of a language-model head, without keeping its logits: what every preference loss needs.
+
+    z_iv = h_i . W_v + b_v,   logp_i = z_i,y_i - log sum_v exp z_iv,   d logp_i / d h_i = U_i = W[y_i] - softmax(z_i) W
+
+With a frozen head (LoRA, projector or vision training) U does not depend on the loss, so the forward makes it while
+the logits are at hand, and the backward is one scale per row, exact for any loss over log-probabilities: 4NDV in
+all, where recomputing the logits in the backward costs 6NDV, and N x D saved where materialising saves N x V. A pass
+without gradients is 2NDV. A head that is trained itself takes 8NDV: its gradient needs the loss's gradient first, so
+the backward makes the logits again; it is supported, in float32 sums, and slower.
+
+Rows with an ignored target are gathered out and cost nothing. Log-probabilities are never positive. Results repeat
+bit for bit. On a CPU the work is done in `logprob_tiles`, on a GPU in `logprob_rows`.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from ..operation import Case, Inputs, Mode, Op
+from ..triton_support import runs_triton
+from .autograd import FrozenHead, TrainedHead, statistics
+from .head import Head
+from .rows import BUILDS
+
+IGNORED = -100
+
+
+class TokenStatistics(NamedTuple):
+    """logp [N] in float32; entropy [N] in nats; hit [N]: the target is the first largest logit. 0 where ignored.
+
+    Only logp carries gradients.
+    """
+
+    logp: torch.Tensor
+    entropy: torch.Tensor
+    hit: torch.Tensor
+
+
+def token_logprobs(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """Log-probability [N] of each target under the head; 0 where the target is -100.
+
+    Differentiable in hidden, and in weight and bias where they require gradients (slower, see the module).
+    Raises ValueError for shapes, types or targets that do not fit.
+    """
+    return _evaluate(hidden_ND, weight_VD, targets_N, bias, temperature, softcap, extras=False)[0]
+
+
+def token_statistics(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> TokenStatistics:
+    """`token_logprobs` with the entropy and the argmax hit of every row from the same pass."""
+    return TokenStatistics(*_evaluate(hidden_ND, weight_VD, targets_N, bias, temperature, softcap, extras=True))
+
+
+def token_logprobs_reference(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    temperature: float = 1.0,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """The same in one line of textbook: the logits of all rows, in memory, and autograd."""
+    logits = torch.nn.functional.linear(hidden_ND, weight_VD, bias)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+    kept = targets_N != IGNORED
+    logps = torch.log_softmax(logits / temperature, -1)
+    return logps.gather(-1, targets_N.where(kept, 0)[:, None]).squeeze(-1) * kept
+
+
+def check_arguments(hidden: torch.Tensor, head: Head, targets: torch.Tensor) -> None:
+    """Raise ValueError where shapes or types do not fit together."""
+    if hidden.ndim != 2 or head.weight.ndim != 2 or hidden.shape[1] != head.weight.shape[1]:
+        raise ValueError(
+            f"hidden {list(hidden.shape)} and weight {list(head.weight.shape)} must be [N, D] and [V, D]; "
+            "flatten leading dimensions with hidden.flatten(0, -2)"
+        )
+    if targets.shape != hidden.shape[:1] or targets.dtype != torch.int64:
+        raise ValueError(f"targets must be int64 [{len(hidden)}], not {targets.dtype} {list(targets.shape)}")
+    if head.bias is not None and head.bias.shape != head.weight.shape[:1]:
+        raise ValueError(f"bias must be [{len(head.weight)}], not {list(head.bias.shape)}")
+    if not head.temperature > 0 or (head.softcap is not None and not head.softcap > 0):
+        raise ValueError(f"temperature {head.temperature} and softcap {head.softcap} must be positive")
+    types = (torch.float32, torch.float16, torch.bfloat16) + (() if runs_triton(hidden) else (torch.float64,))
+    if hidden.dtype not in types:
+        raise ValueError(f"hidden is {hidden.dtype}; cast it to one of {[str(t) for t in types]}")
+
+
+def _evaluate(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    bias: torch.Tensor | None,
+    temperature: float,
+    softcap: float | None,
+    *,
+    extras: bool,
+) -> tuple[Any, ...]:
+    head = Head(weight, bias, float(temperature), softcap)
+    check_arguments(hidden, head, targets)
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
+        hidden = hidden.to(torch.get_autocast_dtype(device))
+    kept = (targets != IGNORED).nonzero().squeeze(1)
+    everything = len(kept) == len(targets)
+    rows, columns = (hidden, targets) if everything else (hidden[kept], targets[kept])
+    if len(columns):
+        low, high = torch.stack(torch.aminmax(columns)).tolist()
+        if low < 0 or high >= head.vocabulary:
+            raise ValueError(
+                f"targets run from {low} to {high}, the head has {head.vocabulary} columns; "
+                f"mark rows without a target with {IGNORED}"
+            )
+    results = _run(rows, head, columns, extras=extras)
+    if everything:
+        return results
+    # `index_copy`, so that a batch without any target still gives a differentiable zero
+    return tuple(result.new_zeros(len(targets)).index_copy(0, kept, result) for result in results)
+
+
+def _run(hidden: torch.Tensor, head: Head, targets: torch.Tensor, *, extras: bool) -> tuple[Any, ...]:
+    trained = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
+    if not torch.is_grad_enabled() or not (trained or hidden.requires_grad):
+        got = statistics(hidden.detach(), head, targets, residual=False, extras=extras)
+        return (got.logp, got.entropy, got.hit) if extras else (got.logp,)
+    settings = (head.temperature, head.softcap, extras)
+    if trained:
+        return TrainedHead.apply(hidden, head.weight, head.bias, targets, *settings)  # type: ignore[return-value]
+    return FrozenHead.apply(hidden, head.weight, head.bias, targets, *settings)  # type: ignore[return-value]
+
+
+def _make(case: Case, device: torch.device) -> Inputs:
+    """Rows and weights whose logits have a spread of about 2, as those of a trained head, so p_y is often near 1."""
+    draw = torch.Generator().manual_seed(0)
+    rows, width, vocabulary = case.sizes["N"], case.sizes["D"], case.sizes["V"]
+    targets = torch.randint(vocabulary, (rows,), generator=draw)
+    weight = torch.randn(vocabulary, width, generator=draw) * 2 / width**0.5
+    hidden = torch.randn(rows, width, generator=draw)
+    hidden[::2] += 3 * weight[targets[::2]]  # every second row is confident
+    return {
+        "hidden_ND": hidden.to(device, case.dtype),
+        "weight_VD": weight.to(device, case.dtype),
+        "targets_N": targets.to(device),
+        **case.options,
+    }
+
+
+def _flops(case: Case, mode: Mode) -> float:
+    product = 2.0 * case.sizes["N"] * case.sizes["D"] * case.sizes["V"]
+    return {"forward": product, "backward": product, "both": 2 * product}[mode]
+
+
+def _traffic(case: Case, mode: Mode) -> float:
+    rows, width = case.sizes["N"], case.sizes["D"]
+    once = (case.sizes["V"] * width + rows * width) * case.dtype.itemsize
+    return {"forward": once, "backward": 2 * rows * width * case.dtype.itemsize, "both": 2 * once}[mode]
+
+
+OP = Op(
+    name="logprob",
+    public=token_logprobs,
+    reference=token_logprobs_reference,
+    make=_make,
+    cases=(
+        Case("one pair", {"N": 300, "D": 1024, "V": 32_000}),
+        Case("four pairs", {"N": 1024, "D": 512, "V": 32_000}),
+        Case("large vocabulary", {"N": 128, "D": 256, "V": 128_256}),
+        Case("one pair", {"N": 300, "D": 1024, "V": 32_000}, torch.bfloat16),
+        Case("four pairs", {"N": 1024, "D": 512, "V": 32_000}, torch.bfloat16),
+    ),
+    gpu_cases=tuple(
+        Case("head", {"N": rows, "D": 4096, "V": vocabulary}, torch.bfloat16)
+        for vocabulary in (32_000, 128_256)
+        for rows in (300, 1024, 4096, 16_384)
+    ),
+    flops=_flops,
+    traffic=_traffic,
+    bound="compute",
+    builds=BUILDS,
+    differentiable=("hidden_ND",),
+)

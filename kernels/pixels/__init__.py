@@ -1,0 +1,6 @@
+"""Decoded images to what image towers read, in one read of the image."""
+
+from .plan import PixelTarget
+from .prepare import OP, prepare_pixels, prepare_pixels_reference
+
+__all__ = ["OP", "PixelTarget", "prepare_pixels", "prepare_pixels_reference"]

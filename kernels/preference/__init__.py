@@ -1,0 +1,5 @@
+"""Preference losses of pairs, with their gradients, in one launch."""
+
+from .losses import OP, Loss, Preference, preference_loss, preference_loss_reference
+
+__all__ = ["OP", "Loss", "Preference", "preference_loss", "preference_loss_reference"]

@@ -1,0 +1,95 @@
+"""The local executor: one stage after the other, host work overlapped with the device's.
+
+A stage runs to its end before the next one loads its model, because synthesis and scoring are both bound by
+compute: keeping two models on one device gains almost nothing and costs memory. What does gain is host work beside
+device work: while a batch computes, a thread prepares the next ones (decode, tokenise) and another finishes the
+last one (encode) and commits it.
+
+One stage may follow another: it takes what that one hands on, from memory, while that one runs. So images are scored
+where they were drawn, and no image is read back from a file that was just written.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from ..stage import Task
+from ..store import Run
+from .commit import Batch
+from .follower import Follower
+from .work import ExecutorConfig, Progress, Work
+
+
+def run_tasks(run: Run, tasks: list[Task], config: ExecutorConfig, progress: Progress, upstream: str = "") -> None:
+    """Bring every task of a run to its end, in order. Safe to call again after any interruption.
+
+    `upstream` stands for what came before them: the digest of imported rows.
+    """
+    remaining = deque(tasks)
+    while remaining:
+        work = Work(run, remaining.popleft(), upstream, config, progress)
+        follower = Follower.beside(work, remaining[0]) if remaining else None
+        if follower:
+            remaining.popleft()
+        _run(work, follower)
+        upstream = (follower.work if follower else work).fingerprint
+
+
+def run_task(run: Run, task: Task, upstream: str, config: ExecutorConfig, progress: Progress) -> str:
+    """Do what is missing of one task, and return its fingerprint for the tasks that follow."""
+    work = Work(run, task, upstream, config, progress)
+    _run(work, None)
+    return work.fingerprint
+
+
+def _run(work: Work, follower: Follower | None) -> None:
+    batches = work.batches
+    work.begin(len(work.source), missing=bool(batches))
+    if follower:
+        follower.begin()
+    if batches:
+        _compute(work, batches, follower)
+    work.end()
+    if follower:
+        follower.work.end()
+
+
+def _compute(work: Work, batches: list[Batch], follower: Follower | None) -> None:
+    stage, source, ahead_of_device = work.stage, work.source, work.config.prepare_ahead
+    upcoming = iter(batches)
+    # A source reads files through one cursor, so one thread reads; the rest encodes.
+    with (
+        ThreadPoolExecutor(1, "prepare") as reader,
+        ThreadPoolExecutor(work.config.host_threads, "finish") as finishers,
+    ):
+        ahead: deque[tuple[Batch, Future[Any]]] = deque()
+
+        def prepare_next() -> None:
+            batch = next(upcoming, None)
+            if batch is not None:
+                ahead.append((batch, reader.submit(lambda: stage.prepare(source.read(batch.start, batch.stop)))))
+
+        for _ in range(ahead_of_device):
+            prepare_next()
+        try:
+            while ahead:
+                batch, prepared = ahead.popleft()
+                ready = prepared.result()
+                prepare_next()
+                computed = work.compute(batch, ready, finishers)
+                work.drain(keep=ahead_of_device)
+                if follower:
+                    follower.take(stage.hand_on(computed), finishers)
+            if follower:
+                follower.take_last(finishers)
+        finally:  # what has been computed is paid for: keep it, whatever stopped the rest
+            for _, pending in ahead:
+                pending.cancel()
+            try:
+                work.drain()
+            finally:
+                work.committer.commit()
+                if follower:
+                    follower.commit()

@@ -1,0 +1,40 @@
+"""The recipes by name: a run is a Python function that returns one configuration, to read, to print, to override.
+
+prefmill recipe list                      what there is
+prefmill recipe show pds-dpo              the whole configuration as YAML
+prefmill run pds-dpo --set generate.guidance=[3,5]
+prefmill run mine.yaml                    a saved and edited one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..base.errors import PrefmillError
+from ..engine.settings import MICRO_CHECKPOINTS
+from .imported import imported
+from .micro import micro
+from .pds_dpo import pds_dpo
+from .recipe import Recipe
+from .settings import from_yaml
+from .tiny import tiny
+
+MICRO_NAMES = (
+    *("text-to-image", "image-reward", "clip", "policy", "text-reward"),
+    *(f"responder-{letter}" for letter in "abcd"),
+)
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"tiny": tiny, "pds-dpo": pds_dpo, "imported": imported}
+if all((MICRO_CHECKPOINTS / name).is_dir() for name in MICRO_NAMES):  # trained, not written: a checkout may lack some
+    RECIPES = {"micro": micro, **RECIPES}
+
+
+def load_recipe(name: str) -> Recipe:
+    """Return a recipe by name or from a YAML file. Raises PrefmillError when there is neither."""
+    if name in RECIPES:
+        return RECIPES[name]()
+    path = Path(name).expanduser()
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        return from_yaml(Recipe, path.read_text(encoding="utf-8"), str(path))
+    raise PrefmillError(f"there is no recipe {name!r}", f"choose one of {', '.join(RECIPES)}, or give a .yaml file")

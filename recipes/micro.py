@@ -1,0 +1,47 @@
+"""The loop on the micro world, whose truth is exact: what `make demo` runs."""
+
+from __future__ import annotations
+
+from ..engine.settings import Sampling
+from ..micro.world.language import DESCRIBE_INSTRUCTIONS
+from ..pipeline.pair_policy import PairPolicy
+from ..pipeline.stages.answer import ResponderConfig
+from ..pipeline.stages.generate import GenerateConfig
+from ..pipeline.stages.instruct import InstructConfig
+from ..pipeline.stages.judge import JudgeConfig
+from ..pipeline.stages.score import ScoreConfig
+from ..train.settings import DPOTrainingConfig
+from .recipe import Recipe
+
+
+def micro() -> Recipe:
+    """The loop on the micro world, with the trained checkpoints that come with the package: minutes on two cores."""
+    return Recipe(
+        generate=GenerateConfig(model="micro:text-to-image", steps=16, t5_tokens=0, batch_size=16),
+        score=ScoreConfig(model="micro:image-reward", batch_size=64),
+        instruct=InstructConfig(templates=DESCRIBE_INSTRUCTIONS, batch_size=64),
+        responders=tuple(
+            ResponderConfig(
+                name=letter,
+                model=f"micro:responder-{letter}",
+                sampling=Sampling(max_new_tokens=48, temperature=0.7),
+                batch_size=64,
+            )
+            for letter in "abcd"
+        ),
+        # a text-only judge can only tell an invented object where it reads what the image should show
+        judge=JudgeConfig(model="micro:text-reward", context="prompt", batch_size=32),
+        pair=PairPolicy(same_language=False, minimum_words=4),
+        train=DPOTrainingConfig(
+            model="micro:policy",
+            lora_rank=16,
+            lora_alpha=32,
+            learning_rate=2e-4,
+            # without it yes/no questions come to be answered with a colour: less likely than either of the pair
+            sft_weight=0.2,
+            epochs=2,
+            batch_size=32,
+            accumulation=1,
+            save_every=1000,
+        ),
+    )

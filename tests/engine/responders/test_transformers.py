@@ -1,0 +1,177 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from prefmill.base.errors import PrefmillError
+from prefmill.engine.device import EngineSettings
+from prefmill.engine.responders.transformers import Answer, Responder
+from prefmill.engine.settings import Sampling
+from prefmill.engine.tiny.tokenizers import VICUNA_TEMPLATE, byte_tokenizer, token_id, word_tokens
+from prefmill.engine.tiny.weights import randomize, speak_only
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessorPil,
+    LlavaNextProcessor,
+)
+
+QUESTIONS = ["What is in the image?", "Describe the scene in detail, please.", "Why?", "Is the sky blue? ☁"]
+SEEDS = [1, 2, 3, 4]
+GREEDY = Sampling(max_new_tokens=20)
+SAMPLED = Sampling(max_new_tokens=20, temperature=1.0, top_p=0.95)
+
+
+def picture(width: int, height: int, seed: int) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height))
+
+
+PICTURES = [picture(64, 64, 0), picture(90, 40, 1), picture(30, 80, 2), picture(56, 56, 3)]
+
+
+@pytest.fixture(scope="module")
+def responder(engine_checkpoints):
+    return Responder.from_pretrained(str(engine_checkpoints["responder-a"]), EngineSettings(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def next_responder(tmp_path_factory):
+    """LLaVA 1.6: images are cut into a number of tiles that depends on their shape."""
+    folder = tmp_path_factory.mktemp("next")
+    tokenizer = byte_tokenizer(["<unk>", "<s>", "</s>", "<pad>", "<image>"], bos="<s>", eos="</s>", pad="<pad>")
+    config = LlavaNextConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=28,
+            patch_size=14,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=2, bos_token_id=1, eos_token_id=2, pad_token_id=3,
+        ),
+        image_grid_pinpoints=[[28, 56], [56, 28], [56, 56]],
+        image_token_index=token_id(tokenizer, "<image>"),
+    )  # fmt: skip
+    model = LlavaNextForConditionalGeneration(config)
+    randomize(model, 5)
+    speak_only(model.lm_head, word_tokens(tokenizer), token_id(tokenizer, "</s>"))
+    model.save_pretrained(folder)
+    images = LlavaNextImageProcessorPil(
+        size={"shortest_edge": 28},
+        crop_size={"height": 28, "width": 28},
+        image_grid_pinpoints=[[28, 56], [56, 28], [56, 56]],
+    )
+    LlavaNextProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=VICUNA_TEMPLATE,
+    ).save_pretrained(folder)
+    return Responder.from_pretrained(str(folder), EngineSettings(device="cpu"))
+
+
+@pytest.mark.parametrize("kind", ["responder", "next_responder"])
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_row_does_not_depend_on_its_batch(request, kind, sampling):
+    responder = request.getfixturevalue(kind)
+    batch = responder.answer(PICTURES, QUESTIONS, SEEDS, sampling)
+    singles = [
+        responder.answer([image], [question], [seed], sampling)[0]
+        for image, question, seed in zip(PICTURES, QUESTIONS, SEEDS, strict=True)
+    ]
+    assert batch == singles
+    assert len({answer.text for answer in batch}) > 2
+
+
+def test_greedy_answers_equal_stock_generation(responder):
+    for image, question in zip(PICTURES, QUESTIONS, strict=True):
+        text = f"USER: <image>\n{question} ASSISTANT:"
+        inputs = responder.processor(images=[image], text=text, return_tensors="pt")
+        tokens = responder.model.generate(**inputs, do_sample=False, max_new_tokens=20, pad_token_id=3)
+        expected = responder.processor.tokenizer.decode(
+            tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
+        )
+        assert responder.answer([image], [question], [0], GREEDY)[0].text == expected.strip()
+
+
+def test_the_image_is_seen(responder):
+    answers = responder.answer(PICTURES, [QUESTIONS[0]] * 4, SEEDS, GREEDY)
+    assert len({answer.text for answer in answers}) > 1
+
+
+def test_seeds_decide_samples(responder):
+    def ask(seeds):
+        return responder.answer([PICTURES[0]] * 4, [QUESTIONS[0]] * 4, seeds, SAMPLED)
+
+    first = ask([1, 2, 3, 4])
+    assert first == ask([1, 2, 3, 4])
+    assert len({answer.text for answer in first}) > 1
+    assert len({answer.text for answer in ask([9] * 4)}) == 1
+
+
+def test_why_an_answer_ended(responder):
+    long = responder.answer(PICTURES, QUESTIONS, SEEDS, Sampling(max_new_tokens=400, temperature=1.0))
+    stopped = [answer for answer in long if answer.finish_reason == "stop"]
+    assert stopped
+    assert all(answer.tokens < 400 for answer in stopped)
+    cut = responder.answer(PICTURES[:1], QUESTIONS[:1], [1], Sampling(max_new_tokens=1))[0]
+    assert cut == Answer(cut.text, "length", 1)
+    assert all(answer.text == answer.text.strip() for answer in long)
+    assert all("</s>" not in answer.text and "USER" not in answer.text for answer in long)
+
+
+@pytest.mark.parametrize("template_writes_it", [False, True])
+def test_there_is_one_beginning_token(engine_checkpoints, template_writes_it, monkeypatch):
+    responder = Responder.from_pretrained(str(engine_checkpoints["responder-a"]), EngineSettings(device="cpu"))
+    plain = responder.answer(PICTURES[:2], QUESTIONS[:2], SEEDS[:2], GREEDY)
+    if template_writes_it:
+        responder.processor.chat_template = "{{ bos_token }}" + responder.processor.chat_template
+    seen = []
+    forward = responder.model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, arguments: seen.append(arguments[0])
+    )
+    assert responder.answer(PICTURES[:2], QUESTIONS[:2], SEEDS[:2], GREEDY) == plain
+    forward.remove()
+    assert (seen[0] == responder.processor.tokenizer.bos_token_id).sum(-1).tolist() == [1, 1]
+
+
+def test_nothing_to_answer(responder):
+    assert responder.answer([], [], [], GREEDY) == []
+
+
+def test_unequal_counts(responder):
+    with pytest.raises(PrefmillError, match="1 images came with 2 instructions and 1 seeds"):
+        responder.answer(PICTURES[:1], QUESTIONS[:2], [1], GREEDY)
+
+
+def test_an_instruction_longer_than_the_context(responder):
+    with pytest.raises(PrefmillError, match="the context of"):
+        responder.answer(PICTURES[:1], ["q" * 10_000], [1], GREEDY)
+
+
+def test_a_processor_without_template(engine_checkpoints, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(engine_checkpoints["responder-a"], folder)
+    (folder / "chat_template.jinja").unlink()
+    responder = Responder.from_pretrained(str(folder), EngineSettings(device="cpu"))
+    with pytest.raises(PrefmillError, match="no chat template") as caught:
+        responder.answer(PICTURES[:1], QUESTIONS[:1], [1], GREEDY)
+    assert "chat_template.jinja" in caught.value.fix
+
+
+def test_a_grey_image_is_read_as_rgb(responder):
+    grey = PICTURES[0].convert("L")
+    same = responder.answer([grey, grey.convert("RGB")], [QUESTIONS[0]] * 2, [1, 1], GREEDY)
+    assert same[0] == same[1]
+
+
+def test_bfloat16_answers_too(engine_checkpoints):
+    settings = EngineSettings(device="cpu", dtype="bfloat16")
+    responder = Responder.from_pretrained(str(engine_checkpoints["responder-b"]), settings)
+    assert responder.model.dtype == torch.bfloat16
+    assert len(responder.answer(PICTURES, QUESTIONS, SEEDS, GREEDY)) == 4
