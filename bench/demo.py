@@ -1,4 +1,4 @@
-"""`prefmill demo`: the whole loop on the micro world, and the proof of what it did.
+"""The demo: the whole loop on the micro world, and the proof of what it did.
 
 Prompts are scenes of the test split; the policy is evaluated on other scenes of that split, whose combinations of
 objects occur neither in training nor in the prompts. A second training on the same pairs with their preferences
@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import typer
-from rich.console import Console
-from rich.table import Table
 
 from ..base.files import write_text
-from ..cli.progress import ConsoleProgress, watched
-from ..cli.train import train_with_progress
+from ..base.progress import Progress
 from ..engine.sd3.text_to_image import TextToImage
 from ..micro.measure.held_out import held_out_scenes, prompt_lines
 from ..micro.world.candidates import draw_candidates
@@ -29,9 +26,10 @@ from ..pipeline.report import write_report
 from ..pipeline.store import Run
 from ..pipeline.summary import summarize
 from ..pipeline.synthesis import synthesize
-from ..recipes.catalogue import micro
+from ..recipes.micro import micro
 from ..recipes.recipe import Recipe
 from ..recipes.settings import override, to_yaml
+from ..train.progress import train_with_progress
 from .derived_runs import shuffled_run
 from .hallucination import PolicyAnswers, absent_words, compare, evaluate_policy
 from .selection import guidance_share, judged_candidates, selection_results
@@ -41,14 +39,22 @@ EVALUATED = 400
 SEED = 1
 
 
-def demo_command(folder: Path, as_json: bool) -> None:
-    """Run, continue or find the demo; print its results and where the report is."""
+@dataclass(frozen=True)
+class Demonstrated:
+    """What was measured, and where the report is."""
+
+    results: dict[str, Any]
+    report: Path
+
+
+def run_demo(folder: Path, progress: Progress) -> Demonstrated:
+    """Run, continue or find the demo in `folder`; `results.json` and the report are in it at the end."""
     seconds: dict[str, float] = {}
     prompts, held_out = held_out_scenes("test", PROMPTS, EVALUATED, SEED)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "prompts.jsonl", prompt_lines(prompts, SEED))
     config = override(micro(), [f"prompts.path={(folder / 'prompts.jsonl').resolve()}"])
-    with watched(f"prefmill demo --to {folder}") as progress, Run.writing(folder) as run:
+    with Run.writing(folder) as run:
         write_text(folder / "run.yaml", to_yaml(config))
         synthesize(run, config, progress)
         results = _measure(run, config, held_out, progress, seconds)
@@ -59,17 +65,12 @@ def demo_command(folder: Path, as_json: bool) -> None:
             "rejects": {name: stage["rejects"] for name, stage in summary["stages"].items() if stage["rejects"]},
             "seconds": {**stages, **{name: round(value, 1) for name, value in seconds.items()}},
         }
-        text = json.dumps(results)
-        write_text(folder / "results.json", text + "\n")
-        report = write_report(run, absent_words)
-    if not as_json:
-        _print_results(results)
-        typer.echo(f"report: {report}")
-    typer.echo(text)
+        write_text(folder / "results.json", json.dumps(results) + "\n")
+        return Demonstrated(results, write_report(run, absent_words))
 
 
 def _measure(
-    run: Run, config: Recipe, scenes: list[Scene], progress: ConsoleProgress, seconds: dict[str, float]
+    run: Run, config: Recipe, scenes: list[Scene], progress: Progress, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Judge the selection, train with the preferences and without them, and evaluate before and after."""
     assert config.train is not None
@@ -96,8 +97,8 @@ def _measure(
         def advance(answered: int, total: int) -> None:
             nonlocal done
             if not done:
-                progress.begin(name, total, 0)
-            progress.step(name, answered - done, "questions")
+                progress.begin(name, total, unit="questions")
+            progress.step(name, answered - done)
             done = answered
 
         work = lambda: evaluate_policy(train.model, adapter, images, scenes, config.engine, advance, drawn)  # noqa: E731
@@ -119,31 +120,3 @@ def _drawn(scenes: list[Scene], config: Recipe) -> np.ndarray:
     model = TextToImage.from_pretrained(config.generate.model, config.engine, t5_tokens=config.generate.t5_tokens)
     scale, steps = config.generate.guidance[0], config.generate.steps
     return draw_candidates(model, scenes, SEED, guidance=(scale,), steps=steps).images[:, 0]
-
-
-def _print_results(results: dict[str, Any]) -> None:
-    console, selection = Console(), results["selection"]
-    table = Table(title=f"images that show exactly what was asked, {selection['n']} prompts", box=None)
-    table.add_column("picked by")
-    table.add_column("share", justify="right")
-    names = {
-        "picked_exact": "image reward",
-        "clip_exact": "CLIP",
-        "best_fixed_guidance_exact": "best fixed guidance",
-        "random_exact": "chance",
-        "worst_exact": "image reward, its worst",
-    }
-    for key, name in names.items():
-        table.add_row(name, f"{selection[key]:.3f}")
-    console.print(table)
-    console.print(f"picked against chance: paired t {selection['paired_t']:.1f}", highlight=False)
-    table = Table(title=f"the policy on {results['dpo']['n']} held-out scenes", box=None)
-    for heading in ("measure", "before", "after DPO", "shuffled control"):
-        table.add_column(heading, justify="left" if heading == "measure" else "right")
-    for key, value in results["dpo"].items():
-        if isinstance(value, list):
-            control = results["control_shuffled"][key][1]
-            table.add_row(key, f"{value[0]:.3f}", f"{value[1]:.3f}", f"{control:.3f}")
-    p = f"{results['dpo']['mcnemar_p']:.1e}", f"{results['control_shuffled']['mcnemar_p']:.2f}"
-    table.add_row("McNemar p (chair_s)", "", *p)
-    console.print(table)

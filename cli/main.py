@@ -154,12 +154,8 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Run the whole loop on the built-in prompts and print where the report is."""
-    from ..recipes.catalogue import RECIPES
+    from .demo import demo_command
 
-    if "micro" in RECIPES:
-        from ..bench.demo import demo_command
-    else:
-        from .run import demo_command
     demo_command(to, as_json)
 
 

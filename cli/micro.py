@@ -56,9 +56,9 @@ class _Bars:
 
     def __call__(self, report: Progress) -> None:
         if report.part != self.part or report.step < self.step:
-            self.progress.begin(report.part, report.steps, 0)
+            self.progress.begin(report.part, report.steps, unit="steps")
             self.part, self.step = report.part, 0
-        self.progress.step(report.part, report.step - self.step, "steps", f", loss {report.loss:.3f}")
+        self.progress.step(report.part, report.step - self.step, f", loss {report.loss:.3f}")
         self.step = report.step
 
 

@@ -17,9 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from ..pipeline.execute.work import Progress
-from ..pipeline.manifest import StageManifest
-from ..pipeline.stage import Task
+from ..base.progress import Progress
 
 LINE_SECONDS = 10.0
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}  # paths stay whole
@@ -45,6 +43,7 @@ class _Work:
     bar: TaskID
     total: int
     done: int
+    unit: str
     fresh: int = 0  # done since it began, which is what a rate is about
     began: float = field(default_factory=time.monotonic)
     printed: float = field(default_factory=time.monotonic)
@@ -75,45 +74,32 @@ class ConsoleProgress(Progress):
     ) -> None:
         self.bars.stop()
 
-    def begin(self, name: str, total: int, done: int) -> None:
+    def begin(self, name: str, total: int, done: int = 0, unit: str = "rows") -> None:
         """Start the bar of one piece of work, `done` of whose `total` steps are finished already."""
-        self.work[name] = _Work(self.bars.add_task(name, total=total, completed=done, rate=""), total, done)
+        self.work[name] = _Work(self.bars.add_task(name, total=total, completed=done, rate=""), total, done, unit)
 
-    def step(self, name: str, steps: int, unit: str, note: str = "") -> None:
+    def step(self, name: str, steps: int, note: str = "") -> None:
         """Move a bar on by so many steps."""
         work, now = self.work[name], time.monotonic()
         work.fresh, work.done = work.fresh + steps, work.done + steps
-        rate = f"{work.fresh / max(now - work.began, 1e-9):.1f} {unit}/s{note}"
+        rate = f"{work.fresh / max(now - work.began, 1e-9):.1f} {work.unit}/s{note}"
         self.bars.update(work.bar, advance=steps, rate=rate)
         if not self.console.is_terminal and now - work.printed >= LINE_SECONDS:
             work.printed = now
             left = (work.total - work.done) * (now - work.began) / max(work.fresh, 1)
             self.line(f"{name}: {work.done}/{work.total}, {rate}, {left:.0f} s left")
 
+    def end(self, name: str, text: str) -> None:
+        """Fill a bar and say what came out."""
+        work = self.work[name]
+        seconds = f" in {time.monotonic() - work.began:.1f} s" if work.fresh else ", found complete"
+        self.bars.update(work.bar, completed=work.total)
+        self.line(f"{name}: {text}{seconds}")
+
     def line(self, text: str) -> None:
         """Print one line above the bars."""
         self.console.print(text, **PLAIN)
 
-    def start(self, task: Task, total: int, done: int) -> None:
-        """A stage begins."""
-        self.begin(task.name, total, done)
-
-    def advance(self, task: Task, inputs: int) -> None:
-        """A stage got on."""
-        self.step(task.name, inputs, task.unit)
-
-    def finish(self, task: Task, manifest: StageManifest) -> None:
-        """A stage is complete: say what came out of it."""
-        work, rejected = self.work[task.name], sum(manifest.rejects.values())
-        rejects = f", {rejected} rejected ({_counts(manifest.rejects)})" if rejected else ""
-        seconds = f" in {time.monotonic() - work.began:.1f} s" if work.fresh else ", found complete"
-        self.bars.update(work.bar, completed=manifest.inputs, total=manifest.inputs)
-        self.line(f"{task.name}: {manifest.inputs} {task.unit} -> {manifest.outputs} rows{rejects}{seconds}")
-
-    def notice(self, message: str) -> None:
+    def notice(self, text: str) -> None:
         """Something to read: a fallback, a shard set aside."""
-        self.console.print(f"note: {message}", style="yellow", **PLAIN)
-
-
-def _counts(rejects: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in rejects.items())
+        self.console.print(f"note: {text}", style="yellow", **PLAIN)

@@ -6,23 +6,17 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from ..base.errors import PrefmillError
-from ..base.files import write_text
 from ..pipeline.prompts import demo_prompts
-from ..pipeline.report import write_report
-from ..pipeline.store import Run
-from ..pipeline.summary import summarize
-from ..pipeline.synthesis import remake_from, synthesize
 from ..recipes.catalogue import load_recipe
 from ..recipes.recipe import Recipe
-from ..recipes.settings import from_yaml, override, to_yaml
+from ..recipes.run import run_recipe
+from ..recipes.settings import from_yaml, override
 from .progress import watched
 from .show import print_summary
-from .train import train_with_progress
 
 
 def run_command(
@@ -55,25 +49,18 @@ def demo_command(to: Path, as_json: bool) -> None:
 
 
 def execute(folder: Path, config: Recipe, remake: str | None, as_json: bool) -> None:
-    """Bring a run to its end, write its report and print what it holds."""
+    """Bring a run to its end and print what it holds."""
     began = time.monotonic()
-    with watched(f"prefmill run --to {folder}") as progress, Run.writing(folder) as run:
-        write_text(folder / "run.yaml", to_yaml(config))
-        if remake:
-            remake_from(run, config, remake, progress)
-        synthesize(run, config, progress)
-        if config.train is not None:
-            train_with_progress(folder, folder / "training", config.train, progress)
-        report = write_report(run)
-        summary = summarize(run)
+    with watched(f"prefmill run --to {folder}") as progress:
+        finished = run_recipe(folder, config, progress, remake)
     seconds = round(time.monotonic() - began, 1)
     if as_json:
-        result: dict[str, Any] = {**summary, "run": str(folder), "report": str(report), "wall_seconds": seconds}
-        typer.echo(json.dumps(result))
+        report = {"run": str(folder), "report": str(finished.report), "wall_seconds": seconds}
+        typer.echo(json.dumps({**finished.summary, **report}))
         return
-    print_summary(summary)
+    print_summary(finished.summary)
     typer.echo(f"run:    {folder}")
-    typer.echo(f"report: {report}")
+    typer.echo(f"report: {finished.report}")
 
 
 def _configuration(

@@ -60,7 +60,7 @@ def score_command(
     keys: dict[str, str] = {}
     with watched("the same command") as progress:
         for name in names:
-            progress.begin(name, len(rows), 0)
+            progress.begin(name, len(rows), unit="answers" if name == TEXT_SCORER else "images")
             scoring = _score_answers if name == TEXT_SCORER else _score_images
             keys[name] = scoring(name, sources.get(name), settings, rows, results, batch_size, progress)
     write_table(to, results)
@@ -91,7 +91,7 @@ def _score_images(
             scores = engine.score(engine.preprocess([pictures[at] for at in kept]), asked)
             for at, value, cut in zip(kept, scores.values.tolist(), scores.truncated, strict=True):
                 results[places[at]] |= {name: value, f"{name}_truncated": cut}
-        progress.step(name, len(places), "images")
+        progress.step(name, len(places))
     return engine.key
 
 
@@ -123,7 +123,7 @@ def _score_answers(
         for number, place in enumerate(places):
             results[place] |= {f"{name}_{label}": value for label, value in judged.named(number).items()}
             results[place] |= {name: judged.scores[number].item(), f"{name}_truncated": judged.truncated[number]}
-        progress.step(name, len(places), "answers")
+        progress.step(name, len(places))
     return engine.key
 
 

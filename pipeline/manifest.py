@@ -70,6 +70,14 @@ class StageManifest:
         counts = {"inputs": inputs, "outputs": len(dataset), "rejects": dataset.reject_counts()}
         return replace(self, complete=True, finished=self.finished or _now(), seconds=seconds, cost=cost, **counts)
 
+    def summary(self, unit: str) -> str:
+        """Return in a line what came out of a finished stage."""
+        rejected = sum(self.rejects.values())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.rejects.items())
+        return f"{self.inputs} {unit} -> {self.outputs} rows" + (
+            f", {rejected} rejected ({reasons})" if rejected else ""
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as plain values."""
         return asdict(self)

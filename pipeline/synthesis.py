@@ -15,10 +15,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from ..base.errors import PrefmillError
+from ..base.progress import Progress
 from ..engine.settings import RANDOM_PREFIX, EngineSettings
 from . import sources
 from .execute.local import run_tasks
-from .execute.work import ExecutorConfig, Progress
+from .execute.work import ExecutorConfig
 from .pair_policy import PairPolicy
 from .prompts import PromptsConfig
 from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection

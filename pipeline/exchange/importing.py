@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...base.errors import PrefmillError
 from ...base.files import sha256_of
+from ...base.progress import Progress
 from ...base.tables.formats import open_table
 from ...base.tables.table import BadRow, Table
 from ..execute.local import run_task
-from ..execute.work import ExecutorConfig, Progress
+from ..execute.work import ExecutorConfig
 from ..prompts import PromptsConfig
 from ..records import Candidate, Instruction, Pair, Prompt, Response, Selection, content_id
 from ..sources import ListSource

@@ -15,11 +15,12 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from ...base.progress import Progress
 from ..stage import Task
 from ..store import Run
 from .commit import Batch
 from .follower import Follower
-from .work import ExecutorConfig, Progress, Work
+from .work import ExecutorConfig, Work
 
 
 def run_tasks(run: Run, tasks: list[Task], config: ExecutorConfig, progress: Progress, upstream: str = "") -> None:

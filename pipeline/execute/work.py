@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ...base.progress import Progress
 from ..manifest import StageManifest, check_fingerprint
 from ..stage import Source, Stage, Task, work_digest
 from ..store import Dataset, Run
@@ -32,22 +33,6 @@ class ExecutorConfig(BaseModel):
     commit_seconds: float = Field(default=60.0, ge=0, description="at most this much work is lost when a run is killed")
     commit_bytes: int = Field(default=64 << 20, ge=1, description="largest shard, in bytes held in memory")
     price_per_device_hour: float | None = Field(default=None, ge=0, description="for the cost in manifests and reports")
-
-
-class Progress:
-    """Who wants to know how a run gets on overrides what it needs; this one is silent."""
-
-    def start(self, task: Task, total: int, done: int) -> None:
-        """A stage begins; `done` of its `total` inputs were found finished."""
-
-    def advance(self, task: Task, inputs: int) -> None:
-        """So many more inputs are through."""
-
-    def finish(self, task: Task, manifest: StageManifest) -> None:
-        """A stage is complete."""
-
-    def notice(self, message: str) -> None:
-        """Something the user should read: a fallback, a shard set aside."""
 
 
 class Work:
@@ -88,7 +73,7 @@ class Work:
     def begin(self, total: int, *, missing: bool) -> None:
         """Start the progress of `total` inputs and the manifest; build the stage if there is something to do."""
         task, run = self.task, self.run
-        self.progress.start(task, total, self.done)
+        self.progress.begin(task.name, total, self.done, task.unit)
         self.manifest = StageManifest.begin(task, self.fingerprint, run.manifest(task.name))
         if missing or not run.has(task.name):
             run.write_manifest(task.name, self.manifest.to_json())
@@ -118,14 +103,14 @@ class Work:
         while len(self.behind) > keep and self.behind[0][0].stop <= up_to:
             batch, outputs, seconds = self.behind.popleft()
             self.committer.add(batch, outputs.result(), seconds)
-            self.progress.advance(self.task, batch.stop - batch.start)
+            self.progress.step(self.task.name, batch.stop - batch.start)
 
     def end(self) -> None:
         """Write what came out and what it cost."""
         dataset = self.run.dataset(self.task.name, self.task.output)
         self.manifest = self.manifest.finish(dataset, len(self.source), self.config.price_per_device_hour)
         self.run.write_manifest(self.task.name, self.manifest.to_json())
-        self.progress.finish(self.task, self.manifest)
+        self.progress.end(self.task.name, self.manifest.summary(self.task.unit))
 
 
 def _useless_shards(dataset: Dataset[Any], source: Source[Any], fingerprint: str) -> Iterator[tuple[Any, str]]:

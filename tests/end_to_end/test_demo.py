@@ -4,6 +4,7 @@ import json
 
 import pytest
 from prefmill.bench import demo
+from prefmill.cli.demo import demo_command
 from prefmill.pipeline.records import Candidate, Pair
 from prefmill.pipeline.store import Run
 
@@ -22,7 +23,7 @@ def small(tmp_path_factory):
 
 def test_the_demo_runs_and_says_what_it_found(small, capsys):
     folder, _ = small
-    demo.demo_command(folder, as_json=False)
+    demo_command(folder, as_json=False)
     printed = capsys.readouterr()
     results = json.loads(printed.out.splitlines()[-1])
     assert results == json.loads((folder / "results.json").read_text())
@@ -53,7 +54,7 @@ def test_the_demo_runs_and_says_what_it_found(small, capsys):
 def test_a_second_call_finds_everything_and_says_the_same(small, capsys):
     folder, _ = small
     before = json.loads((folder / "results.json").read_text())
-    demo.demo_command(folder, as_json=True)
+    demo_command(folder, as_json=True)
     printed = capsys.readouterr()
     after = json.loads(printed.out.splitlines()[-1])
     assert "found complete" in printed.err

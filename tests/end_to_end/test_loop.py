@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from prefmill.base.progress import Progress
 from prefmill.engine.images import decode_image
 from prefmill.pipeline.execute.local import run_tasks
-from prefmill.pipeline.execute.work import Progress
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
 from prefmill.pipeline.store import Run
 from prefmill.pipeline.synthesis import synthesize, tasks_of

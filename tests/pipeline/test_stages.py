@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prefmill.base.progress import Progress
 from prefmill.engine.images import encode_image
 from prefmill.engine.sd3.text_to_image import Generated
 from prefmill.engine.settings import EngineSettings, Sampling
 from prefmill.pipeline.execute.local import run_task
-from prefmill.pipeline.execute.work import ExecutorConfig, Progress
+from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.pair_policy import JudgedAnswer
 from prefmill.pipeline.records import Candidate, Instruction, Prompt, Reject, Response, Selection
 from prefmill.pipeline.sources import ChosenImage, Contest, ListSource, Panel, PromptedImage, Question

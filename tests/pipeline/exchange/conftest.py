@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from prefmill.base.progress import Progress
 from prefmill.pipeline.exchange.importing import ImportSpec, import_into
-from prefmill.pipeline.execute.work import ExecutorConfig, Progress
+from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Response, Selection
 from prefmill.pipeline.store import Run
 
@@ -22,13 +23,13 @@ class Recorder(Progress):
     def __init__(self, stop_at=None):
         self.worked, self.notices, self.stop_at = Counter[str](), list[str](), stop_at
 
-    def advance(self, task, inputs):
-        self.worked[task.name] += inputs
-        if task.name == self.stop_at:
+    def step(self, name, steps, note=""):
+        self.worked[name] += steps
+        if name == self.stop_at:
             raise KeyboardInterrupt
 
-    def notice(self, message):
-        self.notices.append(message)
+    def notice(self, text):
+        self.notices.append(text)
 
 
 def _bring(folder, progress=None, **paths) -> Any:

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
+from prefmill.base.progress import Progress
 from prefmill.engine.images import encode_image
 from prefmill.engine.settings import EngineSettings
 from prefmill.pipeline.execute.local import run_task, run_tasks
-from prefmill.pipeline.execute.work import ExecutorConfig, Progress
+from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.prompts import PromptsConfig
 from prefmill.pipeline.records import Reject, Score, Selection
 from prefmill.pipeline.sources import DatasetSource, ListSource, PromptedImage

@@ -8,10 +8,11 @@ import threading
 import pyarrow.parquet as pq
 import pytest
 from prefmill.base.errors import PrefmillError
+from prefmill.base.progress import Progress
 from prefmill.pipeline import shards
 from prefmill.pipeline.execute.commit import Batch
 from prefmill.pipeline.execute.local import run_tasks
-from prefmill.pipeline.execute.work import ExecutorConfig, Progress, missing_batches
+from prefmill.pipeline.execute.work import ExecutorConfig, missing_batches
 from prefmill.pipeline.records import Reject, Score
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.sources import ListSource
@@ -23,11 +24,11 @@ class Recorded(Progress):
     def __init__(self):
         self.notices, self.advanced = [], 0
 
-    def advance(self, task, inputs):
-        self.advanced += inputs
+    def step(self, name, steps, note=""):
+        self.advanced += steps
 
-    def notice(self, message):
-        self.notices.append(message)
+    def notice(self, text):
+        self.notices.append(text)
 
 
 class Batched(Stage[int, Score]):

@@ -1,0 +1,33 @@
+"""A training's events as progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..base.progress import Progress
+from .events import TrainingEvent
+from .launch import train
+from .manifest import AdapterManifest
+from .settings import DPOTrainingConfig
+
+
+def train_with_progress(
+    run_folder: Path, output: Path, config: DPOTrainingConfig, progress: Progress, name: str = "training"
+) -> AdapterManifest:
+    """Train and report every step, and return the adapter's manifest."""
+    reached: int | None = None
+
+    def show(event: TrainingEvent) -> None:
+        nonlocal reached
+        if event.kind != "step":
+            progress.line(f"{name}: {event.message}")
+            return
+        if reached is None:
+            reached = event.step - 1
+            progress.begin(name, event.steps, reached, "steps")
+        loss = event.metrics.get("loss", float("nan"))
+        accuracy = event.metrics.get("rewards/accuracies", float("nan"))
+        progress.step(name, event.step - reached, f", loss {loss:.4f}, accuracy {accuracy:.2f}")
+        reached = event.step
+
+    return train(run_folder, output, config, show)
