@@ -6,6 +6,7 @@ A number travels with its hardware: every manifest carries `hardware_description
 import os
 import platform
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -34,6 +35,21 @@ def resolve_dtype(settings: EngineSettings, device: torch.device) -> torch.dtype
     if settings.dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return _DTYPES[settings.dtype]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a network really runs, with nothing left "auto": what results depend on besides weights and inputs."""
+
+    backend: str
+    precision: str
+    device: str
+
+
+def resolve_execution(settings: EngineSettings) -> Execution:
+    """What `settings` mean here. Raises PrefmillError where there is no such GPU."""
+    device = resolve_device(settings)
+    return Execution("eager", str(resolve_dtype(settings, device)).removeprefix("torch."), device.type)
 
 
 def hardware_description() -> dict[str, str]:
