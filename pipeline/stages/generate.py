@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...engine.images import encode_image
 from ...engine.settings import EngineSettings
+from ..declaration import StageDeclaration
 from ..records import Candidate, Prompt, Reject, content_id, seed_for
-from ..sources import PromptedImage
+from ..sources import DatasetSource, PromptedImage
 from ..stage import Stage
+from .prompts import STAGE as PROMPTS
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +103,7 @@ class GenerateStage(Stage[Prompt, Candidate]):
     def _record(self, drawn: _Drawn) -> Candidate | Reject:
         if drawn.failure:
             detail = f"prompt {drawn.prompt.source}, guidance {drawn.guidance}, seed {drawn.seed}"
-            return Reject(drawn.identity, "candidates", f"{drawn.failure}_image", detail)
+            return Reject(drawn.identity, STAGE.name, f"{drawn.failure}_image", detail)
         return Candidate(
             drawn.identity,
             drawn.prompt.id,
@@ -124,3 +126,18 @@ class GenerateStage(Stage[Prompt, Candidate]):
         if self.config.seeds == "id":
             return seed_for(prompt.id, number)
         return prompt.index * 1000 + (number if self.config.seeds == "paper" else 1)
+
+
+STAGE = StageDeclaration(
+    name="candidates",
+    output=Candidate,
+    setting="generate",
+    reads=(PROMPTS,),
+    source=lambda inputs: DatasetSource(inputs.rows(PROMPTS)),
+    build=GenerateStage,
+    unit="prompts",
+    fan_out=lambda settings: len(settings.guidance),
+    checkpoints=lambda settings: (settings.model,),
+    hands_on=lambda settings: settings.format != "jpeg",  # only a lossless file is the image that was drawn
+    remedy="give generate.model, or import images with `prefmill import --images`",
+)

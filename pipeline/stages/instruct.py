@@ -13,11 +13,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...engine.settings import EngineSettings, Sampling
-from ..records import Instruction, Reject, content_id, seed_for
-from ..sources import ChosenImage
+from ..declaration import Inputs, StageDeclaration
+from ..records import Instruction, Reject, Selection, content_id, seed_for
+from ..sources import ChosenImage, DatasetSource, read_rows
 from ..stage import Stage
-
-STAGE = "instructions"
+from .prompts import STAGE as PROMPTS
+from .select import STAGE as SELECT
 
 
 class InstructConfig(BaseModel):
@@ -47,10 +48,10 @@ class InstructStage(Stage[ChosenImage, Instruction]):
     def __init__(self, config: InstructConfig, settings: EngineSettings) -> None:
         self.config = config
         self.writer = None
-        if config.model is not None and "model" in config.order:
+        for model in written_by(config):
             from ...engine.responders.instruction_writer import InstructionWriter
 
-            self.writer = InstructionWriter.from_pretrained(config.model, settings)
+            self.writer = InstructionWriter.from_pretrained(model, settings)
             self.model_keys = (self.writer.key,)
 
     def compute(self, prepared: Sequence[ChosenImage]) -> list[Instruction | Reject]:
@@ -87,6 +88,35 @@ class InstructStage(Stage[ChosenImage, Instruction]):
     def _records(self, item: ChosenImage, written: tuple[list[str], str] | None) -> list[Instruction | Reject]:
         image = item.selection.image_id
         if written is None:
-            return [Reject(image, STAGE, "no_instruction", f"none of {', '.join(self.config.order)} gave a text")]
+            return [Reject(image, STAGE.name, "no_instruction", f"none of {', '.join(self.config.order)} gave a text")]
         texts, way = written
         return [Instruction(content_id("instruction", image, text), image, text, way) for text in texts]
+
+
+def written_by(config: InstructConfig) -> tuple[str, ...]:
+    """Return the text model that writes instructions, if one is asked to."""
+    return (config.model,) if config.model is not None and "model" in config.order else ()
+
+
+def chosen_images(inputs: Inputs) -> DatasetSource[ChosenImage]:
+    """Return the selections with their prompts."""
+    prompts = inputs.rows(PROMPTS)
+    places = prompts.rows_by("id")
+
+    def join(selections: list[Selection]) -> list[ChosenImage]:
+        read = read_rows(prompts, (places[selection.prompt_id] for selection in selections))
+        return [ChosenImage(selection, read[places[selection.prompt_id]]) for selection in selections]
+
+    return DatasetSource(inputs.rows(SELECT), key="image_id", join_all=join)
+
+
+STAGE = StageDeclaration(
+    name="instructions",
+    output=Instruction,
+    setting="instruct",
+    reads=(PROMPTS, SELECT),
+    source=chosen_images,
+    build=InstructStage,
+    unit="images",
+    checkpoints=written_by,
+)

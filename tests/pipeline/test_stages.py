@@ -40,7 +40,7 @@ def test_an_actor_pool_gets_what_the_local_executor_commits(generate, tmp_path):
     called = stage_class(config, settings)(PROMPTS[:2]) + stage_class(config, settings)(PROMPTS[2:])
     task = Task("candidates", Candidate, lambda: ListSource(PROMPTS, ["1", "2", "3"]), lambda: generate, 2)
     with Run.writing(tmp_path) as run:
-        run_task(run, task, "", ExecutorConfig(), Progress())
+        run_task(run, task, ExecutorConfig(), Progress())
         assert list(run.dataset("candidates", Candidate)) == called
 
 

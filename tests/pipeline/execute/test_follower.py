@@ -154,7 +154,7 @@ def test_ctrl_c_keeps_both_and_the_next_run_reads_only_what_was_left_over(tmp_pa
 def test_rows_of_an_earlier_run_that_were_not_scored_come_from_the_store(tmp_path, expected, monkeypatch):
     monkeypatch.setattr(Stored, "reads", 0)
     with Run.writing(tmp_path) as run, pytest.raises(KeyboardInterrupt):
-        run_task(run, tasks(run, Pairs(stop_at=13), Sums())[0], "", EAGER, Progress())
+        run_task(run, tasks(run, Pairs(stop_at=13), Sums())[0], EAGER, Progress())
     assert run_both(tmp_path) == expected
     assert Stored.reads == 20
 
