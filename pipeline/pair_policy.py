@@ -46,7 +46,7 @@ class PairPolicy(BaseModel):
     same_language: bool = Field(default=True, description="answers must be in the instruction's language")
     language_confidence: float = Field(default=0.9, gt=0, le=1, description="how sure the identification must be")
 
-    def pairs(self, instruction: Instruction, answers: Sequence[JudgedAnswer]) -> list[Pair | Reject]:
+    def pairs(self, instruction: Instruction, answers: Sequence[JudgedAnswer]) -> Sequence[Pair | Reject]:
         """Return the pairs of the answers to one instruction, and a reject for everything set aside.
 
         A policy of one's own overrides this: the answers come in the responders' order, each with its score. Equal

@@ -3,6 +3,9 @@
 Three ways, tried in the configured order for each image: the input's own instructions, a text model that turns the
 prompt into a question, or templates. The input and templates can give an image several instructions, each of which is
 answered, judged and paired by itself. An image that none of the ways serves becomes a reject.
+
+Instructions of training data often carry the marker `<image>`, which says where a model's input puts the image. Every
+model here puts it there by its own template, so the marker is taken out.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
+from ..exchange.row_formats import without_marker
 from ..records import Instruction, Reject, Selection, content_id, seed_for
 from ..sources import ChosenImage, DatasetSource, read_rows
 from ..stage import Stage
@@ -61,7 +65,7 @@ class InstructStage(Stage[ChosenImage, Instruction]):
             open_rows = [row for row in range(len(prepared)) if row not in texts]
             written = self._write(way, [prepared[row] for row in open_rows])
             for row, found in zip(open_rows, written, strict=True):
-                if useful := [text for text in found if text.strip()]:
+                if useful := [text for text in map(_plain, found) if text.strip()]:
                     texts[row] = (useful, way)
         return [record for row, item in enumerate(prepared) for record in self._records(item, texts.get(row))]
 
@@ -91,6 +95,10 @@ class InstructStage(Stage[ChosenImage, Instruction]):
             return [Reject(image, STAGE.name, "no_instruction", f"none of {', '.join(self.config.order)} gave a text")]
         texts, way = written
         return [Instruction(content_id("instruction", image, text), image, text, way) for text in texts]
+
+
+def _plain(text: str) -> str:
+    return without_marker(text) if "<image>" in text else text  # any other text keeps its bytes
 
 
 def written_by(config: InstructConfig) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Responses to scores: the text reward of every answer, with all its attributes.
 
-The judge reads the answer that would be trained on: without an echo of the instruction in front, and without the
-`<image>` marker that a text-only model has never seen.
+The judge reads the answer that would be trained on: without an echo of the instruction in front. A score that is no
+number rejects its answer, and the others go on.
 """
 
 from __future__ import annotations

@@ -237,3 +237,17 @@ def test_the_scorer_is_chosen_by_its_name_with_its_own_checkpoint(cache, tmp_pat
 def test_a_responders_backend_is_known_or_named(cache):
     with pytest.raises(PrefmillError, match="no backend 'abacus'"):
         AnswerStage(ResponderConfig(name="a", model="random:responder-a", backend="abacus"), CPU)
+
+
+def test_the_image_marker_of_training_data_is_no_part_of_an_instruction():
+    prompt = Prompt("p1", 1, "a kite", "s", None, ("<image>\nWhat is it?", "How many?\n<image>", "<image>"))
+    rows: list[Any] = InstructStage(InstructConfig(), CPU)([ChosenImage(Selection("p1", "i1", 1.0), prompt)])
+    assert [row.text for row in rows] == ["What is it?", "How many?"]
+
+
+@pytest.mark.parametrize(("seeds", "moves"), [("paper", True), ("same", True), ("id", False)])
+def test_whether_a_prompt_on_another_line_is_another_candidate(cache, seeds, moves):
+    stage = GenerateStage(GenerateConfig(model="random:text-to-image", steps=1, guidance=(5.0,), seeds=seeds), CPU)
+    first, moved = (stage([Prompt("p", index, "a kite", "s")]) for index in (1, 2))
+    identities = [[row.id for row in rows if isinstance(row, Candidate)] for rows in (first, moved)]
+    assert (identities[0] != identities[1]) == moves
