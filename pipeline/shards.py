@@ -37,6 +37,7 @@ from .records import Reject
 CHECKSUM_LENGTH = 16
 ROW_GROUP_BYTES = 1 << 20
 """What a reader holds at a time: an image of a megapixel alone, so that who wants one of four reads one of four."""
+FEW_ROWS = 16
 _NAME = re.compile(r"([0-9]{9,})-([0-9]{9,})-([0-9a-f]{16})\.parquet")
 _MAGIC = b"PAR1"
 _SEAL = hashlib.sha256().digest_size
@@ -132,15 +133,15 @@ def write_shard(
     """
     table = to_table(record_type, records)
     table = table.replace_schema_metadata(footer.encode())
-    bulky = [field.name for field in table.schema if pa.types.is_large_binary(field.type)]
-    narrow = [name for name in table.column_names if name not in bulky]
     rows_per_group = max(1, table.num_rows * ROW_GROUP_BYTES // max(table.nbytes, 1))
+    # images are compressed already, and for a few rows dictionaries and statistics are larger than the values
+    is_bulky = rows_per_group < FEW_ROWS
+    columns = [field.name for field in table.schema if not is_bulky and not pa.types.is_large_binary(field.type)]
     options: dict[str, Any] = {
-        # images are compressed already; trying again only costs time
-        "compression": {name: "none" if name in bulky else "zstd" for name in table.column_names},
+        "compression": {name: "zstd" if name in columns else "none" for name in table.column_names},
         "write_page_checksum": True,
-        "use_dictionary": narrow,
-        "write_statistics": narrow,
+        "use_dictionary": columns,
+        "write_statistics": columns,
     }
     shards: list[Shard] = []
 

@@ -163,6 +163,6 @@ class Tags(HTMLParser):
         super().__init__()
         self.seen, self.values = set(), []
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag, attrs):
         self.seen.add(tag)
-        self.values += [value for _, value in attributes]
+        self.values += [value for _, value in attrs]
