@@ -3,77 +3,105 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..base.errors import PrefmillError
+from ..base.text import printable
 from ..pipeline.records import Record, Reject
-from ..pipeline.store import Run
+from ..pipeline.store import Dataset, Run
 from ..pipeline.summary import record_type_of, stage_names, summarize
+
+_WHOLE = {"source"}  # paths and names: half of one is of no use
+_SHORTENED = 100  # characters of a text on a terminal
+_UNBOUNDED = 100_000  # columns where nobody looks at a screen
 
 
 def show_command(folder: Path, stage: str | None, rejects: bool, rows: int, as_json: bool) -> None:
-    """Show a run, or the rows or rejects of its stages."""
+    """Show a run, or the first `rows` rows or rejects of its stages."""
     run = Run.open(folder)
     names = stage_names(run)
     if stage is not None and stage not in names:
         raise PrefmillError(f"{folder} has no stage {stage!r}", f"choose one of {', '.join(names)}")
+    if rows < 0:
+        raise PrefmillError(f"there are no {rows} rows to show", "give --rows a number from 0")
     if rejects:
-        found = [reject for name in ([stage] if stage else names) for reject in _dataset(run, name).rejects()]
-        _print_rows([asdict(reject) for reject in found], as_json)
+        found = chain.from_iterable(_dataset(run, name).rejects() for name in ([stage] if stage else names))
+        _print_rows((asdict(reject) for reject in found), rows, as_json)
     elif stage is not None:
-        _print_rows([_presentable(row) for row in _dataset(run, stage).read(0, rows)], as_json)
+        _print_rows(_presentable(_dataset(run, stage)), rows, as_json)
     elif as_json:
-        typer.echo(json.dumps(summarize(run)))
+        _echo_json(summarize(run))
     else:
         print_summary(summarize(run))
 
 
-def _dataset(run: Run, stage: str) -> Any:
-    return run.dataset(stage, record_type_of(stage))
+def _dataset(run: Run, stage: str) -> Dataset[Any]:
+    dataset = run.dataset(stage, record_type_of(stage))
+    for shard in dataset.conflicts:
+        notice = f"note: {shard.path} claims inputs that another shard holds; it is left out, and the next run moves it"
+        typer.echo(printable(notice), err=True)
+    return dataset
 
 
-def _presentable(row: Record | Reject) -> dict[str, Any]:
-    values = asdict(row)
-    return {key: f"{len(value):,} bytes" if isinstance(value, bytes) else value for key, value in values.items()}
-
-
-def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+def _presentable(rows: Iterable[Record | Reject]) -> Iterator[dict[str, Any]]:
     for row in rows:
+        values = asdict(row)
+        yield {key: f"{len(value):,} bytes" if isinstance(value, bytes) else value for key, value in values.items()}
+
+
+def _print_rows(rows: Iterator[dict[str, Any]], most: int, as_json: bool) -> None:
+    shown = 0
+    for row in islice(rows, most):
+        shown += 1
         if as_json:
-            typer.echo(json.dumps(row, ensure_ascii=False))
+            _echo_json(row)
         else:
-            typer.echo("  ".join(f"{key}={_short(value)}" for key, value in row.items() if value not in (None, "")))
-    if not rows and not as_json:
+            values = {key: value for key, value in row.items() if value not in (None, "")}
+            typer.echo("  ".join(f"{key}={_short(key, value)}" for key, value in values.items()))
+    if next(rows, None) is not None:
+        typer.echo(f"the first {shown}; for more, add --rows", err=True)
+    elif not shown and not as_json:
         typer.echo("none")
 
 
-def _short(value: Any) -> str:
-    text = str(value).replace("\n", " ")
-    return text if len(text) <= 100 else text[:97] + "..."
+def _short(key: str, value: Any) -> str:
+    text = printable(str(value).replace("\n", " "))
+    is_whole = len(text) <= _SHORTENED or key in _WHOLE or not sys.stdout.isatty()
+    return text if is_whole else text[: _SHORTENED - 3] + "..."
+
+
+def _echo_json(value: dict[str, Any]) -> None:
+    typer.echo(printable(json.dumps(value, ensure_ascii=False)))
 
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Print a run's stages as a table."""
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "inputs", "rows", "rejected", "device s", "models"):
-        table.add_column(heading, justify="right" if heading in {"inputs", "rows", "device s"} else "left")
+        justify = "right" if heading in {"inputs", "rows", "device s"} else "left"
+        table.add_column(heading, justify=justify, overflow="fold")
     for name, stage in summary["stages"].items():
         rejects = ", ".join(f"{count} {reason}" for reason, count in stage["rejects"].items())
         state = "" if stage["complete"] else " (unfinished)"
         origin = "imported" if stage["imported"] else ", ".join(stage["models"])
-        table.add_row(
-            name + state, str(stage["inputs"]), str(stage["outputs"]), rejects, f"{stage['seconds']:.1f}", origin
-        )
-    Console().print(table, markup=False)
+        numbers = str(stage["inputs"]), str(stage["outputs"])
+        cells = (name + state, *numbers, rejects, f"{stage['seconds']:.1f}", origin)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else _UNBOUNDED, highlight=False).print(table)
     cost = "" if summary["cost"] is None else f", cost {summary['cost']:.2f}"
     typer.echo(f"device hours {summary['device_hours']:.4f}{cost}")
     if "training" in summary:
         training = summary["training"]
-        loss = f"loss {training['loss']['first']:.4f} -> {training['loss']['last']:.4f}"
-        typer.echo(f"adapter: {training['adapter']} ({training['steps']} steps on {training['pairs']} pairs, {loss})")
+        first, last = (f"{value:.4f}" if value is not None else "?" for value in training["loss"].values())
+        what = f"{training['steps']} steps on {training['pairs']} pairs, loss {first} -> {last}"
+        typer.echo(printable(f"adapter: {training['adapter']} ({what})"))

@@ -1,7 +1,8 @@
 """A run's report: one self-contained HTML file to look at, and to send to somebody.
 
 Everything a model wrote passes through the template's escaping; images are embedded as small JPEGs. The first
-prompts are shown in full, since people look at tens of rows, not at thousands; the counts cover all.
+prompts are shown in full, since people look at tens of rows, not at thousands; the counts cover all. Of the run's
+rows only those of the prompts shown are held in memory.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
+from pydantic import BaseModel, ConfigDict
 
+from ..base.errors import PrefmillError
 from ..base.files import write_text
 from ..engine.images import UnreadableImage, decode_image
 from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
@@ -28,29 +32,53 @@ from .synthesis import RANDOM_NOTICE
 
 SHOWN = 24  # prompts, or pairs where there are no prompts
 THUMBNAIL = 224  # pixels, longer side
+RESULTS = "results.json"
+METRICS = "training/metrics.jsonl"
 
 
 Mark = Callable[[bytes, str], list[str]]
 """Words of an answer to mark, given the image's bytes and the answer: what the image does not show, say."""
 
 
-def write_report(run: Run, mark: Mark = lambda image, text: []) -> Path:
-    """Write RUN/report.html and return its path. Shows RUN/results.json too, where something was measured."""
+class _Results(BaseModel):
+    """What the page shows of results.json, which `bench/demo.py` writes: measures by name, [before, after]."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    selection: dict[str, Any]
+    dpo: dict[str, Any]
+    control_shuffled: dict[str, Any]
+
+
+def write_report(run: Run, mark: Mark = lambda image, text: [], shown: int = SHOWN) -> Path:
+    """Write RUN/report.html with the first `shown` prompts and return its path.
+
+    Shows RUN/results.json too, where something was measured. Raises PrefmillError for damaged files, and where the
+    page cannot be written.
+    """
+    if shown < 1:
+        raise PrefmillError(f"a report of {shown} prompts would show nothing", "give --prompts a number from 1")
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.get_template("report.html")
-    images = list(_images(run, mark))
-    page = template.render(
-        name=run.folder.resolve().name,
-        summary=summarize(run),
-        images=images,
-        orphans=list(_imported_pairs(run)) if not images else [],
-        guidance=_guidance_share(run),
-        curve=_curve(run),
-        results=_results(run),
-        shown=SHOWN,
-        is_random=any(notice == RANDOM_NOTICE for notice in _notices(run)),
-    )
+    images = list(_images(run, mark, shown))
+    values = {
+        "name": run.folder.resolve().name,
+        "summary": summarize(run),
+        "images": images,
+        "prompts": len(run.dataset("prompts", Prompt)),
+        "orphans": list(_imported_pairs(run, shown)) if not images else [],
+        "guidance": _guidance_share(run),
+        "curve": _curve(run),
+        "results": run.read_json(RESULTS, _Results),
+        "is_random": any(notice == RANDOM_NOTICE for notice in _notices(run)),
+    }
+    try:
+        page = template.render(values)
+    except (jinja2.UndefinedError, TypeError, ValueError) as error:
+        if values["results"] is None:  # all else is made here
+            raise
+        raise run.damaged(RESULTS, error) from error
     path = run.folder / "report.html"
     write_text(path, page)
     return path
@@ -61,43 +89,45 @@ def _notices(run: Run) -> Iterator[str]:
         yield from stage["notices"]
 
 
-def _images(run: Run, mark: Mark) -> Iterator[dict[str, Any]]:
+def _images(run: Run, mark: Mark, shown: int) -> Iterator[dict[str, Any]]:
     """Yield, per prompt: its candidates with scores, the instruction, and every answer with its fate."""
-    candidates = run.dataset("candidates", Candidate)
-    owners: dict[str, list[int]] = {}
-    for row, owner in enumerate(candidates.column("prompt_id")):
-        owners.setdefault(owner, []).append(row)
-    image_scores = {score.subject_id: score for score in run.dataset("image_scores", Score)}
-    chosen = [row for name in ("picks", "selections") for row in run.dataset(name, Selection)]  # imported, or made
-    selections = {row.prompt_id: row for row in chosen}
-    instructions: dict[str, list[Instruction]] = {}
-    for row in run.dataset("instructions", Instruction):
-        instructions.setdefault(row.image_id, []).append(row)
-    answers = _answers(run)
-    for prompt in run.dataset("prompts", Prompt).read(0, SHOWN):
-        selection = selections.get(prompt.id)
-        drawn = [candidates.read(row, row + 1)[0] for row in owners.get(prompt.id, [])]
+    prompts = run.dataset("prompts", Prompt).read(0, shown)
+    candidates: dict[str, list[Candidate]] = defaultdict(list)
+    for row in run.dataset("candidates", Candidate).matching("prompt_id", [prompt.id for prompt in prompts]):
+        candidates[row.prompt_id or ""].append(row)
+    image_ids = [row.id for rows in candidates.values() for row in rows]
+    scores = {row.subject_id: row for row in run.dataset("image_scores", Score).matching("subject_id", image_ids)}
+    selected = {  # imported, or made
+        row.prompt_id: row.image_id
+        for name in ("picks", "selections")
+        for row in run.dataset(name, Selection).matching("prompt_id", list(candidates))
+    }
+    instructions: dict[str, list[Instruction]] = defaultdict(list)
+    for row in run.dataset("instructions", Instruction).matching("image_id", image_ids):
+        instructions[row.image_id].append(row)
+    answers = _answers(run, [row.id for rows in instructions.values() for row in rows])
+    for prompt in prompts:
         yield {
             "prompt": prompt,
             "candidates": [
                 {
                     "data": _thumbnail(candidate.image),
                     "row": candidate,
-                    "score": image_scores.get(candidate.id),
-                    "selected": selection is not None and selection.image_id == candidate.id,
+                    "score": scores.get(candidate.id),
+                    "selected": selected.get(prompt.id) == candidate.id,
                 }
-                for candidate in drawn
+                for candidate in candidates[prompt.id]
             ],
             "questions": [
                 {
                     "instruction": row,
                     "answers": [
                         entry | {"text": _marked(entry["row"].text, mark(candidate.image, entry["row"].text))}
-                        for entry in answers.get(row.id, [])
+                        for entry in answers[row.id]
                     ],
                 }
-                for candidate in drawn
-                for row in instructions.get(candidate.id, [])
+                for candidate in candidates[prompt.id]
+                for row in instructions[candidate.id]
             ],
         }
 
@@ -112,32 +142,32 @@ def _marked(text: str, words: list[str]) -> Markup:
     )
 
 
-def _results(run: Run) -> dict[str, Any] | None:
-    path = run.folder / "results.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _answers(run: Run) -> dict[str, list[dict[str, Any]]]:
-    scores = {score.subject_id: score for score in run.dataset("response_scores", Score)}
+def _answers(run: Run, instructions: list[str]) -> defaultdict[str, list[dict[str, Any]]]:
+    """Return, by instruction, the answers to some: each with its responder's name, its score and its fate."""
+    named = [
+        (name, row)
+        for name in responders_of(run)
+        for row in run.dataset(responses_folder(name), Response).matching("instruction_id", instructions)
+    ]
+    ids = {row.id for _, row in named}
+    scores = {row.subject_id: row for row in run.dataset("response_scores", Score).matching("subject_id", ids)}
     pairs = run.dataset("pairs", Pair)
-    fate: dict[str, str] = {reject.subject_id: reject.reason for reject in pairs.rejects()}
-    for pair in pairs:
-        fate |= {str(pair.chosen_id): "chosen", str(pair.rejected_id): "rejected"}
-    answers: dict[str, list[dict[str, Any]]] = {}
-    for name in responders_of(run):
-        for response in run.dataset(responses_folder(name), Response):
-            entry = {"row": response, "score": scores.get(response.id), "fate": fate.get(response.id, "")}
-            answers.setdefault(response.instruction_id, []).append(entry)
+    fate = {reject.subject_id: reject.reason for reject in pairs.rejects() if reject.subject_id in ids}
+    for key, outcome in (("chosen_id", "chosen"), ("rejected_id", "rejected")):
+        fate |= {getattr(pair, key): outcome for pair in pairs.matching(key, ids)}
+    answers: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for name, row in named:
+        entry = {"responder": name, "row": row, "score": scores.get(row.id), "fate": fate.get(row.id, "")}
+        answers[row.instruction_id].append(entry)
     return answers
 
 
-def _imported_pairs(run: Run) -> Iterator[dict[str, Any]]:
-    pairs = run.dataset("pairs", Pair).read(0, SHOWN)
-    candidates = run.dataset("candidates", Candidate)
-    known = candidates.rows_by("id")
+def _imported_pairs(run: Run, shown: int) -> Iterator[dict[str, Any]]:
+    pairs = run.dataset("pairs", Pair).read(0, shown)
+    wanted = {pair.image_id for pair in pairs}
+    found = {row.id: _thumbnail(row.image) for row in run.dataset("candidates", Candidate).matching("id", wanted)}
     for pair in pairs:
-        found = next(candidates.take([pair.image_id])) if pair.image_id in known else None
-        yield {"pair": pair, "data": _thumbnail(found.image) if found else None}
+        yield {"pair": pair, "data": found.get(pair.image_id)}
 
 
 def _guidance_share(run: Run) -> list[tuple[str, float, int]]:
@@ -151,11 +181,13 @@ def _guidance_share(run: Run) -> list[tuple[str, float, int]]:
 
 def _curve(run: Run) -> dict[str, Any] | None:
     """Return the training loss as points of an SVG polyline, 600 x 160."""
-    path = run.folder / "training" / "metrics.jsonl"
-    if not path.exists():
-        return None
-    steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    losses = [float(step["loss"]) for step in steps if "loss" in step]
+    lines = (run.read_text(METRICS) or "").splitlines()
+    try:
+        steps = [json.loads(line) for line in lines if line.endswith("}")]
+        losses = [float(step["loss"]) for step in steps if "loss" in step]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise run.damaged(METRICS, error) from error
+    losses = [loss for loss in losses if math.isfinite(loss)]
     if not losses:
         return None
     low, high = min(losses), max(losses)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+from pydantic import BaseModel
 
 from ..base.errors import PrefmillError
 from .declaration import StageDeclaration
@@ -68,19 +69,39 @@ def summarize(run: Run) -> dict[str, Any]:
     }
 
 
+class _Backend(BaseModel):
+    engine: str
+
+
+class _Loss(BaseModel):
+    first: float | None = None
+    last: float | None = None
+
+
+class _Adapter(BaseModel):
+    """What is read of the trainer's manifest; `train/manifest.py` has all of it."""
+
+    adapter_sha256: str
+    base_model_key: str
+    pairs: int
+    steps: int
+    backend: _Backend
+    loss: _Loss
+    device_seconds: float
+
+
 def _training(run: Run) -> dict[str, Any]:
     """Return what the adapter's manifest says in a few values; empty when nothing was trained here."""
-    path = run.folder / "training" / "manifest.json"
-    if not path.exists():
+    manifest = run.read_json("training/manifest.json", _Adapter)
+    if manifest is None:
         return {}
-    manifest = json.loads(path.read_text(encoding="utf-8"))
     return {
         "adapter": str(run.folder / "training" / "adapter"),
-        "sha256": manifest["adapter_sha256"],
-        "base_model": manifest["base_model_key"],
-        "pairs": manifest["pairs"],
-        "steps": manifest["steps"],
-        "engine": manifest["backend"]["engine"],
-        "loss": {key: manifest["loss"].get(key) for key in ("first", "last")},
-        "device_seconds": manifest["device_seconds"],
+        "sha256": manifest.adapter_sha256,
+        "base_model": manifest.base_model_key,
+        "pairs": manifest.pairs,
+        "steps": manifest.steps,
+        "engine": manifest.backend.engine,
+        "loss": manifest.loss.model_dump(),
+        "device_seconds": manifest.device_seconds,
     }

@@ -1,10 +1,16 @@
 """The report shows what is in the run, and nothing that a model wrote can become markup."""
 
+import errno
 import json
+from collections import Counter
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markupsafe import escape
+from prefmill.base.errors import PrefmillError
 from prefmill.engine.images import encode_image
+from prefmill.pipeline import dataset
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Reject, Response, Score, Selection
 from prefmill.pipeline.report import write_report
 from prefmill.pipeline.shards import Footer, write_shard
@@ -72,3 +78,91 @@ def test_training_and_results_are_shown_where_they_are(run):
     assert 'points="0.0,0.0 600.0,160.0"' in page
     assert "0.7000 at the first step, 0.3000 at the last" in page
     assert "Did training help?" not in page
+
+
+def test_responders_are_shown_by_name_with_their_model(run):
+    page = write_report(run).read_text()
+    assert f"<b>a</b> ({escape(EVIL)!s})" in page
+
+
+def test_rows_of_prompts_that_are_not_shown_are_not_made_into_records(run, monkeypatch):
+    """A thousand more prompts with answers: the page shows the first, says so, and holds one prompt's rows."""
+    more = range(1, 1000)
+    rows = {
+        "prompts": [Prompt(f"p{n}", n, f"prompt {n}", "s") for n in more],
+        "instructions": [Instruction(f"i{n}", f"image-{n}", "what?", "field") for n in more],
+        "responses-a": [Response(f"m{n}", f"image-{n}", f"i{n}", "model", f"answer {n}") for n in more],
+        "response_scores": [Score(f"m{n}", "judge", 1.0) for n in more],
+    }
+    for name, records in rows.items():
+        write_shard(run.folder / name, 1, 1000, type(records[0]), records, Footer("w"))
+    made = Counter()
+    real = dataset.from_batch
+
+    def counting(record_type, batch):
+        made[record_type] += batch.num_rows
+        return real(record_type, batch)
+
+    monkeypatch.setattr(dataset, "from_batch", counting)
+    page = write_report(run, shown=1).read_text()
+    assert "(the first 1 of 1000)" in page
+    assert made == {Prompt: 1, Candidate: 2, Score: 5, Selection: 1, Instruction: 1, Response: 4, Pair: 2}
+    assert "prompt 30" in write_report(run, shown=31).read_text()
+
+
+def test_a_report_of_no_prompts_is_refused(run):
+    with pytest.raises(PrefmillError, match="0 prompts"):
+        write_report(run, shown=0)
+
+
+@pytest.mark.parametrize("name", ["results.json", "training/metrics.jsonl", "training/manifest.json"])
+@pytest.mark.parametrize("content", [b"\xff}", b"{]}", b"[1}", b'{"loss": "low"}', b'{"selection": 1}'])
+def test_damaged_files_beside_the_rows_are_named(run, name, content):
+    (run.folder / "training").mkdir()
+    if b"loss" in content and name != "training/metrics.jsonl":
+        content = b""
+    if b"selection" in content and name == "training/metrics.jsonl":
+        content = b'{"loss": [1]}'
+    (run.folder / name).write_bytes(content)
+    with pytest.raises(PrefmillError, match=name):
+        write_report(run)
+
+
+@pytest.mark.parametrize("body", [{}, {"n": None}, {"n": 5, "picked_exact": "high"}])
+def test_results_without_the_measures_are_named(run, body):
+    (run.folder / "results.json").write_text(json.dumps({"selection": body, "dpo": {}, "control_shuffled": {}}))
+    with pytest.raises(PrefmillError, match=r"results.json is damaged"):
+        write_report(run)
+
+
+def test_where_nothing_may_be_written_is_named(run, monkeypatch):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", read_only)
+    with pytest.raises(PrefmillError, match=r"report.html: Read-only file system"):
+        write_report(run)
+
+
+def test_every_text_on_the_page_is_escaped(run):
+    """Whatever a model, a file or a user named: the page has the tags of the template and no others."""
+    names = {"prompts": Prompt, "candidates": Candidate, "pairs": Pair}
+    for name in names:
+        content = {"models": [EVIL], "rejects": {EVIL: 1}, "config": {}, "notices": [EVIL]}
+        run.write_manifest(name, {**MANIFEST, **content})
+    tags = Tags()
+    tags.feed(write_report(run).read_text())
+    assert "script" not in tags.seen
+    assert not [value for value in tags.values if "alert" in (value or "")]
+
+
+class Tags(HTMLParser):
+    """Every tag and attribute value of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.values = set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        self.values += [value for _, value in attrs]

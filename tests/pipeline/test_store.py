@@ -8,7 +8,7 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 from prefmill.base.errors import PrefmillError
-from prefmill.pipeline import shards
+from prefmill.base.locks import exclusive
 from prefmill.pipeline.records import Candidate, Reject, Score, content_id, seed_for
 from prefmill.pipeline.shards import Footer, Shard, write_shard
 from prefmill.pipeline.store import Dataset, Run
@@ -85,22 +85,15 @@ def test_a_reader_that_meets_damage_names_the_file(tmp_path):
         len(Dataset(tmp_path, Candidate))
 
 
-def test_overlapping_shards_are_refused(tmp_path):
-    write_shard(tmp_path, 0, 3, Score, [score(0)], Footer("w"))
-    write_shard(tmp_path, 2, 4, Score, [score(1)], Footer("w"))
-    with pytest.raises(PrefmillError, match="both claim input 2"):
-        Dataset(tmp_path, Score)
-
-
 @pytest.mark.parametrize("call", ["fsync", "write_table"])
 def test_a_full_disk_commits_nothing_and_says_so(tmp_path, monkeypatch, call):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*{"fsync": (shards.os, "fsync"), "write_table": (shards.pq, "write_table")}[call], full)
-    with pytest.raises(PrefmillError, match=r"No space left on device.*safe") as error:
+    monkeypatch.setattr(*{"fsync": (os, "fsync"), "write_table": (pq, "write_table")}[call], full)
+    with pytest.raises(PrefmillError, match="No space left on device") as error:
         write_shard(tmp_path, 0, 1, Score, [score(0)], Footer("w"))
-    assert "continues" in error.value.fix
+    assert "same command again" in error.value.fix
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,6 +103,7 @@ def test_a_full_disk_for_real(tmp_path):
 import os, resource, signal, sys
 from pathlib import Path
 from prefmill.base.errors import PrefmillError
+from prefmill.base.locks import exclusive
 from prefmill.pipeline.records import Candidate
 from prefmill.pipeline.shards import Footer, write_shard
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -139,13 +133,50 @@ def test_a_second_writer_is_refused_until_the_first_ends(tmp_path):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_leftovers_of_a_crash_are_swept(tmp_path):
-    stage = tmp_path / "stage"
-    stage.mkdir()
-    (stage / ".tmp-000000000-000000004").write_bytes(b"half a shard")
-    assert len(Dataset(stage, Score)) == 0
+def test_leftovers_of_a_crash_are_swept_files_and_folders(tmp_path):
+    for name in ("stage", "training"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "stage" / ".tmp-000000000-000000004").write_bytes(b"half a shard")
+    (tmp_path / "training" / ".tmp-adapter").mkdir()
+    (tmp_path / "training" / ".tmp-adapter" / "weights").touch()
+    (tmp_path / ".tmp-report.html").touch()
+    assert len(Dataset(tmp_path / "stage", Score)) == 0
     with Run.writing(tmp_path):
-        assert list(stage.iterdir()) == []
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "stage", "training"]
+
+
+def test_a_training_under_way_beside_a_run_keeps_what_it_is_writing(tmp_path):
+    half = tmp_path / "training" / ".tmp-adapter"
+    half.mkdir(parents=True)
+    with exclusive(tmp_path / "training" / ".lock"), Run.writing(tmp_path):
+        assert half.exists()
+    with Run.writing(tmp_path):
+        assert not half.exists()
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "file/below", "\ud800", "file"])
+def test_run_folders_that_no_file_system_takes_are_named(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(PrefmillError, match="is not a run folder"):
+        Run.open(tmp_path / name)
+    with pytest.raises(PrefmillError, match="cannot write"), Run.writing(tmp_path / name):
+        pass
+
+
+def test_a_file_of_a_run_is_read_as_text_or_named(tmp_path):
+    run = Run(tmp_path)
+    assert run.read_text("run.yaml") is None
+    (tmp_path / "run.yaml").write_text("grüße", encoding="utf-8")
+    assert run.read_text("run.yaml") == "grüße"
+    (tmp_path / "run.yaml").write_bytes("grüße".encode("utf-16"))
+    with pytest.raises(PrefmillError, match=r"run\.yaml: it is not UTF-8 text"):
+        run.read_text("run.yaml")
+
+
+def test_a_manifest_keeps_file_names_that_are_not_utf8(tmp_path):
+    (tmp_path / "stage").mkdir()
+    Run(tmp_path).write_manifest("stage", {"config": {"path": "caf\udce9"}})
+    assert Run(tmp_path).manifest("stage") == {"config": {"path": "caf\udce9"}}
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
