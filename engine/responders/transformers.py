@@ -19,6 +19,7 @@ from ..quiet import quiet_loading
 from ..settings import EngineSettings, Sampling
 from ..sources import resolve_checkpoint
 from ..text import check_tokenizer_files
+from .adapter import check_adapter
 from .sampling import Answer, decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
 
 __all__ = ["Answer", "Responder", "Sampling"]
@@ -113,6 +114,7 @@ def _processor(folder: Path) -> Any:
 def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     from peft import PeftModel  # only trained policies need it
 
+    check_adapter(adapter)
     try:
         with quiet_loading():
             adapted = PeftModel.from_pretrained(model, str(adapter), local_files_only=True, use_safetensors=True)
