@@ -6,36 +6,25 @@ import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.train.checkpoints import MARKER, mark_complete, newest_complete, newest_intact
 from prefmill.train.events import MetricsFile
-from prefmill.train.manifest import Backend, summarize
-
-BACKEND = Backend(
-    name="trl",
-    engine="Engine",
-    zero_stage=0,
-    precision="float32",
-    device="cpu",
-    processes=1,
-    trainable_parameters=8,
-    lora_targets="q_proj",
-)
+from prefmill.train.manifest import summarize
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, backend):
     """checkpoint-2 and checkpoint-10, both complete: the newer one has the smaller name."""
     for step in (2, 10):
         part = tmp_path / f"checkpoint-{step}" / f"global_step{step}"
         part.mkdir(parents=True)
         (part / "optimizer.pt").write_bytes(b"state" * step)
-        mark_complete(tmp_path / f"checkpoint-{step}", step, 12, 1.5, BACKEND)
+        mark_complete(tmp_path / f"checkpoint-{step}", step, 12, 1.5, backend)
     return tmp_path
 
 
-def test_newest_is_the_one_with_most_steps(folder):
+def test_newest_is_the_one_with_most_steps(folder, backend):
     checkpoint = newest_complete(folder)
     assert checkpoint is not None
     assert (checkpoint.step, checkpoint.record.steps, checkpoint.is_last) == (10, 12, False)
-    assert (checkpoint.record.seconds, checkpoint.record.backend) == (1.5, BACKEND)
+    assert (checkpoint.record.seconds, checkpoint.record.backend) == (1.5, backend)
     assert newest_intact(folder) == (checkpoint, [])
 
 

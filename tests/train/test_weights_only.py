@@ -9,22 +9,12 @@ from prefmill.base.errors import PrefmillError
 from prefmill.train.weights_only import weights_only
 
 
-class Planted:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder):
-        self.folder = str(folder)
-
-    def __reduce__(self):
-        return os.mkdir, (self.folder,)
-
-
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-def test_planted_call_is_not_made(tmp_path, monkeypatch, zipped):
+def test_planted_call_is_not_made(tmp_path, monkeypatch, planted, zipped):
     """DeepSpeed's own reader, which asks for `weights_only=False`; also where the user's shell asks for it."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     file, mark = tmp_path / "states.pt", tmp_path / "it-ran"
-    torch.save({"module": torch.zeros(2), "scale": Planted(mark)}, file, _use_new_zipfile_serialization=zipped)
+    torch.save({"module": torch.zeros(2), "scale": planted(mark)}, file, _use_new_zipfile_serialization=zipped)
     with (
         pytest.raises(PrefmillError, match=r"more than weights and numbers \(posix\.mkdir\)") as caught,
         weights_only(tmp_path, deepspeed=True),
