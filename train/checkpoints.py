@@ -31,15 +31,23 @@ class SavedFile(BaseModel):
     sha256: str
 
 
+class CheckpointNotes(BaseModel):
+    """What a checkpoint keeps for the manifest; `seconds` is the wall time so far."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float
+    backend: Backend
+
+
 class CheckpointRecord(BaseModel):
-    """The content of complete.json. `seconds` is the wall time so far; `files` are named from the folder on."""
+    """The content of complete.json: after which of how many steps; `files` are named from the folder on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: NonNegativeInt
     steps: PositiveInt
-    seconds: float
-    backend: Backend
+    notes: CheckpointNotes
     files: dict[str, SavedFile]
 
 
@@ -56,18 +64,23 @@ class Checkpoint:
         return self.record.step
 
     @property
+    def notes(self) -> CheckpointNotes:
+        """Return what its writer said of the training so far."""
+        return self.record.notes
+
+    @property
     def is_last(self) -> bool:
         """Return whether nothing is left to train."""
         return self.record.step >= self.record.steps
 
 
-def mark_complete(folder: Path, step: int, steps: int, seconds: float, backend: Backend) -> None:
+def mark_complete(folder: Path, step: int, steps: int, notes: CheckpointNotes) -> None:
     """Declare a checkpoint complete. Call it when every process has written its files."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER):
         sync(path)
         files[path.relative_to(folder).as_posix()] = SavedFile(size=path.stat().st_size, sha256=sha256_of(path))
-    record = CheckpointRecord(step=step, steps=steps, seconds=seconds, backend=backend, files=files)
+    record = CheckpointRecord(step=step, steps=steps, notes=notes, files=files)
     write_text(folder / MARKER, record.model_dump_json(indent=1) + "\n")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..pipeline.records import Pair
-from .checkpoints import CHECKPOINTS, Checkpoint
+from .checkpoints import CHECKPOINTS, Checkpoint, CheckpointNotes
 from .events import METRICS, MetricsFile
+from .manifest import Backend
 from .settings import DPOTrainingConfig
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class TrainingJob:
         """Return the file of the loss curve."""
         return MetricsFile(self.output / METRICS)
 
-    def seconds(self) -> float:
-        """Return the wall time so far, that of the trainings it continues included."""
-        before = self.resume.record.seconds if self.resume else 0.0
-        return before + time.monotonic() - self.started
+    def notes(self, backend: Backend) -> CheckpointNotes:
+        """Return what a checkpoint keeps for the manifest: the backend, and the wall seconds so far."""
+        before = self.resume.notes.seconds if self.resume else 0.0
+        return CheckpointNotes(seconds=before + time.monotonic() - self.started, backend=backend)

@@ -30,7 +30,6 @@ from .checkpoints import mark_complete
 from .data import preference_dataset
 from .job import TrainingJob
 from .manifest import Backend
-from .weights_only import weights_only
 from .zero2 import require_engine, zero2_config
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
@@ -38,14 +37,11 @@ _KEPT_CHECKPOINTS = 2  # the newest is not complete before it is marked; the one
 
 
 def train(job: TrainingJob) -> None:
-    """Train to the last step. Raises PrefmillError for a loss that is no number, a checkpoint that holds more than
-    numbers, and a missing DeepSpeed engine.
-    """
+    """Train to the last step. Raises PrefmillError for a loss that is no number, and a missing DeepSpeed engine."""
     if job.resume and job.resume.is_last:
         return
     trainer = build_trainer(job)
-    with weights_only(job.checkpoints, deepspeed=job.config.zero_stage > 0):
-        trainer.train(resume_from_checkpoint=str(job.resume.path) if job.resume else None)
+    trainer.train(resume_from_checkpoint=str(job.resume.path) if job.resume else None)
 
 
 def build_trainer(job: TrainingJob) -> AdapterTrainer:
@@ -211,4 +207,4 @@ class _Reporter(TrainerCallback):
         self.trainer.accelerator.wait_for_everyone()  # other processes may still be writing their part
         if state.is_world_process_zero and self.backend:
             folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
-            mark_complete(folder, state.global_step, state.max_steps, self.job.seconds(), self.backend)
+            mark_complete(folder, state.global_step, state.max_steps, self.job.notes(self.backend))

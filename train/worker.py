@@ -58,13 +58,16 @@ def main() -> None:
 
 
 def _work(output: Path) -> None:
+    from .weights_only import weights_only
+
     plan = read_plan(output)
     if plan is None:
         raise PrefmillError(f"{output} has no {PLAN}", "start trainings with `prefmill train`")
     job, excluded = _prepare(plan, output)
     model_key = _base_model_key(plan, job, output) if _rank() == 0 else ""
     _say(output, "loading the model")
-    backend_named(plan.config.backend)(job)
+    with weights_only(job.checkpoints, deepspeed=plan.config.zero_stage > 0):
+        backend_named(plan.config.backend)(job)
     if _rank() == 0:
         _finish(plan, job, excluded, model_key)
 
@@ -138,7 +141,7 @@ def _finish(plan: TrainingPlan, job: TrainingJob, excluded: dict[str, list[str]]
     copy_folder([last.path / name for name in digests], job.output / ADAPTER)
     check_files(job.output / ADAPTER, digests, "check the disk, then give the same command again: it copies it anew")
     lines = job.metrics.read()
-    backend = last.record.backend
+    backend = last.notes.backend
     manifest = AdapterManifest(
         adapter_sha256=digests[WEIGHTS],
         adapter_config_sha256=digests[CONFIG],
@@ -153,7 +156,7 @@ def _finish(plan: TrainingPlan, job: TrainingJob, excluded: dict[str, list[str]]
         backend=backend,
         steps=last.step,
         loss=summarize(lines),
-        seconds=round(last.record.seconds, 3),
+        seconds=round(last.notes.seconds, 3),
         device_seconds=round(sum(line["seconds"] for line in lines) * backend.processes, 3),
         versions=package_versions(),
         hardware=hardware_description(),

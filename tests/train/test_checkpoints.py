@@ -4,7 +4,7 @@ import json
 
 import pytest
 from prefmill.base.errors import PrefmillError
-from prefmill.train.checkpoints import MARKER, mark_complete, newest_complete, newest_intact
+from prefmill.train.checkpoints import MARKER, CheckpointNotes, mark_complete, newest_complete, newest_intact
 from prefmill.train.events import MetricsFile
 from prefmill.train.manifest import summarize
 
@@ -16,7 +16,7 @@ def folder(tmp_path, backend):
         part = tmp_path / f"checkpoint-{step}" / f"global_step{step}"
         part.mkdir(parents=True)
         (part / "optimizer.pt").write_bytes(b"state" * step)
-        mark_complete(tmp_path / f"checkpoint-{step}", step, 12, 1.5, backend)
+        mark_complete(tmp_path / f"checkpoint-{step}", step, 12, CheckpointNotes(seconds=1.5, backend=backend))
     return tmp_path
 
 
@@ -24,7 +24,7 @@ def test_newest_is_the_one_with_most_steps(folder, backend):
     checkpoint = newest_complete(folder)
     assert checkpoint is not None
     assert (checkpoint.step, checkpoint.record.steps, checkpoint.is_last) == (10, 12, False)
-    assert (checkpoint.record.seconds, checkpoint.record.backend) == (1.5, backend)
+    assert checkpoint.notes == CheckpointNotes(seconds=1.5, backend=backend)
     assert newest_intact(folder) == (checkpoint, [])
 
 

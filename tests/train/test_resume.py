@@ -93,7 +93,7 @@ def test_checkpoint_that_was_handed_over_runs_nothing(stopped, planted, run_fold
     assert newest is not None
     states = next(newest.path.glob("global_step*/*optim_states.pt"))
     torch.save({"optimizer_state_dict": planted(tmp_path / "it-ran")}, states)
-    mark_complete(newest.path, newest.step, newest.record.steps, 1.0, newest.record.backend)
+    mark_complete(newest.path, newest.step, newest.record.steps, newest.notes)
     with pytest.raises(PrefmillError, match=r"more than weights and numbers \(posix\.mkdir\)") as caught:
         train(run_folder, output, settings(max_steps=400))
     assert str(output / "checkpoints") in caught.value.fix
