@@ -27,9 +27,8 @@ _FORCE, _FORBID = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_
 def weights_only(checkpoints: Path, *, deepspeed: bool) -> Iterator[None]:
     """Have every torch.load in the block take nothing but tensors and plain values, whatever its caller asks for.
 
-    `deepspeed` says whether DeepSpeed, which need not be installed otherwise, is what reads them.
-
-    Raises PrefmillError, which names the folder `checkpoints`, where a file holds anything else.
+    `deepspeed` says whether DeepSpeed, which need not be installed otherwise, is among them. Raises PrefmillError,
+    which names the folder `checkpoints`, where a file holds anything else.
     """
     before = {name: os.environ.pop(name, None) for name in (_FORCE, _FORBID)}
     os.environ[_FORCE] = "1"

@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from ...base.errors import PrefmillError
-from ..checkpoint import checkpoint_key, load_strict
+from ..checkpoint import checkpoint_key, load_strict, summary
 from ..device import resolve_device, resolve_dtype
 from ..quiet import quiet_loading
 from ..settings import EngineSettings, Sampling
@@ -118,9 +118,9 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     try:
         with quiet_loading():
             adapted = PeftModel.from_pretrained(model, str(adapter), local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # peft's and safetensors' reasons are many; all of them mean that it does not load
         raise PrefmillError(
-            f"the adapter in {adapter} does not fit the model: {str(error).splitlines()[0]}",
+            f"the adapter in {adapter} does not fit the model: {summary(error)}",
             "give the adapter folder of a training on this model",
         ) from error
     return cast(PreTrainedModel, adapted.merge_and_unload())  # type: ignore[operator]

@@ -147,6 +147,24 @@ def test_adapter_from_elsewhere_has_nothing_to_be_checked_against(finished, mode
         Responder.from_pretrained(str(model_folder), adapter=alone)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("adapter_model.safetensors", b"\x10\x00\x00\x00\x00\x00\x00\x00{"),
+        ("adapter_config.json", b'{"peft_type": "LORA", "rank": 2}'),
+        ("adapter_config.json", b"[]"),
+        ("adapter_config.json", b"\xff"),
+    ],
+    ids=["cut weights", "foreign setting", "list", "bytes"],
+)
+def test_adapter_that_does_not_load_is_an_error_with_a_fix(finished, model_folder, tmp_path, file, content):
+    alone = shutil.copytree(finished / "adapter", tmp_path / "alone" / "adapter")
+    (alone / file).write_bytes(content)
+    with pytest.raises(PrefmillError, match=r"does not fit the model: .") as caught:
+        Responder.from_pretrained(str(model_folder), adapter=alone)
+    assert caught.value.fix == "give the adapter folder of a training on this model"
+
+
 def test_leftovers_of_a_kill_are_cleared(finished, run_folder, settings):
     """A kill while the adapter was copied, before the manifest, or after it, before the checkpoints were removed."""
     (finished / ".tmp-adapter").mkdir()
