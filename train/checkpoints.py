@@ -1,76 +1,134 @@
-"""Checkpoints that are either complete or not there.
+"""Checkpoints that are either whole or not there.
 
 A checkpoint is a folder of many files, written by all processes; a kill leaves some of them. So the last thing
-written is `complete.json`, which lists every file with its size: a folder without it, or with a file that differs
-from it, is no checkpoint and is removed before a training continues.
+written is `complete.json`, which lists every file with its size and SHA-256: a folder without it, or with a file that
+differs from it, is no checkpoint and is removed before a training continues.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..base.files import sync, write_text
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
+from ..base.errors import PrefmillError
+from ..base.files import remove, sha256_of, sync, write_text
+from .manifest import Backend
+
+CHECKPOINTS = "checkpoints"
 MARKER = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
+class SavedFile(BaseModel):
+    """What a file of a checkpoint was when it was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    size: NonNegativeInt
+    sha256: str
+
+
+class CheckpointNotes(BaseModel):
+    """What a checkpoint keeps for the manifest; `seconds` is the wall time so far."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float
+    backend: Backend
+
+
+class CheckpointRecord(BaseModel):
+    """The content of complete.json: after which of how many steps; `files` are named from the folder on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: NonNegativeInt
+    steps: PositiveInt
+    notes: CheckpointNotes
+    files: dict[str, SavedFile]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint: after which of how many steps, and what its writer said of itself."""
+    """A complete checkpoint and what its writer said of it."""
 
     path: Path
-    step: int
-    steps: int
-    notes: dict[str, Any]
+    record: CheckpointRecord
+
+    @property
+    def step(self) -> int:
+        """Return after how many steps it was written."""
+        return self.record.step
+
+    @property
+    def notes(self) -> CheckpointNotes:
+        """Return what its writer said of the training so far."""
+        return self.record.notes
 
     @property
     def is_last(self) -> bool:
         """Return whether nothing is left to train."""
-        return self.step >= self.steps
+        return self.record.step >= self.record.steps
 
 
-def mark_complete(folder: Path, step: int, steps: int, notes: dict[str, Any]) -> None:
+def mark_complete(folder: Path, step: int, steps: int, notes: CheckpointNotes) -> None:
     """Declare a checkpoint complete. Call it when every process has written its files."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)
-    for path in files:
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER):
         sync(path)
-    body = {
-        "step": step,
-        "steps": steps,
-        "notes": notes,
-        "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
-    }
-    write_text(folder / MARKER, json.dumps(body, indent=1) + "\n")
+        files[path.relative_to(folder).as_posix()] = SavedFile(size=path.stat().st_size, sha256=sha256_of(path))
+    record = CheckpointRecord(step=step, steps=steps, notes=notes, files=files)
+    write_text(folder / MARKER, record.model_dump_json(indent=1) + "\n")
 
 
 def newest_complete(folder: Path) -> Checkpoint | None:
-    """Return the complete checkpoint with the most steps, or None."""
-    found = [checkpoint for path in _folders(folder) if (checkpoint := _read(path))]
+    """Return the checkpoint with the most steps whose files have their sizes, or None; their bytes are not read."""
+    found = [Checkpoint(path, record) for path in _folders(folder) if (record := _complete(path))]
     return max(found, key=lambda checkpoint: checkpoint.step, default=None)
 
 
-def remove_incomplete(folder: Path) -> list[str]:
-    """Remove what a kill left half written, and return the names."""
-    broken = [path for path in _folders(folder) if _read(path) is None]
-    for path in broken:
-        shutil.rmtree(path)
-    return [path.name for path in broken]
+def newest_intact(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return the checkpoint to continue from, every byte of it checked, and a sentence on each that was removed.
+
+    Removed is what a kill left half written, and what is newer than the one returned and has changed since. Raises
+    PrefmillError for a file that cannot be read.
+    """
+    removed = []
+    for path in _folders(folder):
+        if _complete(path) is None:
+            remove(path)
+            removed.append(f"{path.name} was not written to its end and is removed")
+    while newest := newest_complete(folder):
+        changed = _changed(newest)
+        if not changed:
+            break
+        remove(newest.path)
+        removed.append(f"{newest.path.name} is damaged ({', '.join(changed)}) and is removed")
+    return newest, removed
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("checkpoint-*") if path.is_dir() and _NAME.fullmatch(path.name)]
+    return sorted(path for path in folder.glob("checkpoint-*") if path.is_dir() and _NAME.fullmatch(path.name))
 
 
-def _read(path: Path) -> Checkpoint | None:
+def _complete(path: Path) -> CheckpointRecord | None:
     try:
-        body = json.loads((path / MARKER).read_text(encoding="utf-8"))
-        intact = all((path / name).stat().st_size == size for name, size in body["files"].items())
-        return Checkpoint(path, body["step"], body["steps"], body["notes"]) if intact else None
-    except (OSError, ValueError, KeyError):
+        record = CheckpointRecord.model_validate_json((path / MARKER).read_bytes())
+        whole = all((path / name).stat().st_size == file.size for name, file in record.files.items())
+    except (OSError, ValueError):
         return None
+    return record if whole else None
+
+
+def _changed(checkpoint: Checkpoint) -> list[str]:
+    files = checkpoint.record.files.items()
+    try:
+        return [name for name, file in files if sha256_of(checkpoint.path / name) != file.sha256]
+    except OSError as error:
+        raise PrefmillError(
+            f"{error.filename} cannot be read: {error.strerror or error}",
+            f"correct its permissions, or delete {checkpoint.path} to continue from the checkpoint before it",
+        ) from error

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from ..base.errors import PrefmillError
+from ..base.files import write_text
 
 METRICS = "metrics.jsonl"
 LOG = "train.log"
@@ -21,6 +27,7 @@ FAILURES = ".failure-{rank}.json"
 """Message and fix of the error that ended a worker."""
 LAUNCHER_LOCK = ".launcher"
 """Locked while the launcher lives: workers end when it is free."""
+_NUMBERS = TypeAdapter(dict[str, int | float])
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,30 @@ class TrainingEvent:
         return None if pace is None else pace * (self.steps - self.step)
 
 
+class Failure(BaseModel):
+    """What a worker says of the error that ended it; `time` is when, in seconds since 1970."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    message: str
+    fix: str
+    time: float
+
+
+def write_failure(output: Path, rank: int, error: PrefmillError) -> None:
+    """Leave an error where the launcher finds it."""
+    failure = Failure(message=error.message, fix=error.fix, time=time.time())
+    write_text(output / FAILURES.format(rank=rank), failure.model_dump_json())
+
+
+def read_failure(path: Path) -> Failure | None:
+    """Return what a worker left, or None where it could not write it whole."""
+    try:
+        return Failure.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 class MetricsFile:
     """metrics.jsonl: step, steps, loss, rewards/..., logps/..., learning_rate, seconds, pairs_per_second, ..."""
 
@@ -47,22 +78,21 @@ class MetricsFile:
         self.path = path
         self._offset = 0
 
-    def append(self, line: Mapping[str, Any]) -> None:
+    def append(self, line: Mapping[str, float]) -> None:
         """Add a line with one write, so that a reader never meets a part of it for long."""
-        text = json.dumps(dict(line), separators=(",", ":")) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
+            file.write(_line(line))
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return all whole lines."""
-        return [json.loads(line) for line in _whole_lines(self.path.read_bytes())] if self.path.exists() else []
+    def read(self) -> list[dict[str, float]]:
+        """Return all whole lines. Raises PrefmillError for one that is no step's numbers."""
+        if not self.path.exists():
+            return []
+        return [self._numbers(line) for line in _whole_lines(self.path.read_bytes())]
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of later steps, which a training that continues at `step` makes again."""
         kept = [line for line in self.read() if line["step"] <= step]
-        temporary = self.path.with_name(f".tmp-{self.path.name}")
-        temporary.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        write_text(self.path, "".join(map(_line, kept)))
 
     def skip(self) -> None:
         """Have `follow` begin after the lines that are there now."""
@@ -76,8 +106,26 @@ class MetricsFile:
             file.seek(self._offset, os.SEEK_SET)
             for line in _whole_lines(file.read()):
                 self._offset += len(line) + 1
-                metrics = json.loads(line)
-                yield TrainingEvent("step", step=metrics["step"], steps=metrics["steps"], metrics=metrics)
+                metrics = self._numbers(line)
+                yield TrainingEvent("step", step=int(metrics["step"]), steps=int(metrics["steps"]), metrics=metrics)
+
+    def _numbers(self, line: bytes) -> dict[str, float]:
+        try:
+            numbers = _NUMBERS.validate_json(line)
+        except ValidationError:
+            numbers = {}
+        counts = (numbers.get("step"), numbers.get("steps"))
+        if all(isinstance(count, int) for count in counts) and {"loss", "seconds"} <= numbers.keys():
+            return numbers
+        shown = line[:80].decode(errors="backslashreplace")
+        raise PrefmillError(
+            f"{self.path} is damaged: {shown!r} is no step with its numbers",
+            f"restore it from a copy, or delete {self.path.parent} to train from the beginning",
+        )
+
+
+def _line(numbers: Mapping[str, float]) -> str:
+    return json.dumps(dict(numbers), separators=(",", ":")) + "\n"
 
 
 def _whole_lines(data: bytes) -> list[bytes]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..pipeline.records import Pair
-from .checkpoints import Checkpoint
+from .checkpoints import CHECKPOINTS, Checkpoint, CheckpointNotes
 from .events import METRICS, MetricsFile
 from .manifest import Backend
 from .settings import DPOTrainingConfig
@@ -16,8 +16,6 @@ from .settings import DPOTrainingConfig
 if TYPE_CHECKING:
     from .collate import PairCollator
     from .data import RunImages
-
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
 @dataclass(frozen=True)
@@ -39,14 +37,14 @@ class TrainingJob:
     @property
     def checkpoints(self) -> Path:
         """Return the folder of the checkpoints."""
-        return self.output / "checkpoints"
+        return self.output / CHECKPOINTS
 
     @property
     def metrics(self) -> MetricsFile:
         """Return the file of the loss curve."""
         return MetricsFile(self.output / METRICS)
 
-    def notes(self, backend: Backend) -> dict[str, Any]:
+    def notes(self, backend: Backend) -> CheckpointNotes:
         """Return what a checkpoint keeps for the manifest: the backend, and the wall seconds so far."""
-        before = self.resume.notes["seconds"] if self.resume else 0.0
-        return {"seconds": before + time.monotonic() - self.started, "backend": backend.model_dump()}
+        before = self.resume.notes.seconds if self.resume else 0.0
+        return CheckpointNotes(seconds=before + time.monotonic() - self.started, backend=backend)

@@ -7,7 +7,6 @@ them, reads the lines they write, and sees to it that none of them outlives it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -18,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.errors import PrefmillError
+from ..base.files import remove, remove_leftovers
 from ..base.locks import exclusive
-from .checkpoints import Checkpoint, newest_complete, remove_incomplete
-from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent
+from ..engine.responders.adapter import check_adapter
+from .checkpoints import CHECKPOINTS, Checkpoint, newest_complete, newest_intact
+from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent, read_failure
 from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, TrainingPlan, read_manifest, read_plan, write
 from .settings import DPOTrainingConfig
 from .zero2 import extensions_folder
@@ -49,10 +50,13 @@ def train(
         run=str(run_folder.absolute()), pairs=len(pairs), pairs_digest=pairs_digest(pairs), config=config
     )
     with _alone_in(output) as lock:
-        if finished := _finished(plan, output):
+        before = _begun(plan, output)
+        if finished := read_manifest(output):
+            check_adapter(output / ADAPTER)
+            remove(output / CHECKPOINTS)  # a kill after the last step may have left them
             on_event(TrainingEvent("finished", f"{output} is already trained; nothing to do", finished.steps))
             return finished
-        resume = _prepare(plan, output, on_event)
+        resume = _prepare(plan.model_copy(update={"model_key": before.model_key if before else None}), output, on_event)
         training = _Training(output, lock, on_event)
         training.follow(training.start(plan, 1 if resume and resume.is_last else config.processes))
         manifest = read_manifest(output)
@@ -62,33 +66,36 @@ def train(
     return manifest
 
 
-def _finished(plan: TrainingPlan, output: Path) -> AdapterManifest | None:
-    before, manifest = read_plan(output), read_manifest(output)
+def _begun(plan: TrainingPlan, output: Path) -> TrainingPlan | None:
+    """Return what the folder was begun with, leftovers of a kill cleared. Refuses the folders of others."""
+    before = read_plan(output)
     if before:
         plan.require_same(before, output)
-    if manifest and not (output / ADAPTER / "adapter_model.safetensors").exists():
+        remove_leftovers(output)
+        return before
+    foreign = [name for name in (ADAPTER, CHECKPOINTS, MANIFEST, METRICS) if (output / name).exists()]
+    if foreign:  # what lies there would be taken for a training's own, and be removed or overwritten
         raise PrefmillError(
-            f"{output} is marked as trained, but its adapter is gone",
-            f"delete {output / MANIFEST} and give the same command to train again",
+            f"{output} holds {', '.join(foreign)} and no {PLAN}: it was not begun by this command",
+            "choose another output folder, or move these away",
         )
-    return manifest
+    return None
 
 
 def _prepare(plan: TrainingPlan, output: Path, on_event: OnEvent) -> Checkpoint | None:
-    """Clear away what a kill left, and return the checkpoint to continue from."""
-    before = read_plan(output)
+    """Write down what is begun, and return the checkpoint to continue from."""
     # written again when it is the same work, for the run's folder may have moved
-    write(output / PLAN, plan.model_copy(update={"model_key": before.model_key if before else None}))
+    write(output / PLAN, plan)
     for leftover in (*output.glob(FAILURES.format(rank="*")), output / STATUS):
-        leftover.unlink(missing_ok=True)
-    for name in remove_incomplete(output / "checkpoints"):
-        on_event(TrainingEvent("notice", f"{name} was not written to its end and is removed"))
-    resume = newest_complete(output / "checkpoints")
+        remove(leftover)
+    resume, removed = newest_intact(output / CHECKPOINTS)
+    for text in removed:
+        on_event(TrainingEvent("notice", text))
     step = resume.step if resume else 0
     MetricsFile(output / METRICS).forget_after(step)
     if resume:
-        text = f"continuing after step {resume.step} of {resume.steps}"
-        on_event(TrainingEvent("notice", text, resume.step, resume.steps))
+        steps = resume.record.steps
+        on_event(TrainingEvent("notice", f"continuing after step {step} of {steps}", step, steps))
     else:
         processes = "1 process" if plan.config.processes == 1 else f"{plan.config.processes} processes"
         on_event(TrainingEvent("notice", f"training on {plan.pairs} pairs with {processes}"))
@@ -100,8 +107,9 @@ def _alone_in(output: Path) -> Iterator[int]:
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / LAUNCHER_LOCK).touch()
-    except OSError as error:
-        raise PrefmillError(f"cannot write to {output}: {error.strerror}", "choose another output folder") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise PrefmillError(f"cannot write to {output}: {reason}", "choose another output folder") from error
     busy = PrefmillError(
         f"{output} is being trained by another process", "wait for it to end, stop it, or choose another output folder"
     )
@@ -159,7 +167,7 @@ class _Training:
         except BaseException:
             _stop(starter)
             self.step = max([self.step, *(event.step for event in self.metrics.follow())])
-            saved = newest_complete(self.output / "checkpoints")
+            saved = newest_complete(self.output / CHECKPOINTS)
             where = f"after step {saved.step}" if saved else "at the beginning"
             text = f"stopped at step {self.step}; the same command continues {where}"
             self.on_event(TrainingEvent("notice", text, self.step))
@@ -178,11 +186,10 @@ class _Training:
             self.on_event(event)
 
     def _failure(self, code: int) -> PrefmillError:
-        reports = [json.loads(path.read_text(encoding="utf-8")) for path in self.output.glob(FAILURES.format(rank="*"))]
-        if reports:
-            # the first to fail: the others fail because it is gone
-            first = min(reports, key=lambda report: report["time"])
-            return PrefmillError(first["message"], first["fix"])
+        reports = filter(None, map(read_failure, self.output.glob(FAILURES.format(rank="*"))))
+        # the first to fail: the others fail because it is gone
+        if first := min(reports, key=lambda report: report.time, default=None):
+            return PrefmillError(first.message, first.fix)
         return PrefmillError(
             f"a training process was ended from outside (exit code {code}), most often for lack of memory",
             f"see the end of {self.output / LOG}; the same command continues from the newest checkpoint",

@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..base.errors import PrefmillError
 from ..base.files import write_text
+from ..engine.responders.adapter import MANIFEST
 from .settings import DPOTrainingConfig, changed_settings
 
 if TYPE_CHECKING:
     from ..pipeline.store import Run  # pyarrow: a command line that only reads manifests does without
 
 ADAPTER = "adapter"
-MANIFEST = "manifest.json"
 PLAN = "training.json"
 _CURVE_POINTS = 20
 
@@ -67,7 +67,7 @@ class Backend(BaseModel):
     lora_targets: str
 
 
-class Stage(BaseModel):
+class StageOrigin(BaseModel):
     """A stage of the run that made the pairs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,10 +82,11 @@ class AdapterManifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     adapter_sha256: str
+    adapter_config_sha256: str
     base_model: str
     base_model_key: str
     run: str
-    stages: dict[str, Stage]
+    stages: dict[str, StageOrigin]
     pairs: int
     pairs_digest: str
     excluded: dict[str, list[str]]
@@ -118,17 +119,17 @@ def write(path: Path, content: BaseModel) -> None:
     write_text(path, content.model_dump_json(indent=2) + "\n")
 
 
-def stages_of(run: Run) -> dict[str, Stage]:
+def stages_of(run: Run) -> dict[str, StageOrigin]:
     """Return fingerprint and model keys of every stage in a run, by name."""
     stages = {}
     for name in run.stages():
         manifest = run.manifest(name)
         models = [str(key) for key in manifest.get("models", [])]
-        stages[name] = Stage(fingerprint=str(manifest["fingerprint"]), models=models)
+        stages[name] = StageOrigin(fingerprint=str(manifest["fingerprint"]), models=models)
     return stages
 
 
-def summarize(lines: list[dict[str, Any]]) -> dict[str, Any]:
+def summarize(lines: list[dict[str, float]]) -> dict[str, Any]:
     """Return the loss curve in short, from the lines of metrics.jsonl."""
     if not lines:
         return {}

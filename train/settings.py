@@ -11,23 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Loss = Literal[
-    "sigmoid",
-    "hinge",
-    "ipo",
-    "exo_pair",
-    "nca_pair",
-    "robust",
-    "bco_pair",
-    "sppo_hard",
-    "aot",
-    "aot_unpaired",
-    "apo_zero",
-    "apo_down",
-    "discopop",
-    "sft",
-    "sigmoid_norm",
-]
+from .losses import Loss, check_smoothing
+
 Positive = Annotated[int, Field(ge=1)]
 
 MAY_CHANGE = frozenset({"save_every", "log_every"})
@@ -56,7 +41,7 @@ class DPOTrainingConfig(BaseModel):
     beta: float = Field(default=0.1, gt=0)
     loss: Loss = "sigmoid"
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
-    """Assumed share of flipped preferences; for the losses exo_pair (needs it), robust, aot and aot_unpaired."""
+    """Assumed share of flipped preferences, for the losses that take one (train/losses.py); the others refuse it."""
 
     sft_weight: float = Field(default=0.0, ge=0)
     """Add this times the chosen answers' mean negative log-likelihood per token (RPO, arXiv 2404.19733). A preference
@@ -92,8 +77,7 @@ class DPOTrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.loss == "exo_pair" and self.label_smoothing == 0:
-            raise ValueError("loss exo_pair needs label_smoothing above 0; its authors use 0.001")
+        check_smoothing(self.loss, self.label_smoothing)
         if self.save_every % self.log_every:
             # otherwise the first line after a resume would average over fewer steps than without it
             raise ValueError(f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every})")

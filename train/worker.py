@@ -8,8 +8,8 @@ launcher shows it; everything else ends in train.log with its traceback.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -19,18 +19,18 @@ import traceback
 from pathlib import Path
 
 from ..base.errors import PrefmillError
-from ..base.files import copy_folder, sha256_of, write_text
+from ..base.files import copy_folder, write_text
 from ..base.versions import package_versions
+from ..engine.responders.adapter import CONFIG, WEIGHTS, check_files
 from .backends import backend_named
 from .checkpoints import newest_complete
-from .events import FAILURES, LAUNCHER_LOCK, LOG, STATUS
-from .job import ADAPTER_FILES, TrainingJob
+from .events import LAUNCHER_LOCK, LOG, STATUS, write_failure
+from .job import TrainingJob
 from .manifest import (
     ADAPTER,
     MANIFEST,
     PLAN,
     AdapterManifest,
-    Backend,
     TrainingPlan,
     read_plan,
     stages_of,
@@ -51,20 +51,23 @@ def main() -> None:
     except Exception as error:  # the process boundary: whatever it was, it has to reach the user
         traceback.print_exc()
         known = error if isinstance(error, PrefmillError) else _explain(error, output)
-        failure = {"message": known.message, "fix": known.fix, "rank": _rank(), "time": time.time()}
-        write_text(output / FAILURES.format(rank=_rank()), json.dumps(failure))
+        with contextlib.suppress(PrefmillError):  # on a full disk; the launcher then points at the log
+            write_failure(output, _rank(), known)
         sys.stderr.flush()
         os._exit(1)  # a normal exit would wait for processes that wait for this one
 
 
 def _work(output: Path) -> None:
+    from .weights_only import weights_only
+
     plan = read_plan(output)
     if plan is None:
         raise PrefmillError(f"{output} has no {PLAN}", "start trainings with `prefmill train`")
     job, excluded = _prepare(plan, output)
     model_key = _base_model_key(plan, job, output) if _rank() == 0 else ""
     _say(output, "loading the model")
-    backend_named(plan.config.backend)(job)
+    with weights_only(job.checkpoints, deepspeed=plan.config.zero_stage > 0):
+        backend_named(plan.config.backend)(job)
     if _rank() == 0:
         _finish(plan, job, excluded, model_key)
 
@@ -134,11 +137,14 @@ def _finish(plan: TrainingPlan, job: TrainingJob, excluded: dict[str, list[str]]
     last = newest_complete(job.checkpoints)
     if last is None or not last.is_last:
         raise PrefmillError(f"{job.checkpoints} lacks the last checkpoint", "give the same command again: it continues")
-    copy_folder([last.path / name for name in ADAPTER_FILES], job.output / ADAPTER)
+    digests = {name: last.record.files[name].sha256 for name in (WEIGHTS, CONFIG)}
+    copy_folder([last.path / name for name in digests], job.output / ADAPTER)
+    check_files(job.output / ADAPTER, digests, "check the disk, then give the same command again: it copies it anew")
     lines = job.metrics.read()
-    backend = Backend.model_validate(last.notes["backend"])
+    backend = last.notes.backend
     manifest = AdapterManifest(
-        adapter_sha256=sha256_of(job.output / ADAPTER / ADAPTER_FILES[0]),
+        adapter_sha256=digests[WEIGHTS],
+        adapter_config_sha256=digests[CONFIG],
         base_model=plan.config.model,
         base_model_key=model_key,
         run=plan.run,
@@ -150,7 +156,7 @@ def _finish(plan: TrainingPlan, job: TrainingJob, excluded: dict[str, list[str]]
         backend=backend,
         steps=last.step,
         loss=summarize(lines),
-        seconds=round(last.notes["seconds"], 3),
+        seconds=round(last.notes.seconds, 3),
         device_seconds=round(sum(line["seconds"] for line in lines) * backend.processes, 3),
         versions=package_versions(),
         hardware=hardware_description(),

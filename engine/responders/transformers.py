@@ -13,12 +13,13 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from ...base.errors import PrefmillError
-from ..checkpoint import checkpoint_key, load_strict
+from ..checkpoint import checkpoint_key, load_strict, summary
 from ..device import resolve_device, resolve_dtype
 from ..quiet import quiet_loading
 from ..settings import EngineSettings, Sampling
 from ..sources import resolve_checkpoint
 from ..text import check_tokenizer_files
+from .adapter import check_adapter
 from .sampling import Answer, decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
 
 __all__ = ["Answer", "Responder", "Sampling"]
@@ -113,12 +114,13 @@ def _processor(folder: Path) -> Any:
 def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
     from peft import PeftModel  # only trained policies need it
 
+    check_adapter(adapter)
     try:
         with quiet_loading():
             adapted = PeftModel.from_pretrained(model, str(adapter), local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # peft's and safetensors' reasons are many; all of them mean that it does not load
         raise PrefmillError(
-            f"the adapter in {adapter} does not fit the model: {str(error).splitlines()[0]}",
+            f"the adapter in {adapter} does not fit the model: {summary(error)}",
             "give the adapter folder of a training on this model",
         ) from error
     return cast(PreTrainedModel, adapted.merge_and_unload())  # type: ignore[operator]

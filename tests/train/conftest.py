@@ -11,6 +11,7 @@ from prefmill.engine.tiny.catalogue import build_responder
 from prefmill.pipeline.records import Candidate, Pair, content_id
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
+from prefmill.train.manifest import Backend
 from prefmill.train.settings import DPOTrainingConfig
 
 # Two cores are shared by everything that runs here; and one thread adds in one order.
@@ -42,6 +43,35 @@ def write_run(folder: Path, texts: list[tuple[str, str, str]] = TEXTS, size: int
             write_shard(run.folder / name, 0, len(records), kind, records, Footer(work="test"))
             run.write_manifest(name, {"stage": name, "fingerprint": f"{name}-0123", "models": [f"{name}-model@4567"]})
     return folder
+
+
+class Planted:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return os.mkdir, (self.folder,)
+
+
+@pytest.fixture
+def planted() -> type[Planted]:
+    return Planted
+
+
+@pytest.fixture(scope="session")
+def backend() -> Backend:
+    return Backend(
+        name="trl",
+        engine="Engine",
+        zero_stage=0,
+        precision="float32",
+        device="cpu",
+        processes=1,
+        trainable_parameters=8,
+        lora_targets="q_proj",
+    )
 
 
 @pytest.fixture(scope="session")

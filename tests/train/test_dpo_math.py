@@ -18,6 +18,7 @@ from prefmill.pipeline.store import Run
 from prefmill.train.collate import PairCollator
 from prefmill.train.data import RunImages, load_pairs
 from prefmill.train.job import TrainingJob
+from prefmill.train.losses import LOSSES
 from prefmill.train.trl_backend import build_trainer, lora_targets
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
@@ -200,3 +201,18 @@ def test_dropout_is_off_unless_asked_for(make_job):
 
     assert dropouts() == {0}
     assert dropouts(disable_dropout=False) == {0.05}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_menu_says_which_losses_smoothing_changes(make_job, name):
+    """Smoothing acts on a loss of TRL's exactly where the menu says that it takes some."""
+    smoothing = 0.1 if LOSSES[name] == "needs some" else 0.0
+    trainer = adapted_trainer(make_job(batch_size=2, loss=name, label_smoothing=smoothing))
+    batch = trainer.data_collator([trainer.train_dataset[0], trainer.train_dataset[1]])
+
+    def loss(smoothing):
+        trainer.label_smoothing = smoothing
+        with torch.no_grad():
+            return trainer.compute_loss(trainer.adapted_model, dict(batch)).item()
+
+    assert (loss(0.1) != loss(0.3)) == (LOSSES[name] != "takes none")

@@ -140,7 +140,7 @@ def test_two_processes_learn_what_one_learns(trained, run_folder, settings, tmp_
 KILLED = """
 import sys
 from pathlib import Path
-from prefmill.train.dpo import DPOTrainingConfig
+from prefmill.train.settings import DPOTrainingConfig
 from prefmill.train.launch import train
 train(Path(sys.argv[1]), Path(sys.argv[2]), DPOTrainingConfig.model_validate_json(sys.argv[3]))
 """
