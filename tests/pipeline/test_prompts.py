@@ -173,7 +173,8 @@ def png():
         ("prompts.json", b"[" * 100_000, "not valid JSON"),
         ("prompts.json", b'{"text": "a"}', "not a list"),
         ("prompts.parquet", b"PAR1 and nothing more", "cannot read"),
-        ("prompts.csv", b"id,text\n1,a cat\n", "separated"),
+        ("prompts.csv", b"", "names its columns"),
+        ("prompts.csv", b"id,text\n", "no prompts"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_as_a_whole(name, data, said, tmp_path):
