@@ -15,10 +15,11 @@ def user_path(text: str | Path, option: str) -> Path:
     links in a circle, and a folder that may not be entered.
     """
     written = str(text)
+    path = Path(written)
     try:
         if not written:
             raise ValueError("it is empty")
-        path = Path(written).expanduser()
+        path = path.expanduser()
         path.stat()
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ...engine.images import UnreadableImage, decode_image
+from ...engine.images import UnreadableImage, decoded
 from ...engine.settings import EngineSettings
 from ..records import Reject, Score
 from ..sources import PromptedImage
@@ -70,7 +70,8 @@ class ScoreStage(Stage[PromptedImage, Score]):
     def _pixels(self, image: bytes | torch.Tensor) -> torch.Tensor:
         """One image as pixels [1, 3, S, S]; a decoded one stays on its device."""
         if isinstance(image, bytes):
-            return self.engine.preprocess([decode_image(image)])
+            with decoded(image) as picture:
+                return self.engine.preprocess([picture])
         return self.engine.preprocess(image.permute(2, 0, 1)[None])
 
     def compute(self, prepared: _Prepared) -> list[Score | Reject]:

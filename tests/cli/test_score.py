@@ -80,9 +80,9 @@ def test_the_contact_sheet_is_sorted_by_score(tmp_path):
     colours = {"a": (250, 20, 20), "b": (20, 250, 20), "c": (20, 20, 250)}
     for name, colour in colours.items():
         Image.new("RGB", (64, 64), colour).save(place / f"{name}.png")
-    rows = score(place, tmp_path / "out.json", prompt="a red cat")
+    rows = score(place, tmp_path / "out.json", prompt="a red cat", sheet=tmp_path / "best.png")
     best = sorted(rows, key=lambda row: -row["imagereward"])
-    sheet = Image.open(tmp_path / "out.png").convert("RGB")
+    sheet = Image.open(tmp_path / "best.png").convert("RGB")
     for number, row in enumerate(best):
         pixel = np.asarray(sheet.getpixel((192 * number + 96, 96)))
         assert np.abs(pixel - colours[Path(row["image"]).stem]).max() < 5
@@ -182,10 +182,10 @@ def test_prompts_by_order_and_by_name(tmp_path):
 
 def test_one_image_and_a_report_for_people(tmp_path, capsys):
     noise(0).save(tmp_path / "one.png")
-    score(tmp_path / "one.png", tmp_path / "out.json", prompt="a red cat", as_json=False)
+    score(tmp_path / "one.png", tmp_path / "out.json", prompt="a red cat", as_json=False, sheet=tmp_path / "best.png")
     printed = capsys.readouterr().out
     assert "imagereward: 1 of 1 scored" in printed
-    assert str(tmp_path / "out.png") in printed
+    assert str(tmp_path / "best.png") in printed
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,9 @@ def test_one_image_and_a_report_for_people(tmp_path, capsys):
         ({"to": "out.xlsx"}, "no ending that names a format"),
         ({"images": "nowhere"}, "does not exist"),
         ({"images": "empty"}, "holds no images"),
-        ({"images": "broken.json"}, "cannot be read as a table"),
-        ({"images": "broken.parquet"}, "cannot be read as a table"),
-        ({"images": "object.json"}, "no list of objects"),
+        ({"images": "broken.json"}, "not valid JSON"),
+        ({"images": "broken.parquet"}, "cannot read broken.parquet"),
+        ({"images": "object.json"}, "holds a dict, not a list"),
         ({"images": "columns.csv"}, "neither an image nor an answer"),
         ({"prompts": Path("nowhere.txt")}, "does not exist"),
         ({"prompt": "a", "prompts": Path("nowhere.txt")}, "both --prompt and --prompts"),
