@@ -31,7 +31,7 @@ def spooled(path: Path, option: str) -> Path:
     if path.is_file():
         return path
     if not path.is_fifo():
-        raise PrefmillError(f"{path} is neither a file nor a pipe", f"give {option} a file")
+        raise PrefmillError(f"{option} {path} is neither a file nor a pipe", f"give {option} a file")
     with _lock:
         try:
             if (key := _key(path)) not in _spools:
