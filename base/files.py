@@ -1,16 +1,17 @@
-"""Writing and naming files so that a reader, or a restart after a power cut, finds the old or the new, never a part.
+"""Writing, reading and naming files so that a reader, or a restart after a power cut, finds the old or the new.
 
-Whatever is half written carries a name that begins with `TEMPORARY`: nothing reads it, and `remove_leftovers` clears
-what a kill left.
+Whatever is half written carries a name that begins with `TEMPORARY`: nothing reads it, the next attempt writes over
+it, and `remove_leftovers` clears it. Two processes that write the same file are kept apart by a lock (`locks.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .errors import PrefmillError
@@ -23,57 +24,90 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # some network file systems know no such call for folders; for files they all do
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
 
+def read_text(path: Path, fix: str) -> str | None:
+    """Return a text file's content, None where there is no such file.
+
+    Raises PrefmillError, ending with `fix`, where it cannot be read as UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise PrefmillError(f"cannot read {path}: {reason_of(error)}", fix) from error
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replace a small text file whole. Raises PrefmillError when the file system refuses."""
+    """Replace a small text file whole. Raises PrefmillError when the file system refuses.
+
+    What UTF-8 cannot hold (half a surrogate pair, from a file name that is not UTF-8) is written as JSON's escape.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, named: Callable[[Path], Path] | None = None) -> Iterator[Path]:
     """Yield the name to write a file under; it takes the place of `path` when the block ends well, else it is gone.
 
+    `named` chooses the final path from what was written, for a file that is named by its content.
     Raises PrefmillError when the file system refuses (full disk, quota, permissions, a folder in the way).
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    except OSError as error:
-        raise PrefmillError(
-            f"cannot write {path}: {error.strerror or error}",
-            "make room or correct the permissions, then give the same command again",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with _refused(path):
+        try:
+            remove(temporary)
+            yield temporary
+            sync(temporary)
+            final = named(temporary) if named else path
+            temporary.replace(final)
+            sync(final.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                remove(temporary)
 
 
 def copy_folder(files: Sequence[Path], target: Path) -> None:
-    """Put copies of files into a folder that appears with all of them at once. An older folder is replaced."""
-    temporary = target.with_name(f"{TEMPORARY}{target.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        for file in files:
-            shutil.copyfile(file, temporary / file.name)
-            sync(temporary / file.name)
-        sync(temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.replace(target)
-        sync(target.parent)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise PrefmillError(
-            f"cannot write {target}: {error.strerror or error}",
-            "make room or correct the permissions, then give the same command again",
-        ) from error
+    """Put copies of files into a folder that appears with all of them at once. An older folder is replaced.
+
+    Raises PrefmillError when the file system refuses; the older folder stays then.
+    """
+    temporary, outdated = (target.with_name(f"{TEMPORARY}{prefix}{target.name}") for prefix in ("", "old-"))
+    with _refused(target):
+        try:
+            remove(temporary)
+            temporary.mkdir(parents=True)
+            for file in files:
+                shutil.copyfile(file, temporary / file.name)
+                sync(temporary / file.name)
+            sync(temporary)
+            remove(outdated)
+            if target.exists() or target.is_symlink():
+                target.replace(outdated)  # one step: a folder that is removed file by file is a part for a while
+            try:
+                temporary.replace(target)
+            except OSError:
+                outdated.replace(target)
+                raise
+            sync(target.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                remove(temporary)
+                remove(outdated)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are not there. Raises PrefmillError when the system refuses."""
+    with _refused(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -85,9 +119,13 @@ def remove(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a kill left half written in a folder and in its sub-folders, files and folders alike."""
-    for leftover in (*folder.glob(f"{TEMPORARY}*"), *folder.glob(f"*/{TEMPORARY}*")):
-        remove(leftover)
+    """Remove what a kill left half written in a folder, files and folders alike. Sub-folders are left alone.
+
+    Raises PrefmillError when the file system refuses.
+    """
+    with _refused(folder):
+        for leftover in folder.glob(f"{TEMPORARY}*"):
+            remove(leftover)
 
 
 def sha256_of(path: Path) -> str:
@@ -98,3 +136,33 @@ def sha256_of(path: Path) -> str:
         return hashlib.sha256("".join(listing).encode("utf-8", "surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def reason_of(error: Exception) -> str:
+    """Return in words why a file could not be read or written, without the path."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 text (byte {error.start})"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Turn the file system's refusal, and a name that no file system takes, into the error that names the path."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise _refusal(path, error) from error
+    try:
+        yield
+    except OSError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: Exception) -> PrefmillError:
+    return PrefmillError(
+        f"cannot write {path}: {reason_of(error)}",
+        "make room, correct the permissions or choose another place, then give the same command again: "
+        "what was finished before is kept",
+    )

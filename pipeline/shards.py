@@ -6,32 +6,40 @@ A shard covers a range of the stage's inputs and says so in its name, together w
 
 So one atomic rename commits rows, range and checksum at once; a folder listing tells what is done and what is
 missing; and no side file can disagree. The rejects of the range travel in the Parquet footer, so that a row is
-either in the output or in the ledger, never in neither. A crash leaves at most one `.tmp-*` file, which nothing
-reads. Any prefix, and any gap, is a valid state that the next run fills.
+either in the output or in the ledger, never in neither. Any prefix, and any gap, is a valid state that the next run
+fills.
+
+Damage is found at two depths. `is_intact` hashes the file: whoever continues a run does that. A reader that wants ten
+rows of a large file does not; it meets a SHA-256 over the footer (the 32 bytes before it, where Parquet readers do not
+look) and a checksum in every page, and compares the columns with the record type's.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..base.errors import PrefmillError
-from ..base.files import sync
-from .columns import to_table
+from ..base.files import reason_of, replacing, sha256_of
+from .columns import schema_of, to_table
 from .records import Reject
 
 CHECKSUM_LENGTH = 16
-ROW_GROUP_BYTES = 16 << 20  # what a reader holds at a time
-_NAME = re.compile(r"(\d{9,})-(\d{9,})-([0-9a-f]{16})\.parquet")
+ROW_GROUP_BYTES = 1 << 20
+"""What a reader holds at a time: an image of a megapixel alone, so that who wants one of four reads one of four."""
+_NAME = re.compile(r"([0-9]{9,})-([0-9]{9,})-([0-9a-f]{16})\.parquet")
+_MAGIC = b"PAR1"
+_SEAL = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, order=True)
@@ -47,15 +55,52 @@ class Shard:
     def parse(path: Path) -> Shard | None:
         """Return the shard a file name stands for, or None for any other file."""
         match = _NAME.fullmatch(path.name)
-        return Shard(int(match[1]), int(match[2]), match[3], path) if match else None
+        if not match or int(match[1]) >= int(match[2]):
+            return None
+        return Shard(int(match[1]), int(match[2]), match[3], path)
 
     def is_intact(self) -> bool:
-        """Return whether the file's bytes still have the checksum in its name. Reads the whole file."""
-        digest = hashlib.sha256()
+        """Return whether the file's bytes still have the checksum in its name. Reads the whole file.
+
+        Raises PrefmillError where that cannot be told: the file may not be read.
+        """
+        try:
+            return self.path.is_file() and sha256_of(self.path)[:CHECKSUM_LENGTH] == self.checksum
+        except OSError as error:
+            if error.errno == errno.EIO:  # the disk no longer gives its bytes
+                return False
+            raise _unreadable(self, error) from error
+
+    def metadata(self, record_type: type) -> pq.FileMetaData:
+        """Return the Parquet footer, verified. Raises PrefmillError when the shard is damaged or holds other rows."""
+        with guarded(self):
+            footer = self._sealed_footer()
+            if footer is None and not self.is_intact():  # an intact one without a seal is of an older version
+                raise damaged(self)
+            metadata = pq.read_metadata(self.path if footer is None else pa.BufferReader(_MAGIC + footer))
+            columns = metadata.schema.to_arrow_schema().remove_metadata()
+        if b"prefmill" not in (metadata.metadata or {}):
+            raise damaged(self)
+        if not columns.equals(schema_of(record_type)):
+            raise PrefmillError(
+                f"{self.path} does not hold {record_type.__name__} rows: its columns are {', '.join(columns.names)}",
+                "it is another stage's, or was made by another version of Prefmill: move it out of the run",
+            )
+        return metadata
+
+    def _sealed_footer(self) -> bytes | None:
+        """Return the footer's bytes, its length and mark included; None where its seal is not that of its bytes."""
+        if not self.path.is_file():  # a folder, a pipe
+            raise damaged(self)
         with self.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()[:CHECKSUM_LENGTH] == self.checksum
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 8))
+            length = int.from_bytes(file.read(4), "little") + 8
+            if length + _SEAL > size:
+                return None
+            file.seek(size - length - _SEAL)
+            seal, footer = file.read(_SEAL), file.read()
+        return footer if hashlib.sha256(footer).digest() == seal else None
 
 
 @dataclass(frozen=True)
@@ -72,32 +117,10 @@ class Footer:
         return {b"prefmill": json.dumps(body, ensure_ascii=True).encode()}
 
     @staticmethod
-    def decode(metadata: dict[bytes, bytes] | None) -> Footer:
-        """Return the footer stored in Parquet key-value metadata."""
-        body = json.loads((metadata or {})[b"prefmill"])
+    def decode(text: bytes) -> Footer:
+        """Return the footer stored in Parquet key-value metadata under "prefmill"."""
+        body = json.loads(text)
         return Footer(body["work"], tuple(Reject(**reject) for reject in body["rejects"]), body["seconds"])
-
-
-class _HashingFile:
-    """A write-only file that hashes what passes through, so that a shard is not read back to be named."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest, self.closed, self.size = file, hashlib.sha256(), False, 0
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data)
-        self.digest.update(view)
-        self.size += view.nbytes
-        return self.file.write(view)
-
-    def tell(self) -> int:
-        return self.size
-
-    def flush(self) -> None:
-        self.file.flush()
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def write_shard(
@@ -112,28 +135,57 @@ def write_shard(
     bulky = [field.name for field in table.schema if pa.types.is_large_binary(field.type)]
     narrow = [name for name in table.column_names if name not in bulky]
     rows_per_group = max(1, table.num_rows * ROW_GROUP_BYTES // max(table.nbytes, 1))
-    temporary = folder / f".tmp-{start:09d}-{stop:09d}"
-    try:
-        with temporary.open("wb") as file:
-            sink = _HashingFile(file)
-            options: dict[str, Any] = {
-                # images are compressed already; trying again only costs time
-                "compression": {name: "none" if name in bulky else "zstd" for name in table.column_names},
-                "write_page_checksum": True,  # a reader meets damage even where nobody verified the file
-                "use_dictionary": narrow,
-                "write_statistics": narrow,
-            }
-            pq.write_table(table, sink, row_group_size=rows_per_group, **options)
-            file.flush()
-            os.fsync(file.fileno())
-        checksum = sink.digest.hexdigest()[:CHECKSUM_LENGTH]
+    options: dict[str, Any] = {
+        # images are compressed already; trying again only costs time
+        "compression": {name: "none" if name in bulky else "zstd" for name in table.column_names},
+        "write_page_checksum": True,
+        "use_dictionary": narrow,
+        "write_statistics": narrow,
+    }
+    shards: list[Shard] = []
+
+    def named(written: Path) -> Path:
+        checksum = sha256_of(written)[:CHECKSUM_LENGTH]
         path = folder / f"{start:09d}-{stop:09d}-{checksum}.parquet"
-        temporary.replace(path)
-        sync(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise PrefmillError(
-            f"cannot write {temporary}: {error.strerror or error}. Rows committed before are safe.",
-            "make room or correct the permissions, then give the same command again: it continues",
-        ) from error
-    return Shard(start, stop, checksum, path)
+        shards.append(Shard(start, stop, checksum, path))
+        return path
+
+    with replacing(folder / f"{start:09d}-{stop:09d}", named) as temporary:
+        pq.write_table(table, temporary, row_group_size=rows_per_group, **options)
+        _seal(temporary)
+    return shards[0]
+
+
+def _seal(path: Path) -> None:
+    """Put the SHA-256 of a Parquet file's footer before it. What the footer points to lies further ahead and stays."""
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(size - 8)
+        start = size - 8 - int.from_bytes(file.read(4), "little")
+        file.seek(start)
+        footer = file.read()
+        file.seek(start)
+        file.write(hashlib.sha256(footer).digest() + footer)
+
+
+@contextlib.contextmanager
+def guarded(shard: Shard) -> Iterator[None]:
+    """Turn a reader's complaint about a shard into the error that names it."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in {None, errno.EIO}:
+            raise _unreadable(shard, error) from error
+        raise damaged(shard) from error
+
+
+def damaged(shard: Shard) -> PrefmillError:
+    """Return the error for a shard whose bytes are not what was written."""
+    return PrefmillError(
+        f"{shard.path} is damaged (its bytes do not have the checksum in its name)",
+        "give `prefmill run` for this run again: it sets the file aside and makes its rows again",
+    )
+
+
+def _unreadable(shard: Shard, error: OSError) -> PrefmillError:
+    return PrefmillError(f"cannot read {shard.path}: {reason_of(error)}", "correct its permissions, then try again")

@@ -10,165 +10,47 @@
       candidates/ ...
 
 Names that begin with an underscore are skipped by Parquet readers, so a stage's folder opens as a table in any of them.
-Reading streams: a reader holds one row group (16 MB) at a time, whatever the size of the run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import socket
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from functools import cached_property
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..base.errors import PrefmillError
-from ..base.files import write_text
-from .columns import from_batch, schema_of
-from .records import Reject
-from .shards import Footer, Shard
+from ..base.files import make_folder, read_text, reason_of, remove_leftovers, write_text
+from ..base.locks import exclusive, holder_of
+from .dataset import Dataset
+
+__all__ = ["MANIFEST", "Dataset", "Run"]
 
 R = TypeVar("R")
 MANIFEST = "_manifest.json"
+LOCK = ".lock"
+Content = TypeVar("Content", bound=BaseModel)
+_Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Dataset(Generic[R]):
-    """The committed rows of one stage, in input order. A snapshot: shards committed later need a new Dataset."""
+class ManifestFields(BaseModel):
+    """What a stage's manifest must hold, of the right type, for those who read it; `manifest.py` says what it means."""
 
-    def __init__(self, folder: Path, record_type: type[R]) -> None:
-        self.folder, self.record_type = folder, record_type
-        self.name = folder.name
-        found = [shard for path in folder.glob("*.parquet") if (shard := Shard.parse(path))]
-        self.shards = sorted(found)
-        for left, right in pairwise(self.shards):
-            if right.start < left.stop:
-                raise PrefmillError(
-                    f"{left.path} and {right.path.name} both claim input {right.start}",
-                    f"move one of the two out of {folder}, then give the same command again",
-                )
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
-    @cached_property
-    def _footers(self) -> list[pq.FileMetaData]:
-        footers = []
-        for shard in self.shards:
-            with guarded(shard), pq.ParquetFile(shard.path) as file:
-                if b"prefmill" not in (file.metadata.metadata or {}):
-                    raise damaged(shard)
-                footers.append(file.metadata)
-        return footers
-
-    @cached_property
-    def _row_ends(self) -> list[int]:
-        return list(accumulate(footer.num_rows for footer in self._footers))
-
-    def __len__(self) -> int:
-        return self._row_ends[-1] if self.shards else 0
-
-    def __iter__(self) -> Iterator[R]:
-        for number, footer in enumerate(self._footers):
-            for group in range(footer.num_row_groups):
-                yield from from_batch(self.record_type, self._read_group(number, group))
-
-    def _read_group(self, number: int, group: int) -> pa.Table:
-        # opened for each group: an open reader keeps megabytes, and a run has thousands of shards
-        shard, footer = self.shards[number], self._footers[number]
-        with guarded(shard), pq.ParquetFile(shard.path, metadata=footer, page_checksum_verification=True) as file:
-            return file.read_row_group(group, columns=schema_of(self.record_type).names)
-
-    def read(self, start: int, stop: int) -> list[R]:
-        """Return rows start..stop-1, counted over the whole dataset."""
-        records: list[R] = []
-        while start < min(stop, len(self)):
-            table, first = self._group_with(start)
-            last = min(stop, first + table.num_rows)
-            records += from_batch(self.record_type, table.slice(start - first, last - start))
-            start = last
-        return records
-
-    def _group_with(self, row: int) -> tuple[pa.Table, int]:
-        """Return the row group that holds a row, and the number of its first row. The last group is kept."""
-        kept: tuple[pa.Table, int] | None = getattr(self, "_kept", None)
-        if kept and kept[1] <= row < kept[1] + kept[0].num_rows:
-            return kept
-        number = bisect_right(self._row_ends, row)
-        first = self._row_ends[number - 1] if number else 0
-        for group in range(self._footers[number].num_row_groups):
-            rows = self._footers[number].row_group(group).num_rows
-            if row < first + rows:
-                self._kept = (self._read_group(number, group), first)
-                return self._kept
-            first += rows
-        raise damaged(self.shards[number])
-
-    def column(self, name: str) -> list[Any]:
-        """Return one column of all rows: narrow, so cheap even where rows carry images."""
-        values: list[Any] = []
-        for shard, footer in zip(self.shards, self._footers, strict=True):
-            with guarded(shard), pq.ParquetFile(shard.path, metadata=footer, page_checksum_verification=True) as file:
-                values += file.read(columns=[name]).column(0).to_pylist()
-        return values
-
-    def take(self, ids: Iterable[str], key: str = "id") -> Iterator[R]:
-        """Yield the rows whose `key` column equals the given ids, in their order. Raises KeyError for an unknown id."""
-        rows = self.rows_by(key)
-        for wanted in ids:
-            row = rows[wanted]
-            yield self.read(row, row + 1)[0]
-
-    def rows_by(self, key: str) -> dict[str, int]:
-        """Return the row number of every value of a column of unique values."""
-        cache: dict[str, dict[str, int]] = self.__dict__.setdefault("_rows_by", {})
-        if key not in cache:
-            cache[key] = {value: row for row, value in enumerate(self.column(key))}
-        return cache[key]
-
-    def footers(self) -> Iterator[tuple[Shard, Footer]]:
-        """Yield every shard with what its footer says."""
-        for shard, footer in zip(self.shards, self._footers, strict=True):
-            yield shard, Footer.decode(footer.metadata)
-
-    def rejects(self) -> Iterator[Reject]:
-        """Yield the rows that went no further in this stage, with their reasons."""
-        for _, footer in self.footers():
-            yield from footer.rejects
-
-    def reject_counts(self) -> dict[str, int]:
-        """Return how many rows were rejected for each reason, most frequent first."""
-        return dict(Counter(reject.reason for reject in self.rejects()).most_common())
-
-    def set_aside(self, shard: Shard, why: str) -> Path:
-        """Move a shard out of the dataset, so that its range is made again, and return where it went."""
-        aside = self.folder / "_set-aside"
-        aside.mkdir(exist_ok=True)
-        target = aside / f"{why}-{shard.path.name}"
-        shard.path.replace(target)
-        return target
-
-
-@contextlib.contextmanager
-def guarded(shard: Shard) -> Iterator[None]:
-    """Turn a reader's complaint about a shard into the error that names it."""
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        raise damaged(shard) from error
-
-
-def damaged(shard: Shard) -> PrefmillError:
-    """Return the error for a shard whose bytes are not what was written."""
-    return PrefmillError(
-        f"{shard.path} is damaged (its bytes do not have the checksum in its name)",
-        "give `prefmill run` for this run again: it sets the file aside and makes its rows again",
-    )
+    fingerprint: str = ""
+    config: dict[str, Any] = {}
+    models: list[str] = []
+    notices: list[str] = []
+    complete: bool = False
+    inputs: int = 0
+    outputs: int = 0
+    rejects: dict[str, int] = {}
+    seconds: _Number = 0.0
+    cost: _Number | None = None
 
 
 class Run:
@@ -176,16 +58,19 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock: int | None = None
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
         """Open an existing run for reading. Raises PrefmillError where there is none."""
         folder = Path(folder)
-        if not folder.is_dir() or not (any(folder.glob(f"*/{MANIFEST}")) or (folder / "run.yaml").exists()):
+        try:
+            is_run = folder.is_dir() and (any(folder.glob(f"*/{MANIFEST}")) or (folder / "run.yaml").exists())
+        except (OSError, ValueError):  # a name that no file system takes
+            is_run = False
+        if not is_run:
             raise PrefmillError(
                 f"{folder} is not a run folder",
-                f"make one with `prefmill run micro --to {folder}` or `prefmill import`",
+                "make one with `prefmill run micro --to FOLDER` or `prefmill import`",
             )
         return cls(folder)
 
@@ -194,30 +79,31 @@ class Run:
     def writing(cls, folder: Path | str) -> Iterator[Self]:
         """Open or create a run for writing and hold its lock. Raises PrefmillError when another process does."""
         run = cls(Path(folder))
-        try:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            run._lock = os.open(run.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise PrefmillError(
-                f"cannot write to {folder}: {error.strerror}", "choose another folder with --to"
-            ) from error
-        try:
-            fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(run._lock, 200, 0).decode(errors="replace").strip() or "another process"
-            os.close(run._lock)
-            raise PrefmillError(
-                f"{folder} is in use by {holder}", "wait for it to end or stop it, or choose another folder with --to"
-            ) from error
-        try:
-            os.ftruncate(run._lock, 0)
-            os.pwrite(run._lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-            for leftover in run.folder.glob("*/.tmp-*"):
-                leftover.unlink()
+        make_folder(run.folder)
+        lock = run.folder / LOCK
+        busy = PrefmillError(
+            f"{folder} is in use by {holder_of(lock)}",
+            "wait for it to end or stop it, or choose another folder with --to",
+        )
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(exclusive(lock, busy))
+            except OSError as error:
+                raise PrefmillError(
+                    f"cannot write to {folder}: {reason_of(error)}", "choose another folder with --to"
+                ) from error
+            run._remove_leftovers()
             yield run
-        finally:
-            os.close(run._lock)  # the kernel drops the lock with the descriptor, also after SIGKILL
-            run._lock = None
+
+    def _remove_leftovers(self) -> None:
+        remove_leftovers(self.folder)
+        for folder in self.folder.iterdir():
+            if not folder.is_dir():
+                continue
+            with contextlib.suppress(_InUse), contextlib.ExitStack() as held:
+                if (folder / LOCK).exists():  # a training, which may be under way beside this run
+                    held.enter_context(exclusive(folder / LOCK, _InUse()))
+                remove_leftovers(folder)
 
     def dataset(self, name: str, record_type: type[R]) -> Dataset[R]:
         """Return the rows a stage has committed so far (none for a stage that has not run)."""
@@ -231,10 +117,49 @@ class Run:
         """Return whether a stage has written to this run."""
         return (self.folder / name / MANIFEST).exists()
 
+    def read_text(self, name: str) -> str | None:
+        """Return the text of a file of this run, None where there is none.
+
+        Raises PrefmillError where it cannot be read as UTF-8.
+        """
+        path = self.folder / name
+        return read_text(path, _REPAIR.format(path=path))
+
+    def read_json(self, name: str, kind: type[Content]) -> Content | None:
+        """Return a JSON file of this run as what it should hold, None where there is none.
+
+        Raises PrefmillError where it cannot be read, or holds something else.
+        """
+        text = self.read_text(name)
+        if text is None:
+            return None
+        try:
+            return kind.model_validate_json(text)
+        except ValidationError as error:
+            raise self.damaged(name, error) from error
+
+    def damaged(self, name: str, what: Exception | str) -> PrefmillError:
+        """Return the error for a file of this run that does not hold what it should."""
+        path = self.folder / name
+        if isinstance(what, ValidationError):
+            first = what.errors(include_url=False)[0]
+            what = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+        return PrefmillError(f"{path} is damaged ({what})", _REPAIR.format(path=path))
+
     def manifest(self, name: str) -> dict[str, Any]:
-        """Return a stage's manifest, empty when it has not run."""
-        path = self.folder / name / MANIFEST
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        """Return a stage's manifest, empty when it has not run.
+
+        Raises PrefmillError when it is damaged; so does what is returned, when it is asked for a key that is not there.
+        """
+        text = self.read_text(f"{name}/{MANIFEST}")
+        if text is None:
+            return {}
+        try:
+            content = json.loads(text)
+            ManifestFields.model_validate(content)
+        except (ValueError, RecursionError) as error:
+            raise self.damaged(f"{name}/{MANIFEST}", error) from error
+        return _Manifest(content, lambda key: self.damaged(f"{name}/{MANIFEST}", f"it has no {key!r}"))
 
     def write_manifest(self, name: str, manifest: dict[str, Any]) -> None:
         """Replace a stage's manifest."""
@@ -244,3 +169,21 @@ class Run:
     def forget_manifest(self, name: str) -> None:
         """Remove a stage's manifest, before its rows are made again with another configuration."""
         (self.folder / name / MANIFEST).unlink(missing_ok=True)
+
+
+class _Manifest(dict[str, Any]):
+    """A manifest that names its file where a key is missing."""
+
+    def __init__(self, content: dict[str, Any], missing: Callable[[str], PrefmillError]) -> None:
+        super().__init__(content)
+        self._missing = missing
+
+    def __missing__(self, key: str) -> Any:
+        raise self._missing(key)
+
+
+class _InUse(Exception):
+    """Somebody else writes to a folder inside the run's."""
+
+
+_REPAIR = "put back a copy of {path}, or delete it and give the command that wrote it again"

@@ -85,22 +85,15 @@ def test_a_reader_that_meets_damage_names_the_file(tmp_path):
         len(Dataset(tmp_path, Candidate))
 
 
-def test_overlapping_shards_are_refused(tmp_path):
-    write_shard(tmp_path, 0, 3, Score, [score(0)], Footer("w"))
-    write_shard(tmp_path, 2, 4, Score, [score(1)], Footer("w"))
-    with pytest.raises(PrefmillError, match="both claim input 2"):
-        Dataset(tmp_path, Score)
-
-
 @pytest.mark.parametrize("call", ["fsync", "write_table"])
 def test_a_full_disk_commits_nothing_and_says_so(tmp_path, monkeypatch, call):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*{"fsync": (shards.os, "fsync"), "write_table": (shards.pq, "write_table")}[call], full)
-    with pytest.raises(PrefmillError, match=r"No space left on device.*safe") as error:
+    monkeypatch.setattr(*{"fsync": (os, "fsync"), "write_table": (shards.pq, "write_table")}[call], full)
+    with pytest.raises(PrefmillError, match="No space left on device") as error:
         write_shard(tmp_path, 0, 1, Score, [score(0)], Footer("w"))
-    assert "continues" in error.value.fix
+    assert "same command again" in error.value.fix
     assert list(tmp_path.iterdir()) == []
 
 

@@ -110,7 +110,7 @@ def crash_at(monkeypatch, count):
 
         return operation
 
-    monkeypatch.setattr(shards.os, "fsync", guard(os.fsync))
+    monkeypatch.setattr(os, "fsync", guard(os.fsync))
     monkeypatch.setattr(shards.pq, "write_table", guard(shards.pq.write_table))
     monkeypatch.setattr(shards.Path, "replace", guard(shards.Path.replace))
     return calls
