@@ -1,6 +1,7 @@
 """Prompts find their images by the path in the folder; a bare name counts only where it can mean one thing."""
 
 import json
+from typing import Any
 
 import pytest
 from prefmill.base.errors import PrefmillError
@@ -17,7 +18,7 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def matched(folder, table):
+def matched(folder, table) -> tuple[list[Any], list[Any]]:
     path = folder.parent / "prompts.jsonl"
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in table))
     rows = prompted(read_rows(folder), None, path)
