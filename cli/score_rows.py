@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..base.errors import PrefmillError
-from ..base.tables.table import BadRow
+from ..base.paths import user_path
+from ..base.tables.formats import TABLE_SUFFIXES, open_table
+from ..base.tables.table import BadRow, Row
 from ..pipeline.exchange.image_files import SUFFIXES, locate
 from ..pipeline.exchange.images import image_root
+from ..pipeline.exchange.row_formats import first_of
 
-TABLES = (".csv", ".json", ".jsonl", ".parquet")
-_NAMES = {
+FIELDS = {
     "image": ("image", "image_path", "path", "file", "file_name"),
     "prompt": ("prompt", "text", "caption"),
     "answer": ("answer", "response"),
@@ -26,110 +25,91 @@ _NAMES = {
 class ScoreRow:
     """One thing to score. `image` is None in a table of answers alone, `prompt` where the row names none.
 
-    `fault` says why the image is not opened: its path leaves the folder, or there is no such file.
+    `name` is the image's path from its folder. `fault` says why nothing of the row can be used, `image_fault` why
+    the image is not opened (its path leaves the folder, there is no such file), `prompt_fault` why there is no prompt.
     """
 
-    image: Path | None
-    prompt: str | None
+    image: Path | None = None
+    name: str = ""
+    prompt: str | None = None
     answer: str | None = None
     fault: str | None = None
+    image_fault: str | None = None
+    prompt_fault: str | None = None
 
 
-def read_rows(images: Path, prompt: str | None, prompts: Path | None, root: Path | None = None) -> list[ScoreRow]:
+def read_rows(images: Path, root: Path | None = None) -> list[ScoreRow]:
     """The rows of a folder (all of its images, by name), of one image, or of a table.
 
-    Image paths in a table start from `root`, by default its folder, and may not leave it. `prompt` is for every
-    row; `prompts` is a text file with one line per row, or a table with a prompt column and, where it has one, an
-    image column by whose names it is matched.
-    Raises PrefmillError for what is not there, holds no rows, or does not fit together.
+    Image paths in a table start from `root`, by default its folder, and may not leave it.
+    Raises PrefmillError for what is not there, and for what holds no rows that can be used.
     """
-    if prompt is not None and prompts is not None:
-        raise PrefmillError("both --prompt and --prompts were given.", "give one of them")
     if not images.exists():
         raise PrefmillError(f"{images} does not exist.", "give a folder of images, an image or a table")
     if images.is_dir():
         found = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        rows = [ScoreRow(path, None) for path in found]
-    elif images.suffix.lower() in TABLES:
-        folder = image_root(images, root)
-        rows = [_row(values, images, root or images.parent, folder) for values in read_table(images)]
+        rows = [_of_file(path, path.relative_to(images).as_posix()) for path in found]
+    elif images.suffix.lower() in TABLE_SUFFIXES:
+        rows = _of_table(images, root)
+    elif images.is_file():
+        rows = [_of_file(images, images.name)]
     else:
-        rows = [ScoreRow(images, None)]
+        raise PrefmillError(f"{images} is not a regular file.", "give a folder of images, an image or a table")
     if not rows:
         raise PrefmillError(f"{images} holds no images.", f"give a folder with {', '.join(sorted(SUFFIXES))} files")
-    if prompt is not None:
-        return [replace(row, prompt=prompt) for row in rows]
-    return _with_prompts(rows, prompts) if prompts is not None else rows
+    return rows
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV, JSON, JSON-lines or Parquet file. Raises PrefmillError for a broken one."""
+def text_of(fields: dict[str, Any], kind: str) -> str | None:
+    """Return a row's image path, prompt or answer, None where it has none. Raises BadRow for what is no text."""
+    value = first_of(fields, FIELDS[kind])
+    if isinstance(value, bool | bytes | list | dict):
+        raise BadRow("invalid_field", f"the {kind} is a {type(value).__name__}, not text")
+    return None if value is None else str(value)
+
+
+def fault_of(place: str, fault: BadRow) -> str:
+    """Return in words why a table's row cannot be used."""
+    return f"{place}: {fault.reason}: {fault.detail}"
+
+
+def _of_file(path: Path, name: str) -> ScoreRow:
     try:
-        if path.suffix.lower() == ".parquet":
-            from pyarrow import ArrowException, parquet
-
-            try:
-                return parquet.read_table(path).to_pylist()
-            except ArrowException as error:
-                raise ValueError(error) from error
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() == ".csv":
-            return list(csv.DictReader(text.splitlines(keepends=True)))
-        if path.suffix.lower() == ".jsonl":
-            values: Any = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            values = json.loads(text)
-    except (OSError, ValueError, csv.Error) as error:
-        raise PrefmillError(f"{path} cannot be read as a table: {error}", "give CSV, JSON, JSONL or Parquet") from error
-    if not isinstance(values, list) or not all(isinstance(row, dict) for row in values):
-        raise PrefmillError(f"{path} is no list of objects.", 'write [{"image": "1.png", "prompt": "a cat"}]')
-    return values
+        name.encode()
+    except UnicodeEncodeError:
+        return ScoreRow(path, name, image_fault="image not readable: its file name is not UTF-8")
+    return ScoreRow(path, name)
 
 
-def _row(values: dict[str, Any], table: Path, root: Path, folder: Path) -> ScoreRow:
-    """A table's row; `folder` is `root` resolved, which is what a path may not leave."""
-    found = {field: _value(values, names) for field, names in _NAMES.items()}
-    if found["image"] is None and found["answer"] is None:
+def _of_table(path: Path, root: Path | None) -> list[ScoreRow]:
+    table = open_table(path, "IMAGES")
+    start = user_path(root, "--root") if root else table.folder
+    folder = image_root(start, None)
+    rows = [_of_row(row, start, folder) for row in table.scan()]
+    if all(row.fault for row in rows):
+        columns = dict.fromkeys(str(name) for row in table.rows(0, 100) for name in row.fields)
         raise PrefmillError(
-            f"a row of {table} has neither an image nor an answer; its columns are {', '.join(map(str, values))}.",
-            f"name the image column one of {', '.join(_NAMES['image'])}",
+            f"no row of {path} can be used: {rows[0].fault}; its columns are {', '.join(columns) or 'not readable'}.",
+            f"name the image column one of {', '.join(FIELDS['image'])}, or that of answers {FIELDS['answer'][0]}",
         )
-    if found["image"] is None:
-        return ScoreRow(None, found["prompt"], found["answer"])
-    fault = None
+    return rows
+
+
+def _of_row(row: Row, start: Path, folder: Path) -> ScoreRow:
+    """A table's row; `folder` is `start` resolved, which is what a path may not leave."""
     try:
-        locate(folder, found["image"])
-    except BadRow as error:
-        fault = f"image not readable: {error.detail}"
-    return ScoreRow(root / found["image"], found["prompt"], found["answer"], fault)
-
-
-def _with_prompts(rows: Sequence[ScoreRow], source: Path) -> list[ScoreRow]:
-    if not source.is_file():
-        raise PrefmillError(
-            f"the prompts file {source} does not exist.", "give a .txt, .csv, .json, .jsonl or .parquet"
-        )
-    named: dict[str, str] = {}
-    if source.suffix.lower() in TABLES:
-        table = read_table(source)
-        lines = [_value(values, _NAMES["prompt"]) for values in table]
-        for values, line in zip(table, lines, strict=True):
-            image = _value(values, _NAMES["image"])
-            if image is not None and line is not None:
-                named[Path(image).name] = line
-    else:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    if named:
-        return [replace(row, prompt=named.get(row.image.name) if row.image else None) for row in rows]
-    if len(lines) != len(rows):
-        raise PrefmillError(
-            f"{source} has {len(lines)} prompts for {len(rows)} rows.", "give one line per image, in the order of names"
-        )
-    return [replace(row, prompt=line) for row, line in zip(rows, lines, strict=True)]
-
-
-def _value(values: dict[str, Any], names: Iterable[str]) -> str | None:
-    for name in names:
-        if values.get(name) is not None:
-            return str(values[name])
-    return None
+        if row.fault:
+            raise row.fault
+        image, prompt, answer = (text_of(row.fields, kind) for kind in FIELDS)
+        if not image and answer is None:
+            raise BadRow("no_image", "neither an image nor an answer")
+    except BadRow as fault:
+        return ScoreRow(fault=fault_of(row.place, fault))
+    if not image:
+        return ScoreRow(prompt=prompt, answer=answer)
+    image_fault = None
+    try:
+        locate(folder, image)
+    except BadRow as fault:
+        image_fault = f"image not readable: {fault.detail}"
+    return ScoreRow(start / image, image, prompt, answer, image_fault=image_fault)

@@ -16,6 +16,7 @@ from PIL import Image
 from ..base.errors import PrefmillError
 from ..kernels.pixels.plan import PixelTarget
 from ..kernels.pixels.prepare import prepare_pixels
+from .images import refuse_elongated
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
@@ -49,7 +50,7 @@ class ImageInputs:
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Images to pixels [B, 3, S, S], float32 on the CPU; host work only, safe in a worker thread.
 
-        Raises PrefmillError without images.
+        Raises PrefmillError without images, UnreadableImage too_elongated.
         """
         if not images:
             raise PrefmillError("there are no images to preprocess.", "give at least one image")
@@ -76,17 +77,25 @@ class ImageInputs:
 
 
 def resized_and_cropped(image: Image.Image, size: int) -> np.ndarray:
-    """The middle square, uint8 [S, S, 3], after a bicubic resize of the shorter side to `size`."""
+    """The middle square, uint8 [S, S, 3], after a bicubic resize of the shorter side to `size`.
+
+    Raises UnreadableImage too_elongated.
+    """
     width, height = image.size
+    refuse_elongated(width, height)
     resized = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
-    image = image.convert("RGB").resize(resized, Image.Resampling.BICUBIC)
+    image = _rgb(image).resize(resized, Image.Resampling.BICUBIC)
     left, top = (round((side - size) / 2.0) for side in image.size)
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
 def squashed(image: Image.Image, size: int) -> np.ndarray:
     """The whole image as a square, uint8 [S, S, 3]; bicubic."""
-    return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+    return np.asarray(_rgb(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def to_pictures(images: torch.Tensor) -> list[Image.Image]:

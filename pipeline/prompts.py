@@ -1,4 +1,4 @@
-"""Reading prompts: text, JSON, JSON lines, Parquet, or a `datasets` data set, row by row and unharmed.
+"""Reading prompts out of any table, row by row and unharmed.
 
 A row that cannot be used becomes a reject with the name of its place; the rows around it go on. A prompt's text is
 kept to the byte (trailing spaces too): models were trained on such text, and its id is its hash.
@@ -6,17 +6,16 @@ kept to the byte (trailing spaces too): models were trained on such text, and it
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..base.errors import PrefmillError
-from ..base.tables.table import binary_kind, readable
+from ..base.tables.arrow import open_hub
+from ..base.tables.formats import open_table
+from ..base.tables.table import Row, Table
 from .records import Prompt, Reject, content_id
 
 STAGE = "prompts"
@@ -24,7 +23,8 @@ TEXT_FIELDS = ("text", "prompt", "caption")
 NAME_FIELDS = ("id", "prompt_id", "key", "image")
 TOPIC_FIELDS = ("topic", "category")
 INSTRUCTION_FIELDS = ("instruction", "question")
-FILES = ".txt, .json, .jsonl, .parquet, a `datasets` folder"
+FILES = ".txt, .csv, .json, .jsonl, .parquet, a `datasets` folder"
+HUB = "hub:"
 
 
 class PromptsConfig(BaseModel):
@@ -43,24 +43,37 @@ def read_prompts(config: PromptsConfig) -> list[Prompt | Reject]:
 
     Raises PrefmillError when the input as a whole cannot be read.
     """
-    if config.path is None:
-        raise PrefmillError("no prompts were given", "name a file with --prompts FILE")
+    table = open_prompts(config)
     items: list[Prompt | Reject] = []
     seen: dict[str, str] = {}
-    for index, (place, row) in enumerate(_rows(config.path, config.split), start=1):
-        if config.limit is not None and index > config.limit:
-            break
-        item = row if isinstance(row, Reject) else prompt_from(row, index, place, config.max_characters)
+    for index, row in enumerate(islice(table.scan(), config.limit), start=1):
+        item = _item(row, index, table.untyped, config.max_characters)
         if isinstance(item, Prompt):
-            name = f"id {item.source}" if item.source != place else f"text {item.id}"
+            name = f"id {item.source}" if item.source != row.place else f"text {item.id}"
             if name in seen:
-                item = Reject(place, STAGE, "duplicate", f"{name} was read before, at {seen[name]}")
+                item = Reject(row.place, STAGE, "duplicate", f"{name} was read before, at {seen[name]}")
             else:
-                seen[name] = place
+                seen[name] = row.place
         items.append(item)
-    if not items:
-        raise PrefmillError(f"{config.path} holds no prompts", "give a file with one prompt per line")
     return items
+
+
+def open_prompts(config: PromptsConfig) -> Table:
+    """Return the table that prompts come from. Raises PrefmillError when it cannot be read as a whole."""
+    if config.path is None:
+        raise PrefmillError("no prompts were given", "name a file with --prompts FILE")
+    if config.path.startswith(HUB):
+        return open_hub(config.path.removeprefix(HUB), config.split)
+    return open_table(config.path, "--prompts", text_column=TEXT_FIELDS[0], split=config.split, rows="prompts")
+
+
+def _item(row: Row, index: int, untyped: bool, max_characters: int) -> Prompt | Reject:
+    if row.fault and row.fault.reason != "invalid_text":  # that may be in a field that is not read here
+        reason = "not_a_prompt" if row.fault.reason == "not_an_object" else row.fault.reason
+        return Reject(row.place, STAGE, reason, row.fault.detail)
+    # where an empty cell is the only way to leave a value out, it is left out
+    fields = {name: value for name, value in row.fields.items() if value != ""} if untyped else row.fields
+    return prompt_from(fields, index, row.place, max_characters)
 
 
 def demo_prompts() -> Path:
@@ -68,12 +81,8 @@ def demo_prompts() -> Path:
     return Path(__file__).with_name("demo_prompts.txt")
 
 
-def prompt_from(row: Any, index: int, place: str, max_characters: int) -> Prompt | Reject:
-    """Return a row (a string, or a mapping with a text field) as a prompt, or why it cannot be one."""
-    if isinstance(row, str):
-        row = {"text": row}
-    if not isinstance(row, dict):
-        return Reject(place, STAGE, "not_a_prompt", f"a {type(row).__name__} where text or an object was expected")
+def prompt_from(row: dict[str, Any], index: int, place: str, max_characters: int) -> Prompt | Reject:
+    """Return a row with a text field as a prompt, or why it cannot be one."""
     text = _first(row, TEXT_FIELDS)
     reason = reason_against(text, max_characters)
     if reason:
@@ -82,8 +91,8 @@ def prompt_from(row: Any, index: int, place: str, max_characters: int) -> Prompt
     topic, asked = _text(_first(row, TOPIC_FIELDS)), _first(row, INSTRUCTION_FIELDS)
     given = asked if isinstance(asked, list | tuple) else [asked]
     instructions = tuple(dict.fromkeys(str(one) for one in given if one is not None and str(one).strip()))
-    name = _first(row, NAME_FIELDS)
-    source = place if name is None else str(name)
+    name = _name(row)
+    source = place if name is None else name
     if _not_text(text, source, topic, *instructions):
         return Reject(place, STAGE, "invalid_text", "holds half of a surrogate pair, which is no character")
     identity = content_id("prompt", text, topic, *instructions, None if name is None else source)
@@ -114,93 +123,11 @@ def _first(row: dict[str, Any], fields: tuple[str, ...]) -> Any:
     return next((row[field] for field in fields if row.get(field) is not None), None)
 
 
+def _name(row: dict[str, Any]) -> str | None:
+    """The row's own name; an embedded image goes by its path, and its bytes are no name."""
+    named = (value.get("path") if isinstance(value, dict) else value for value in map(row.get, NAME_FIELDS))
+    return next((str(value) for value in named if value is not None and not isinstance(value, bytes)), None)
+
+
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def _rows(path: str, split: str) -> Iterator[tuple[str, Any]]:
-    """Yield (place, row) for every row of the input; rows that cannot be decoded come as rejects."""
-    if path.startswith("hub:"):
-        import datasets
-
-        yield from _named(path, _reading(path, lambda: datasets.load_dataset(path.removeprefix("hub:"), split=split)))
-        return
-    file = Path(path).expanduser()
-    if not file.exists():
-        raise PrefmillError(f"prompt file {path} does not exist", "correct the path given with --prompts")
-    if file.is_dir():
-        yield from _named(path, _reading(path, lambda: _saved_dataset(file, split)))
-    elif kind := binary_kind(file):
-        raise PrefmillError(f"{path} is {kind}, not a file of prompts", f"give {FILES}, text as UTF-8")
-    elif file.suffix.lower() in {".csv", ".tsv"}:
-        raise PrefmillError(f"{path}: separated values are not read", "convert it to JSON lines (.jsonl) or Parquet")
-    elif file.suffix.lower() == ".parquet":
-        yield from _named(file.name, _reading(path, lambda: pq.ParquetFile(file)))
-    elif file.suffix.lower() == ".json":
-        yield from _json_rows(file)
-    elif file.suffix.lower() in {".jsonl", ".ndjson"}:
-        yield from ((place, _parsed(place, line)) for place, line in _lines(file))
-    else:
-        yield from ((place, _decoded(place, line)) for place, line in _lines(file))
-
-
-def _reading(path: str, read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except (OSError, ValueError, pa.ArrowInvalid) as error:
-        first_line = (str(error).splitlines() or ["?"])[0]
-        raise PrefmillError(
-            f"cannot read {path}: {first_line}", "check that the file is whole and of that type"
-        ) from error
-
-
-def _saved_dataset(folder: Path, split: str) -> Any:
-    import datasets
-
-    loaded = datasets.load_from_disk(str(folder))
-    return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
-
-
-def _named(name: str, table: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(table, pq.ParquetFile):
-        rows: Iterator[Any] = (row for batch in table.iter_batches() for row in batch.to_pylist())
-    else:
-        rows = iter(table)
-    with readable(Path(name)):  # a damaged page shows only when it is read
-        yield from ((f"{name}:{number}", row) for number, row in enumerate(rows, start=1))
-
-
-def _json_rows(file: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        rows = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise PrefmillError(f"{file} is not valid JSON: {error}", "correct it, or give JSON lines (.jsonl)") from error
-    if not isinstance(rows, list):
-        raise PrefmillError(f"{file} holds a {type(rows).__name__}, not a list", "give a list of prompts")
-    yield from ((f"{file.name}:{number}", row) for number, row in enumerate(rows, start=1))
-
-
-def _lines(file: Path) -> Iterator[tuple[str, bytes]]:
-    # bytes, split at \n alone: str.splitlines would cut prompts at form feeds and unicode separators
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if number == 1 and line.startswith(b"\xef\xbb\xbf"):
-                line = line[3:]  # noqa: PLW2901 - the byte order mark is not part of the first prompt
-            yield f"{file.name}:{number}", line.rstrip(b"\n").removesuffix(b"\r")
-
-
-def _decoded(place: str, line: bytes) -> str | Reject:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return Reject(place, STAGE, "binary", f"not UTF-8 text: {error.reason} at byte {error.start}")
-
-
-def _parsed(place: str, line: bytes) -> Any:
-    text = _decoded(place, line)
-    if isinstance(text, Reject):
-        return text
-    try:
-        return json.loads(text) if text.strip() else {"text": ""}
-    except (ValueError, RecursionError) as error:
-        return Reject(place, STAGE, "invalid_json", str(error))

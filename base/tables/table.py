@@ -2,7 +2,8 @@
 
 An import goes over a table twice: once to see what is in it (`scan`, which leaves embedded images out where that
 saves reading them), and once to take the rows a batch needs (`rows`). Neither holds more than a few rows at a time,
-except for a whole-file JSON. A row that cannot be read comes with its fault instead of its fields.
+except for a whole-file JSON. A row that cannot be read comes with its fault instead of its fields; what is no text in
+one field (`invalid_text`) leaves the other fields as they are.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import pyarrow as pa
 from ..errors import PrefmillError
 from ..files import sha256_of
 
+BOM = b"\xef\xbb\xbf"
 _MAGIC = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -53,13 +55,19 @@ class Row:
 
 
 class Table(ABC):
-    """Rows by number. `embeds`: some column holds bytes, so images may be in the table itself."""
+    """Rows by number. `name` is the input's own, also where `path` is a copy of it.
+
+    `text_column`: where a row that is plain text goes. `embeds`: some column holds bytes, so images may be in the
+    table itself. `untyped`: its format knows nothing but text, so numbers are spelled.
+    """
 
     kind: str
     embeds = False
+    untyped = False
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, name: str, text_column: str | None = None) -> None:
+        self.path, self.name, self.text_column = path, name, text_column
+        self.folder = path if path.is_dir() else path.parent  # where relative paths in it start
         self._cursor: tuple[int, Iterator[Row]] | None = None
 
     @abstractmethod
@@ -94,6 +102,11 @@ def binary_kind(path: Path) -> str | None:
     with readable(path), path.open("rb") as file:
         head = file.read(16)
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def not_text(error: UnicodeDecodeError) -> BadRow:
+    """Return the fault of a row whose bytes are not UTF-8."""
+    return BadRow("binary", f"not UTF-8 text: {error.reason} at byte {error.start}")
 
 
 @contextmanager

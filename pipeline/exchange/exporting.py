@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...base.errors import PrefmillError
-from ...base.files import sync
+from ...base.files import make_folder, replacing
+from ...base.paths import user_path
 from ..records import Candidate, Pair
 from ..store import Dataset, Run
 from .image_files import suffix_of
@@ -54,6 +54,7 @@ def export(run: Run, output: Path, format: ExportFormat, *, shard_bytes: int = S
     Raises PrefmillError when there are no pairs, when the output exists, and when it cannot be written; nothing is
     left of it then.
     """
+    output = user_path(output, "--to")
     if output.exists() or output.is_symlink():
         raise PrefmillError(f"{output} exists already", "choose another --to, or delete it first")
     pairs = run.dataset("pairs", Pair)
@@ -63,24 +64,14 @@ def export(run: Run, output: Path, format: ExportFormat, *, shard_bytes: int = S
             f"{run.folder} holds no pairs{f' (rejected: {rejects})' if rejects else ''}",
             f"make some with `prefmill run`, or import some with `prefmill import --pairs`; then export {run.folder}",
         )
-    temporary = output.with_name(f".tmp-{output.name}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)  # left by an export that was killed
+    make_folder(output.parent)
+    with replacing(output) as temporary:
         writer = _writer(format, temporary, shard_bytes, single=output.suffix == ".parquet")
         try:
             for pair, image in _illustrated(run, pairs):
                 writer.add(pair, image)
         finally:
             writer.close()
-        temporary.replace(output)
-        sync(output.parent)
-    except OSError as error:
-        raise PrefmillError(
-            f"cannot write {output}: {error.strerror or error}", "make room or correct the permissions, then try again"
-        ) from error
-    finally:
-        _remove(temporary)
     return ExportReport(len(pairs), len(writer.images), output)
 
 
@@ -227,10 +218,3 @@ def _trl_schema() -> pa.Schema:
 
 def _turns(question: str, answer: str) -> list[dict[str, str]]:
     return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    elif path.exists() or path.is_symlink():
-        path.unlink()

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ...base.errors import PrefmillError
 from ...base.tables.table import BadRow
-from ...engine.images import UnreadableImage, decode_image
+from ...engine.images import UnreadableImage, decoded
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
 MAXIMUM_BYTES = 1 << 30  # nothing that decodes to 100 megapixels is larger
@@ -70,7 +70,8 @@ def locate(root: Path, name: str) -> ImageFile:
 def dimensions(data: bytes) -> tuple[int, int]:
     """Decode an image to see that all of it is there; return (width, height) in pixels. Raises BadRow image_*."""
     try:
-        return decode_image(data).size
+        with decoded(data) as image:
+            return image.size
     except UnreadableImage as error:
         raise BadRow(f"image_{error.reason}", error.detail) from error
 

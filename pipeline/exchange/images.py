@@ -21,6 +21,7 @@ from ..records import Prompt, Reject
 from .image_files import list_images, listing, locate, side_text
 from .row_formats import (
     IMAGE_FIELDS,
+    PICKED_FIELDS,
     PROMPT_FIELDS,
     QUESTION_FIELDS,
     first_of,
@@ -28,9 +29,8 @@ from .row_formats import (
     integer_in,
     number_in,
     text_in,
+    typed,
 )
-
-PICKED_FIELDS = ("picked", "selected", "picked_by_imagereward")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +129,14 @@ def image_inputs(path: Path, root: Path | None) -> ImageInputs:
     if path.is_dir() and not is_table_folder(path):
         return _folder(path.resolve())
     table = open_table(path, "--images")
-    rows = [_described(row) for row in table.scan()]
+    rows = [_described(typed(row) if table.untyped else row) for row in table.scan()]
     if all(row.fault or not (row.path or table.embeds) for row in rows):
         fields = dict.fromkeys(name for row in table.rows(0, 100) for name in row.fields)
         raise PrefmillError(
             f"{path} names no images: its rows have the fields {', '.join(fields) or '(none readable)'}",
             f"give rows with one of {', '.join(IMAGE_FIELDS)}",
         )
-    return ImageInputs(rows, image_root(path, root), identity_of(table, table.kind), table)
+    return ImageInputs(rows, image_root(table.folder, root), identity_of(table, table.kind), table)
 
 
 def images_beside(table: Table, root: Path | None, identity: dict[str, str]) -> ImageInputs:
@@ -149,12 +149,15 @@ def images_beside(table: Table, root: Path | None, identity: dict[str, str]) -> 
                 continue  # the row itself is rejected where pairs or answers are made of it
             seen.add(image.path)
         rows.append(image)
-    return ImageInputs(rows, image_root(table.path, root), identity, table, shared=True)
+    return ImageInputs(rows, image_root(table.folder, root), identity, table, shared=True)
 
 
-def image_root(path: Path, root: Path | None) -> Path:
-    """Return the folder that relative image paths are in, resolved. Raises PrefmillError where it is none."""
-    folder = (root or (path if path.is_dir() else path.parent)).expanduser().resolve()
+def image_root(folder: Path, root: Path | None) -> Path:
+    """Return the folder that relative image paths are in, resolved: `root`, else `folder`.
+
+    Raises PrefmillError where it is none.
+    """
+    folder = (root or folder).resolve()
     if not folder.is_dir():
         raise PrefmillError(f"{folder} is not a folder", "correct the path given with --root")
     return folder
@@ -162,7 +165,7 @@ def image_root(path: Path, root: Path | None) -> Path:
 
 def identity_of(table: Table, format: str) -> dict[str, str]:
     """Return what names a table's content on any machine."""
-    return {"name": table.path.name, "format": format, "sha256": table.sha256}
+    return {"name": table.name, "format": format, "sha256": table.sha256}
 
 
 def _folder(root: Path) -> ImageInputs:
@@ -198,7 +201,7 @@ def _plain(row: Row) -> ImageRow:
 
 
 def _described(row: Row) -> ImageRow:
-    image, fields = _plain(row), row.fields
+    image, fields = _plain(row), {} if row.fault else row.fields
     try:
         settings: dict[str, Any] = {
             "prompt_name": text_in(fields, ("prompt_id",)),

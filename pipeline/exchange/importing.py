@@ -16,13 +16,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...base.errors import PrefmillError
-from ...base.files import sha256_of
+from ...base.paths import user_path
 from ...base.progress import Progress
 from ...base.tables.formats import open_table
 from ...base.tables.table import BadRow, Table
 from ..execute.local import run_task
 from ..execute.work import ExecutorConfig
-from ..prompts import PromptsConfig
+from ..prompts import HUB, PromptsConfig, open_prompts
 from ..records import Candidate, Instruction, Pair, Prompt, Response, Selection, content_id
 from ..sources import ListSource
 from ..stage import Task
@@ -76,14 +76,14 @@ def import_into(run: Run, spec: ImportSpec, config: ExecutorConfig, progress: Pr
 
 
 def _tasks(run: Run, spec: ImportSpec, config: ExecutorConfig) -> list[Task]:
-    root = Path(spec.root) if spec.root else None
+    root = user_path(spec.root, "--root") if spec.root else None
     tasks: list[Task] = [_prompt_task(spec.prompts)] if spec.prompts else []
-    images = image_inputs(Path(spec.images).expanduser(), root) if spec.images else None
+    images = image_inputs(user_path(spec.images, "--images"), root) if spec.images else None
     if images:
         tasks += _image_tasks(run, images, config, with_prompts=not spec.prompts)
     for option, path in (("--answers", spec.answers), ("--pairs", spec.pairs)):
         if path:
-            table = open_table(Path(path).expanduser(), option)
+            table = open_table(path, option)
             tasks += _table_tasks(run, table, option, images, root, spec.format, config)
     return tasks
 
@@ -99,7 +99,7 @@ def _table_tasks(
 ) -> list[Task]:
     found, shape = shape_of(table, format, option)
     if option == "--answers" and shape == "pair":
-        raise PrefmillError(f"{table.path} holds preference pairs ({found}), not answers", "give it with --pairs")
+        raise PrefmillError(f"{table.name} holds preference pairs ({found}), not answers", "give it with --pairs")
     identity = identity_of(table, found)
     if shape == "answer" and (images or not _brings_images(run, table, identity)):
         return _answer_tasks(run, AnswerIndex(run, table, images), identity)
@@ -124,14 +124,14 @@ def _brings_images(run: Run, table: Table, identity: dict[str, str]) -> bool:
 
 
 def _prompt_task(path: str) -> Task:
-    source = partial(prompt_source, PromptsConfig(path=path))
-    file = Path(path).expanduser()
-    if file.exists():
-        kind = file.suffix.removeprefix(".") or ("datasets" if file.is_dir() else "txt")
-        identity = {"name": file.name, "format": kind, "sha256": sha256_of(file)}
-    else:  # a data set on the hub, or an error that reading it explains
-        rows = source()
-        identity = {"name": path, "format": "hub", "sha256": content_id("prompts", *rows.identities)}
+    config = PromptsConfig(path=path)
+    source = partial(prompt_source, config)
+    if path.startswith(HUB):
+        identity = {"name": path, "format": "hub", "sha256": content_id("prompts", *source().identities)}
+    else:
+        table = open_prompts(config)
+        kind = Path(table.name).suffix.removeprefix(".") or table.kind
+        identity = {"name": table.name, "format": kind, "sha256": table.sha256}
     return Task("prompts", Prompt, source, RecordStage, NARROW_BATCH, {"imported": identity}, "prompts")
 
 

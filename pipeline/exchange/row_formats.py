@@ -10,15 +10,17 @@ A row that says none of this raises `BadRow` with the reason for its reject. Ans
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
 
 from ...base.errors import PrefmillError
-from ...base.tables.table import BadRow, Table
+from ...base.tables.table import BadRow, Row, Table
 
 Format = Literal["auto", "jsonl", "pds-dpo", "llava", "trl"]
 Shape = Literal["pair", "answer"]
@@ -27,6 +29,8 @@ IMAGE_FIELDS = ("image", "images", "image_path", "path", "file_name", "file")
 PROMPT_FIELDS = ("prompt", "text", "caption")
 ANSWER_FIELDS = ("raw_text", "text", "answer", "response")
 QUESTION_FIELDS = ("instruction", "question")
+PICKED_FIELDS = ("picked", "selected", "picked_by_imagereward")
+SETTING_FIELDS = ("seed", "guidance", "steps", *PICKED_FIELDS)
 LOOK_AT = 100  # rows, to tell a format
 _MARKER = re.compile(r"\s*<image>\s*")
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
@@ -70,12 +74,12 @@ def shape_of(table: Table, format: Format, option: str) -> tuple[Format, Shape]:
         if found := _shape(row.fields):
             # plain columns go by both names
             if format not in ("auto", found[0]) and {format, found[0]} != {"jsonl", "trl"}:
-                raise PrefmillError(f"{table.path} holds {found[0]} rows, not {format}", "leave --format away")
+                raise PrefmillError(f"{table.name} holds {found[0]} rows, not {format}", "leave --format away")
             return found
         seen |= dict.fromkeys(row.fields)
     what = f"the fields {', '.join(seen)}" if seen else f"no readable row ({faults} of the first {LOOK_AT} are broken)"
     raise PrefmillError(
-        f"{table.path} is none of the known formats: its rows have {what}",
+        f"{table.name} is none of the known formats: its rows have {what}",
         f"give {option} rows with conversations, with chosen and rejected, or with one of {', '.join(ANSWER_FIELDS)}",
     )
 
@@ -191,6 +195,15 @@ def integer_in(fields: dict[str, Any], name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not -(1 << 63) <= value < 1 << 63:
         raise BadRow("invalid_field", f"{name} is {value!r}, not an integer of 64 bits")
     return value
+
+
+def typed(row: Row) -> Row:
+    """Return a row of separated values, which are texts, with its settings read as JSON spells them."""
+    fields: dict[str, Any] = {name: value for name, value in row.fields.items() if value != ""}
+    for name in SETTING_FIELDS:
+        with suppress(ValueError):  # what is no number is named where it is used
+            fields |= {name: json.loads(str(fields[name]).lower())} if name in fields else {}
+    return replace(row, fields=fields)
 
 
 def _side(asked: Any, answer: Any) -> tuple[str, str]:

@@ -10,10 +10,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...base.errors import PrefmillError
-from ...engine.images import UnreadableImage
+from ...engine.images import UnreadableImage, decode_image
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
-from ..pictures import decode_picture
 from ..records import Instruction, Reject, Response, content_id, seed_for
 from ..sources import DatasetSource, Question, read_rows, responses_folder
 from ..stage import Stage
@@ -55,7 +54,7 @@ class AnswerStage(Stage[Question, Response]):
 
     def _decode(self, item: Question) -> Image.Image | Reject:
         try:
-            return decode_picture(item.image)
+            return decode_image(item.image)
         except UnreadableImage as error:
             return Reject(item.instruction.id, self.stage, f"image_{error.reason}", error.message)
 

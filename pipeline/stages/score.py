@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ...engine.images import UnreadableImage
+from ...engine.images import UnreadableImage, decoded
 from ...engine.scorers.catalogue import IMAGE_SCORERS, load_image_scorer
 from ...engine.settings import EngineSettings
 from ..declaration import Inputs, StageDeclaration
-from ..pictures import decode_picture
 from ..records import Candidate, Reject, Score
 from ..sources import DatasetSource, PromptedImage, read_rows
 from ..stage import Stage
@@ -89,7 +88,8 @@ class ScoreStage(Stage[PromptedImage, Score]):
     def _pixels(self, image: bytes | torch.Tensor) -> torch.Tensor:
         """One image as pixels [1, 3, S, S]; a decoded one stays on its device."""
         if isinstance(image, bytes):
-            return self.engine.preprocess([decode_picture(image)])
+            with decoded(image) as picture:
+                return self.engine.preprocess([picture])
         return self.engine.preprocess(image.permute(2, 0, 1)[None])
 
     def compute(self, prepared: _Prepared) -> list[Score | Reject]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from prefmill.base.errors import PrefmillError
-from prefmill.cli.score import score_command
 from prefmill.engine.scorers.image_reward import ImageRewardScorer
 from prefmill.engine.scorers.text_reward import ATTRIBUTES
 from prefmill.engine.settings import EngineSettings
@@ -17,19 +16,8 @@ from pyarrow import parquet
 MODELS = ["imagereward=random:image-reward", "clip=random:clip", "blip=random:blip", "aesthetic=random:aesthetic"]
 
 
-def noise(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-
-
-def score(images, to, scorer="imagereward", prompt=None, prompts=None, models=MODELS, **options):
-    chosen = [model for model in models if model.split("=")[0] in scorer]
-    arguments = {"sheet": None, "batch_size": 3, "device": "cpu", "dtype": "auto", "as_json": True, **options}
-    score_command(Path(images), prompt, prompts, scorer, Path(to), chosen, **arguments)
-    return json.loads(Path(to).read_text()) if str(to).endswith(".json") else []
-
-
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, noise):
     """Seven images of all kinds that are fine, and four that are not."""
     place = tmp_path / "images"
     place.mkdir()
@@ -53,7 +41,7 @@ def folder(tmp_path):
     return place
 
 
-def test_a_folder_of_all_kinds_of_images(folder, tmp_path, capsys):
+def test_a_folder_of_all_kinds_of_images(folder, tmp_path, capsys, score):
     rows = {Path(row["image"]).name: row for row in score(folder, tmp_path / "out.json", prompt="a red cat")}
     assert len(rows) == 11
     problems = {name: row["problem"] for name, row in rows.items() if row["imagereward"] is None}
@@ -74,21 +62,21 @@ def test_a_folder_of_all_kinds_of_images(folder, tmp_path, capsys):
     assert summary["models"]["imagereward"].startswith("image_reward@")
 
 
-def test_the_contact_sheet_is_sorted_by_score(tmp_path):
+def test_the_contact_sheet_is_sorted_by_score(tmp_path, score):
     place = tmp_path / "flat"
     place.mkdir()
     colours = {"a": (250, 20, 20), "b": (20, 250, 20), "c": (20, 20, 250)}
     for name, colour in colours.items():
         Image.new("RGB", (64, 64), colour).save(place / f"{name}.png")
-    rows = score(place, tmp_path / "out.json", prompt="a red cat")
+    rows = score(place, tmp_path / "out.json", prompt="a red cat", sheet=tmp_path / "best.png")
     best = sorted(rows, key=lambda row: -row["imagereward"])
-    sheet = Image.open(tmp_path / "out.png").convert("RGB")
+    sheet = Image.open(tmp_path / "best.png").convert("RGB")
     for number, row in enumerate(best):
         pixel = np.asarray(sheet.getpixel((192 * number + 96, 96)))
         assert np.abs(pixel - colours[Path(row["image"]).stem]).max() < 5
 
 
-def test_a_path_in_a_table_cannot_leave_its_folder(tmp_path):
+def test_a_path_in_a_table_cannot_leave_its_folder(tmp_path, noise, score):
     outside, place = tmp_path / "outside.png", tmp_path / "table"
     place.mkdir()
     noise(0).save(outside)
@@ -108,7 +96,7 @@ def test_a_path_in_a_table_cannot_leave_its_folder(tmp_path):
     assert row["problem"] is None
 
 
-def test_all_scorers_over_a_table_with_answers(tmp_path):
+def test_all_scorers_over_a_table_with_answers(tmp_path, noise, score):
     for number in range(3):
         noise(number).save(tmp_path / f"{number}.png")
     table = [
@@ -143,7 +131,7 @@ def test_all_scorers_over_a_table_with_answers(tmp_path):
     assert rows[5]["aesthetic"] == pytest.approx(rows[2]["aesthetic"], abs=1e-5)
 
 
-def test_the_formats_say_the_same(tmp_path):
+def test_the_formats_say_the_same(tmp_path, noise, score):
     place = tmp_path / "images"
     place.mkdir()
     for number in range(3):
@@ -161,7 +149,7 @@ def test_the_formats_say_the_same(tmp_path):
     )
 
 
-def test_prompts_by_order_and_by_name(tmp_path):
+def test_prompts_by_order_and_by_name(tmp_path, noise, score):
     place = tmp_path / "images"
     place.mkdir()
     for number in range(3):
@@ -180,12 +168,12 @@ def test_prompts_by_order_and_by_name(tmp_path):
         score(place, tmp_path / "a.json", prompts=tmp_path / "lines.txt")
 
 
-def test_one_image_and_a_report_for_people(tmp_path, capsys):
+def test_one_image_and_a_report_for_people(tmp_path, capsys, noise, score):
     noise(0).save(tmp_path / "one.png")
-    score(tmp_path / "one.png", tmp_path / "out.json", prompt="a red cat", as_json=False)
+    score(tmp_path / "one.png", tmp_path / "out.json", prompt="a red cat", as_json=False, sheet=tmp_path / "best.png")
     printed = capsys.readouterr().out
     assert "imagereward: 1 of 1 scored" in printed
-    assert str(tmp_path / "out.png") in printed
+    assert str(tmp_path / "best.png") in printed
 
 
 @pytest.mark.parametrize(
@@ -197,9 +185,9 @@ def test_one_image_and_a_report_for_people(tmp_path, capsys):
         ({"to": "out.xlsx"}, "no ending that names a format"),
         ({"images": "nowhere"}, "does not exist"),
         ({"images": "empty"}, "holds no images"),
-        ({"images": "broken.json"}, "cannot be read as a table"),
-        ({"images": "broken.parquet"}, "cannot be read as a table"),
-        ({"images": "object.json"}, "no list of objects"),
+        ({"images": "broken.json"}, "not valid JSON"),
+        ({"images": "broken.parquet"}, "cannot read broken.parquet"),
+        ({"images": "object.json"}, "holds a dict, not a list"),
         ({"images": "columns.csv"}, "neither an image nor an answer"),
         ({"prompts": Path("nowhere.txt")}, "does not exist"),
         ({"prompt": "a", "prompts": Path("nowhere.txt")}, "both --prompt and --prompts"),
@@ -210,7 +198,7 @@ def test_one_image_and_a_report_for_people(tmp_path, capsys):
         ({"scorer": "aesthetic", "models": []}, "no published folder"),
     ],
 )
-def test_what_cannot_be_done_says_so(tmp_path, monkeypatch, change, message):
+def test_what_cannot_be_done_says_so(tmp_path, monkeypatch, change, message, noise, score):
     monkeypatch.chdir(tmp_path)
     noise(0).save(tmp_path / "one.png")
     (tmp_path / "empty").mkdir()

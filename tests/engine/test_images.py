@@ -1,13 +1,18 @@
 import io
 import struct
+import threading
+import time
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 from prefmill.base.errors import PrefmillError
-from prefmill.engine.images import UnreadableImage, decode_image, encode_image
+from prefmill.engine import images
+from prefmill.engine.image_inputs import ImageInputs
+from prefmill.engine.images import PixelBudget, UnreadableImage, decode_image, decoded, encode_image
 
 
 @pytest.fixture
@@ -71,6 +76,12 @@ def test_cmyk_jpeg(pixels):
     )
 
 
+def test_32_bit_grey_is_cut_to_16_bits():
+    samples = np.array([[-5, 0, 255, 256], [65535, 65536, 1 << 30, -(1 << 31)]], dtype=np.int32)
+    decoded = np.asarray(decode_image(saved(Image.fromarray(samples), "TIFF")))[..., 0]
+    np.testing.assert_array_equal(decoded, [[0, 0, 0, 1], [255, 255, 255, 0]])
+
+
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 def test_16_bit_grey_keeps_its_high_byte(format):
     levels = np.linspace(0, 65535, 30 * 40).reshape(30, 40).astype(np.uint16)
@@ -104,6 +115,8 @@ CASES = {
     "no pixels": (png_header(10, 10), "truncated"),
     "1 x 1": (saved(Image.new("RGB", (1, 1)), "PNG"), "too_small"),
     "1 x 50": (saved(Image.new("RGB", (1, 50)), "PNG"), "too_small"),
+    "201 times as long": (saved(Image.new("RGB", (402, 2)), "PNG"), "too_elongated"),
+    "49,000,000 x 2": (png_header(49_000_000, 2), "too_elongated"),
     "20,000 x 20,000": (png_header(20_000, 20_000), "too_large"),
     "11,000 x 10,000": (png_header(11_000, 10_000), "too_large"),
 }
@@ -133,3 +146,53 @@ def test_the_pixel_limit_is_the_callers(pixels):
     assert decode_image(data, max_pixels=1200).size == (40, 30)
     with pytest.raises(UnreadableImage, match="40 x 30"):
         decode_image(data, max_pixels=1199)
+
+
+def test_an_image_too_long_to_resize_is_refused_as_one_that_cannot_be_read():
+    long = Image.new("RGB", (2, 402))
+    with pytest.raises(UnreadableImage) as caught:
+        ImageInputs(224).pixels([long])
+    assert caught.value.reason == "too_elongated"
+    assert ImageInputs(8).pixels([long.crop((0, 0, 2, 400))]).shape == (1, 3, 8, 8)
+
+
+def test_a_budget_holds_no_more_pixels_than_its_limit_and_one_image_always_fits():
+    budget, lock, most, held = PixelBudget(100), threading.Lock(), [0], [0]
+
+    def hold(pixels):
+        with budget.holding(pixels):
+            with lock:
+                held[0] += pixels
+                most[0] = max(most[0], held[0])
+                assert held[0] <= 100 or held[0] == pixels
+            time.sleep(0.002)
+            with lock:
+                held[0] -= pixels
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, [60, 30, 250, 100, 10, 10, 10, 90] * 5))
+    assert most[0] == 250
+    assert budget.held == 0
+
+
+def test_threads_share_the_budget_while_they_use_what_they_decoded(pixels, monkeypatch):
+    monkeypatch.setattr(images, "BUDGET", PixelBudget(2 * pixels.shape[0] * pixels.shape[1]))
+    data, lock, inside, most = encode_image(pixels), threading.Lock(), [0], [0]
+
+    def use(data):
+        try:
+            with decoded(data) as image:
+                with lock:
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                time.sleep(0.005)
+                with lock:
+                    inside[0] -= 1
+                return image.size
+        except UnreadableImage:  # gives back what it took
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        sizes = list(pool.map(use, [data, data[: len(data) // 2]] * 12))
+    assert sizes == [(40, 30), None] * 12
+    assert most[0] == 2

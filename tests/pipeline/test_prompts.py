@@ -1,9 +1,12 @@
 """Prompts are read unharmed, in order, under their own names; what cannot be one is a reject with its place."""
 
+import csv
 import hashlib
 import io
 import json
+import os
 import random
+import threading
 from typing import Any
 
 import pyarrow as pa
@@ -44,7 +47,9 @@ def test_text_lines_keep_every_character_with_either_line_end_and_a_byte_order_m
     assert [item.source for item in unix] == [f"unix.txt:{line}" for line in range(1, len(AWKWARD) + 1)]
 
 
-@pytest.mark.parametrize("kind", ["list.json", "objects.json", "rows.jsonl", "ROWS.JSONL", "table.parquet", "saved"])
+@pytest.mark.parametrize(
+    "kind", ["list.json", "objects.json", "rows.jsonl", "ROWS.JSONL", "table.parquet", "saved", "t.csv", "t.tsv"]
+)
 def test_every_format_gives_the_same_texts(kind, tmp_path):
     path, rows = tmp_path / kind, [{"caption": text} for text in AWKWARD]
     if kind == "list.json":
@@ -53,6 +58,10 @@ def test_every_format_gives_the_same_texts(kind, tmp_path):
         path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     elif path.suffix.lower() == ".jsonl":
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix in {".csv", ".tsv"}:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter="," if path.suffix == ".csv" else "\t")
+            writer.writerows([["id", "caption"], *(["", text] for text in AWKWARD)])
     elif kind == "table.parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=3)
     else:
@@ -173,7 +182,8 @@ def png():
         ("prompts.json", b"[" * 100_000, "not valid JSON"),
         ("prompts.json", b'{"text": "a"}', "not a list"),
         ("prompts.parquet", b"PAR1 and nothing more", "cannot read"),
-        ("prompts.csv", b"id,text\n1,a cat\n", "separated"),
+        ("prompts.csv", b"", "names its columns"),
+        ("prompts.csv", b"id,text\n", "no prompts"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_as_a_whole(name, data, said, tmp_path):
@@ -187,3 +197,45 @@ def test_a_file_of_another_kind_is_refused_as_a_whole(name, data, said, tmp_path
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PrefmillError, match=r"nowhere\.txt"):
         read(tmp_path / "nowhere.txt")
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/prompts.txt", "x" * 300, "a\0b", "x/" * 3000, ""])
+def test_what_is_no_path_is_named_with_its_option(path):
+    with pytest.raises(PrefmillError, match="--prompts"):
+        read(path)
+
+
+def test_prompts_from_a_pipe_are_all_read(tmp_path):
+    pipe, lines = tmp_path / "prompts.fifo", [f"prompt number {number}" for number in range(20_000)]
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=("\n".join(lines),), daemon=True)
+    writer.start()
+    assert texts(read(pipe)) == lines
+    assert texts(read(pipe)) == lines  # as looking at the input before a run does
+    writer.join(5)
+    assert not writer.is_alive()
+
+
+def test_a_data_set_without_that_split_or_without_data_is_named(tmp_path):
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"text": "a cat"}])
+    datasets.DatasetDict({"test": rows}).save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PrefmillError, match="no split train; its splits: test"):
+        read(tmp_path / "saved")
+    assert texts(read(tmp_path / "saved", split="test")) == ["a cat"]
+    with pytest.raises(PrefmillError, match="without a data set"):
+        read(tmp_path / "empty")
+
+
+def test_half_a_character_in_a_field_that_is_not_read_costs_nothing(tmp_path):
+    (item,) = read(tmp_path / "rows.jsonl", b'{"text": "a cat", "comment": "\\ud800"}\n')
+    assert item.text == "a cat"
+
+
+def test_an_embedded_image_names_its_prompt_by_its_path_and_not_by_its_bytes(tmp_path):
+    images = [{"bytes": b"x" * 100, "path": "cat.png"}, {"bytes": b"y", "path": None}]
+    rows = [{"image": image, "text": f"prompt {number}"} for number, image in enumerate(images)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    assert [item.source for item in read(tmp_path / "t.parquet")] == ["cat.png", "t.parquet:2"]

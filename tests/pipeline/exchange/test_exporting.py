@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -216,3 +217,27 @@ def test_a_place_that_cannot_be_written_is_named(awkward, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(PrefmillError, match="cannot write"):
         export(awkward, tmp_path / "file/out", "trl")
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/out", "x" * 300, "a\0b"])
+def test_what_is_no_path_is_named_with_its_option(name, awkward, tmp_path):
+    with pytest.raises(PrefmillError, match=r"--to|cannot write"):
+        export(awkward, tmp_path / name if name[0] != "~" else Path(name), "pds-dpo")
+
+
+@pytest.mark.parametrize("format", ["trl", "pds-dpo", "llava"])
+@pytest.mark.parametrize("stage", ["pairs", "candidates"])
+def test_damaged_rows_end_an_export_with_their_file_and_leave_nothing(format, stage, tmp_path):
+    run = run_of(tmp_path / "run", [pair("p0", "a")], [candidate("a")])
+    (shard,) = (run.folder / stage).glob("*.parquet")
+    whole = shard.read_bytes()
+    (tmp_path / "target").mkdir()
+    for start in range(4, len(whole) - 8, 97):
+        shard.write_bytes(whole[:start] + bytes(byte ^ 0x5A for byte in whole[start : start + 8]) + whole[start + 8 :])
+        try:
+            export(Run(run.folder), tmp_path / "target/out", format)
+        except PrefmillError as error:
+            assert error.fix  # noqa: PT017 - some bytes are padding, and their damage is none
+        else:
+            shutil.rmtree(tmp_path / "target/out")
+        assert not list((tmp_path / "target").iterdir())

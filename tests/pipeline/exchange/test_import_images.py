@@ -212,3 +212,16 @@ def test_tables_that_hold_the_bytes(kind, tmp_path, bring, rows, rejects, pictur
     again = recorder()
     bring(tmp_path / "run", again, images=path)
     assert not again.worked
+
+
+def test_separated_values_bring_settings_that_are_numbers(tmp_path, bring, rows, rejects, picture):
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    lines = ["image,prompt,seed,guidance,steps,picked", '0.png,"a cat, red",7,5.5,28,True', "1.png,12,,,,false"]
+    (tmp_path / "images.csv").write_text("\n".join([*lines, "1.png,,seven,,,"]))
+    run = bring(tmp_path / "run", images=tmp_path / "images.csv")
+    assert [prompt.text for prompt in rows(run, "prompts")] == ["a cat, red", "12"]
+    told = [(c.source, c.seed, c.guidance, c.steps) for c in rows(run, "candidates")]
+    assert told == [("0.png", 7, 5.5, 28), ("1.png", None, None, None)]
+    assert rejects(run, "candidates") == {"images.csv:4": "invalid_field"}
+    assert len(rows(run, "picks")) == 1

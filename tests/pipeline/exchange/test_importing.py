@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 from prefmill.base.errors import PrefmillError
+from prefmill.base.tables import pipes
 from prefmill.pipeline.synthesis import SynthesisConfig, is_imported, tasks_of
 
 
@@ -175,3 +178,28 @@ def test_inputs_that_cannot_be_read_at_all_are_named(paths, said, few, tmp_path,
     assert said in caught.value.message
     assert caught.value.fix
     assert not list(Path().glob("run/*/*"))
+
+
+def test_tables_through_pipes_are_imported_whole_and_one_without_a_writer_is_given_up(
+    few, tmp_path, bring, rows, monkeypatch
+):
+    monkeypatch.setattr(pipes, "PATIENCE", 0.2)
+    os.mkfifo(few / "pipe")
+    for option in ("prompts", "answers", "pairs", "images"):
+        with pytest.raises(PrefmillError, match="nobody has written"):
+            bring(tmp_path / "run", **{option: few / "pipe"})
+    plain = {name: few / f"{name}.jsonl" for name in ("prompts", "images", "answers")}
+    writer = threading.Thread(target=(few / "pipe").write_bytes, args=(plain["answers"].read_bytes(),), daemon=True)
+    writer.start()
+    piped = bring(tmp_path / "piped", **{**plain, "answers": few / "pipe"})
+    writer.join(5)
+    assert not writer.is_alive()
+    assert rows(piped, "responses-imported") == rows(bring(tmp_path / "run", **plain), "responses-imported")
+
+
+@pytest.mark.parametrize("option", ["prompts", "images", "answers", "pairs", "root"])
+@pytest.mark.parametrize("path", ["~nosuchuser/a.jsonl", "x" * 300, "a\0b"])
+def test_what_is_no_path_is_named_with_its_option(option, path, few, tmp_path, bring):
+    given = {"images": few / "images", option: path} if option != "pairs" else {option: path}
+    with pytest.raises(PrefmillError, match=f"--{option}"):
+        bring(tmp_path / "run", **given)

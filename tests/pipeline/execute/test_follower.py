@@ -198,7 +198,7 @@ def test_images_are_scored_as_they_were_drawn_and_as_they_are_stored(cache, tmp_
         with Run.writing(tmp_path / name) as run, monkeypatch.context() as patch:
             work = tasks_of(run, config)[:3]
             if name == "memory":
-                patch.setattr(score, "decode_picture", lambda data: pytest.fail("a file was decoded"))
+                patch.setattr(score, "decoded", lambda data: pytest.fail("a file was decoded"))
                 run_tasks(run, work, EAGER, Progress())
             else:
                 for task in work:
