@@ -5,6 +5,7 @@ side is cut to a whole number, the crop starts at the rounded half (a half to th
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +63,17 @@ class ImageInputs:
     def decoded_pixels(self, images: torch.Tensor) -> torch.Tensor:
         """Decoded images [B, 3, H, W], uint8 or float in -1 to 1, to pixels [B, 3, S, S] on their own device.
 
-        The same bits on every device. Raises PrefmillError for what `to_pictures` refuses.
+        The same bits on every device. An image that is not finite becomes pixels of NaN. Raises PrefmillError for what
+        `to_pictures` refuses.
         """
-        if self.squash or images.device.type == "cpu":  # where Pillow itself is the quickest
-            return self.pixels(to_pictures(images)).to(images.device)
         check_decoded(images)
-        return prepare_pixels(images, [self.target])[0]
+        if self.squash or images.device.type == "cpu":  # where Pillow itself is the quickest
+            pixels = self.pixels(to_pictures(images)).to(images.device)
+        else:
+            pixels = prepare_pixels(images, [self.target])[0]
+        if not images.is_floating_point():
+            return pixels
+        return pixels.masked_fill(~images.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), math.nan)
 
     @property
     def target(self) -> PixelTarget:
@@ -92,21 +98,18 @@ def squashed(image: Image.Image, size: int) -> np.ndarray:
 def to_pictures(images: torch.Tensor) -> list[Image.Image]:
     """Decoded images [B, 3, H, W], uint8 or float in -1 to 1, as pictures of 8 bits per channel.
 
-    Floats are rounded to the nearest of 255 levels, as image pipelines do before they write a file. Raises
-    PrefmillError for another shape or type, and for values that are not finite.
+    Floats are rounded to the nearest of 255 levels, as image pipelines do before they write a file; NaN becomes black.
+    Raises PrefmillError for another shape or type.
     """
     check_decoded(images)
     if images.is_floating_point():
-        images = ((images.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        images = ((images.float().nan_to_num(-1.0) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).contiguous().cpu().numpy()]
 
 
 def check_decoded(images: torch.Tensor) -> None:
-    """Raise PrefmillError for tensors that are no decoded images: shape, type, values that are not finite."""
+    """Raise PrefmillError for tensors that are no decoded images, by their shape and type."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise PrefmillError(f"images must be [batch, 3, height, width], not {list(images.shape)}.", "give RGB images")
-    if images.is_floating_point():
-        if not bool(images.isfinite().all()):
-            raise PrefmillError("the images hold values that are not finite.", "drop the images that overflowed")
-    elif images.dtype != torch.uint8:
+    if not images.is_floating_point() and images.dtype != torch.uint8:
         raise PrefmillError(f"images must be uint8 or floating point, not {images.dtype}.", "convert them to uint8")

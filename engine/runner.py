@@ -10,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from .device import Execution
+from .device import Execution, execution_of
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class EagerRunner:
     @property
     def execution(self) -> Execution:
         """What this runner is."""
-        return Execution("eager", str(self.dtype).removeprefix("torch."), self.device.type)
+        return execution_of(self._network.module)
 
     def run(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Outputs by name. Raises ValueError for an input that is missing or not declared."""

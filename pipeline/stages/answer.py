@@ -30,10 +30,10 @@ class AnswerStage(Stage[Question, Response]):
     """Answer a batch of questions. The seed of a row depends on its instruction and the responder alone."""
 
     def __init__(self, config: ResponderConfig, settings: EngineSettings) -> None:
-        from ...engine.responders.transformers import Responder
+        from ...engine.responders.transformers import TransformersResponder
 
         self.config, self.stage = config, responses_folder(config.name)
-        self.engine = Responder.from_pretrained(config.model, settings)
+        self.engine = TransformersResponder.from_pretrained(config.model, settings)
         self.model_keys = (self.engine.key,)
 
     def prepare(self, inputs: Sequence[Question]) -> list[tuple[Instruction, Image.Image | Reject]]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-from prefmill.kernels.guided_step.step import OP, guided_step, guided_step_reference, stochastic_step
+from prefmill.kernels.guided_step import OP, guided_step, guided_step_reference, stochastic_step
 from prefmill.kernels.operation import Case
 
 from .truth import squared_errors

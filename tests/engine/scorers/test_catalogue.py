@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from prefmill.base.errors import PrefmillError
+from prefmill.engine.device import Execution
 from prefmill.engine.image_inputs import ImageInputs, to_pictures
 from prefmill.engine.scorers.catalogue import IMAGE_SCORERS, load_image_scorer
 from prefmill.engine.settings import EngineSettings
@@ -133,7 +134,6 @@ def test_the_device_prepares_the_same_bits_as_pillow(size):
         (torch.zeros(2, 1, 8, 8), "must be"),
         (torch.zeros(3, 8, 8), "must be"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.int64), "uint8 or floating"),
-        (torch.full((1, 3, 8, 8), float("nan")), "not finite"),
     ],
 )
 def test_tensors_that_are_no_images(tensor, message):
@@ -145,13 +145,29 @@ def test_pixels_that_cannot_be_scored(scorer):
     pixels = scorer.preprocess(PICTURES)
     broken = pixels.clone()
     broken[2, 0, 0, 0] = float("nan")
-    with pytest.raises(PrefmillError, match=r"1 of 4 images hold NaN .*number 2"):
-        scorer.score(broken, PROMPTS)
+    scores, expected = scorer.score(broken, PROMPTS).values, scorer.score(pixels, PROMPTS).values
+    assert scores.isnan().tolist() == [False, False, True, False]
+    assert torch.equal(scores[[0, 1, 3]], expected[[0, 1, 3]])
     with pytest.raises(PrefmillError, match="call preprocess first"):
         scorer.score(pixels[..., :-1], PROMPTS)
     with pytest.raises(PrefmillError, match="4 images came with 1 prompts"):
         scorer.score(pixels, ["a cat"])
     assert scorer.score(pixels[:0], []).truncated == []
+
+
+def test_decoded_images_that_are_not_finite_score_nan_and_rank_last(scorer, monkeypatch):
+    decoded = torch.rand(3, 3, 40, 50, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = scorer.score(scorer.preprocess(decoded), PROMPTS[:3]).values
+    decoded[0, 1, 2, 3] = float("inf")
+    found = scorer.score(scorer.preprocess(decoded), PROMPTS[:3]).values
+    assert found.isnan().tolist() == [True, False, False]
+    assert torch.equal(found[1:], expected[1:])
+    monkeypatch.setattr(scorer, "preprocess", lambda images: type(scorer).preprocess(scorer, decoded))
+    assert scorer.rank("a cat", PICTURES[:3]).ranks[0] == 3
+
+
+def test_execution_is_what_runs(scorer):
+    assert scorer.execution == Execution("eager", "float32", "cpu")
 
 
 def test_an_image_of_one_colour_has_a_score(scorer):
