@@ -4,11 +4,11 @@ The rounding is torchvision's (`Resize` of the shorter side, `CenterCrop`), whic
 side is cut to a whole number, the crop starts at the rounded half (a half to the even neighbour).
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from PIL import Image
 from ..base.errors import PrefmillError
 from ..kernels.pixels.plan import PixelTarget
 from ..kernels.pixels.prepare import prepare_pixels
+from .checkpoint import read_config
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
-class ImageInputs:
+class ImagePreprocessing:
     """How one model wants its images: side in pixels, mean and deviation per channel (of values from 0 to 1).
 
     `squash` resizes to the square without regard to the aspect ratio; else the shorter side is resized and the
@@ -36,16 +37,26 @@ class ImageInputs:
     squash: bool = False
 
     @classmethod
-    def of_folder(cls, folder: Path, size: int, *, squash: bool = False) -> "ImageInputs":
-        """The mean and deviation that the folder's image processor states; CLIP's where it states none."""
-        stated: dict[str, tuple[float, float, float]] = {}
+    def of_folder(cls, folder: Path, size: int, *, squash: bool = False) -> "ImagePreprocessing":
+        """The mean and deviation that the folder's image processor states; CLIP's where it states none.
+
+        Raises PrefmillError where what it states is broken.
+        """
+        stated: dict[str, Any] = {}
         for name in ("processor_config.json", "preprocessor_config.json"):
-            path = folder / name
-            if path.is_file():
-                content = json.loads(path.read_text(encoding="utf-8"))
-                stated |= content.get("image_processor", content)
+            if (folder / name).is_file():
+                content = read_config(folder, name)
+                inner = content.get("image_processor", content)
+                stated |= inner if isinstance(inner, dict) else {}
         mean, deviation = stated.get("image_mean", PIXEL_MEAN), stated.get("image_std", PIXEL_DEVIATION)
-        return cls(size, (mean[0], mean[1], mean[2]), (deviation[0], deviation[1], deviation[2]), squash)
+        try:
+            (r, g, b), (spread_r, spread_g, spread_b) = (map(float, values) for values in (mean, deviation))
+        except (TypeError, ValueError) as error:
+            raise PrefmillError(
+                f"the image processor in {folder} states mean {mean!r} and deviation {deviation!r}.",
+                "give three numbers each, as the published model has them",
+            ) from error
+        return cls(size, (r, g, b), (spread_r, spread_g, spread_b), squash)
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Images to pixels [B, 3, S, S], float32 on the CPU; host work only, safe in a worker thread.

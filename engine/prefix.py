@@ -13,7 +13,7 @@ Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Row:
+class SharedRow:
     """An opening with some of its continuations; `places` are the continuations' numbers in the input."""
 
     opening: Tokens
@@ -45,7 +45,7 @@ class PackedRows:
         return ((same | (self.segments == 0)[:, None, :]) & causal)[:, None]
 
 
-def share(texts: Sequence[tuple[Tokens, Tokens]], longest: int) -> list[Row]:
+def share(texts: Sequence[tuple[Tokens, Tokens]], longest: int) -> list[SharedRow]:
     """(opening, continuation) pairs in rows of at most `longest` tokens, the shortest first.
 
     A row of one continuation may be longer.
@@ -68,9 +68,9 @@ def share(texts: Sequence[tuple[Tokens, Tokens]], longest: int) -> list[Row]:
     return sorted(rows, key=len)
 
 
-def batches(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
+def batches(rows: Sequence[SharedRow], tokens: int) -> list[list[SharedRow]]:
     """Rows, ordered by length, in batches of at most `tokens` tokens with their padding, at least one row each."""
-    found: list[list[Row]] = []
+    found: list[list[SharedRow]] = []
     for row in rows:
         if found and (len(found[-1]) + 1) * len(row) <= tokens:
             found[-1].append(row)
@@ -79,7 +79,7 @@ def batches(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
     return found
 
 
-def pack(rows: Sequence[Row], pad: int) -> PackedRows:
+def pack(rows: Sequence[SharedRow], pad: int) -> PackedRows:
     """Rows as tensors on the CPU."""
     shape = (len(rows), max(len(row) for row in rows))
     tokens, positions, segments = torch.full(shape, pad), torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
@@ -95,5 +95,5 @@ def pack(rows: Sequence[Row], pad: int) -> PackedRows:
     return PackedRows(tokens, positions, segments)
 
 
-def _row(texts: Sequence[tuple[Tokens, Tokens]], opening: Tokens, places: Sequence[int]) -> Row:
-    return Row(opening, tuple(texts[place][1] for place in places), tuple(places))
+def _row(texts: Sequence[tuple[Tokens, Tokens]], opening: Tokens, places: Sequence[int]) -> SharedRow:
+    return SharedRow(opening, tuple(texts[place][1] for place in places), tuple(places))

@@ -155,8 +155,8 @@ class TransformersResponder:
         token = getattr(self.processor, "image_token", None)
         if _PROBE not in rendered or (token and rendered.count(token) != 1):
             raise PrefmillError(
-                f"the chat template of {self.key} writes {rendered[:200]!r}, without the instruction or without exactly "
-                f"one image token {token!r}.",
+                f"the chat template of {self.key} writes {rendered[:200]!r}, without the instruction or without "
+                f"exactly one image token {token!r}.",
                 fix,
             )
         wanted = getattr(self.model.config, "image_token_id", None)

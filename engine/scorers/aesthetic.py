@@ -20,7 +20,7 @@ from ...base.errors import PrefmillError
 from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict
 from ..device import resolve_device, resolve_dtype, resolve_execution
-from ..image_inputs import ImageInputs
+from ..image_inputs import ImagePreprocessing
 from ..networks.linear_heads import fold_layers
 from ..runner import Network
 from ..settings import EngineSettings
@@ -36,7 +36,7 @@ class AestheticScorer(ImageScorer):
     """A loaded CLIP with an aesthetic head; scores are the predictor's, mostly between 1 and 10."""
 
     def __init__(
-        self, model: CLIPModel, head: torch.nn.Linear, key: str, inputs: ImageInputs, *, backend: str = "eager"
+        self, model: CLIPModel, head: torch.nn.Linear, key: str, inputs: ImagePreprocessing, *, backend: str = "eager"
     ) -> None:
         self.model = model
         self.head = head
@@ -55,7 +55,7 @@ class AestheticScorer(ImageScorer):
         head = load_aesthetic_head(folder, model.visual_projection.out_features)
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
-        inputs = ImageInputs.of_folder(folder, int(vision.image_size))
+        inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size))
         key, backend = checkpoint_key(folder, "aesthetic"), resolve_execution(settings).backend
         return cls(model, head.to(device), key, inputs, backend=backend)
 

@@ -13,7 +13,7 @@ from transformers import BlipForImageTextRetrieval, PreTrainedTokenizerBase
 from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict
 from ..device import resolve_device, resolve_dtype, resolve_execution
-from ..image_inputs import ImageInputs
+from ..image_inputs import ImagePreprocessing
 from ..networks.blip import encode_image, read_prompts
 from ..runner import Network
 from ..settings import EngineSettings
@@ -33,7 +33,7 @@ class BlipScorer(ImageScorer):
         model: BlipForImageTextRetrieval,
         tokenizer: PreTrainedTokenizerBase,
         key: str,
-        inputs: ImageInputs,
+        inputs: ImagePreprocessing,
         *,
         backend: str = "eager",
     ) -> None:
@@ -54,7 +54,7 @@ class BlipScorer(ImageScorer):
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
         # The original squashes the image to the square, where ImageReward crops it.
-        inputs = ImageInputs.of_folder(folder, int(vision.image_size), squash=True)
+        inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size), squash=True)
         key, backend = checkpoint_key(folder, "blip_matching"), resolve_execution(settings).backend
         return cls(model, load_tokenizer(folder), key, inputs, backend=backend)
 

@@ -13,7 +13,7 @@ from transformers import CLIPModel, PreTrainedTokenizerBase
 from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict
 from ..device import resolve_device, resolve_dtype, resolve_execution
-from ..image_inputs import ImageInputs
+from ..image_inputs import ImagePreprocessing
 from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
@@ -31,7 +31,7 @@ class ClipScorer(ImageScorer):
         model: CLIPModel,
         tokenizer: PreTrainedTokenizerBase,
         key: str,
-        inputs: ImageInputs,
+        inputs: ImagePreprocessing,
         *,
         backend: str = "eager",
     ) -> None:
@@ -54,7 +54,7 @@ class ClipScorer(ImageScorer):
         model = load_strict(CLIPModel, folder, dtype=resolve_dtype(settings, device))
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
-        inputs = ImageInputs.of_folder(folder, int(vision.image_size))
+        inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size))
         key, backend = checkpoint_key(folder, "clip"), resolve_execution(settings).backend
         return cls(model, load_tokenizer(folder), key, inputs, backend=backend)
 

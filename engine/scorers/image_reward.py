@@ -15,7 +15,7 @@ from ...base.errors import PrefmillError
 from ..backends import make_runner
 from ..checkpoint import checkpoint_key
 from ..device import resolve_device, resolve_dtype, resolve_execution
-from ..image_inputs import PIXEL_DEVIATION, PIXEL_MEAN, ImageInputs
+from ..image_inputs import PIXEL_DEVIATION, PIXEL_MEAN, ImagePreprocessing
 from ..networks.image_reward import (
     OFFICIAL_WEIGHTS,
     ImageRewardConfig,
@@ -54,7 +54,7 @@ class ImageRewardScorer(ImageScorer):
         self.model = model
         self.tokenizer = tokenizer
         self.key = key
-        self.inputs = ImageInputs(int(model.vision_model.config.image_size))  # type: ignore[arg-type]  # square here
+        self.inputs = ImagePreprocessing(int(model.vision_model.config.image_size))  # type: ignore[arg-type]  # square here
         network = Network("image_reward", model, _scores, ("pixels", "tokens", "mask"), ("scores",))
         self.runner = make_runner(network, backend)
 

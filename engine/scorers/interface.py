@@ -15,7 +15,7 @@ from PIL import Image
 
 from ...base.errors import PrefmillError
 from ..device import Execution
-from ..image_inputs import ImageInputs
+from ..image_inputs import ImagePreprocessing
 from ..images import decode_image
 from ..runner import Runner
 from ..settings import EngineSettings
@@ -41,7 +41,7 @@ class ImageScorer:
     """A loaded scorer of images against prompts. `key` names its weights by content."""
 
     key: str
-    inputs: ImageInputs
+    inputs: ImagePreprocessing
     runner: Runner
     """What runs its network, or the image tower of two."""
 

@@ -17,7 +17,7 @@ from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict
 from ..device import Execution, resolve_device, resolve_dtype, resolve_execution
 from ..networks.text_reward import TextRewardModel, find_gate, gate_pattern_of
-from ..prefix import Row, batches, pack, share
+from ..prefix import SharedRow, batches, pack, share
 from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
@@ -152,7 +152,7 @@ class TextReward:
         return Judgements(scores, attributes, gate, [dialogue.truncated for dialogue in dialogues])
 
     def _judge(
-        self, rows: Sequence[Row], dialogues: Sequence[Dialogue]
+        self, rows: Sequence[SharedRow], dialogues: Sequence[Dialogue]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         pad = self.tokenizer.pad_token_id
         packed = pack(rows, pad if isinstance(pad, int) else 0)

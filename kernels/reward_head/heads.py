@@ -29,7 +29,7 @@ class Rewards(NamedTuple):
 
 
 class GatedHead(NamedTuple):
-    """ArmoRM's weights: regression [A, D], transform M [A, A], the gate's last layer [A, H], its bias [A] and scale [1]."""
+    """Weights: regression [A, D], transform M [A, A], the gate's last layer [A, H], its bias [A] and scale [1]."""
 
     regression: torch.Tensor
     transform: torch.Tensor

@@ -1,8 +1,8 @@
 """Where models come from: folders, hub ids, and what is neither."""
 
 import shutil
+from unittest.mock import MagicMock
 
-import httpx
 import pytest
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 from prefmill.base.errors import PrefmillError
@@ -106,7 +106,7 @@ def test_names_that_are_not_there_fail_the_check(source):
         check_checkpoint(source)
 
 
-RESPONSE = httpx.Response(403, request=httpx.Request("GET", "https://hub"))
+RESPONSE = MagicMock()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.device import Execution
-from prefmill.engine.image_inputs import ImageInputs, to_pictures
+from prefmill.engine.image_inputs import ImagePreprocessing, to_pictures
 from prefmill.engine.scorers.catalogue import IMAGE_SCORERS, load_image_scorer
 from prefmill.engine.settings import EngineSettings
 from prefmill.kernels.pixels.prepare import prepare_pixels
@@ -122,7 +122,7 @@ def test_decoded_tensors_are_images_too(scorer):
 
 @pytest.mark.parametrize("size", [(64, 64), (100, 64), (70, 300), (511, 512)])
 def test_the_device_prepares_the_same_bits_as_pillow(size):
-    inputs = ImageInputs(64)
+    inputs = ImagePreprocessing(64)
     array = np.asarray(picture(*size, seed=1))
     decoded = torch.from_numpy(array.transpose(2, 0, 1).copy())[None]
     assert torch.equal(prepare_pixels(decoded, [inputs.target])[0], inputs.pixels([Image.fromarray(array)]))
@@ -200,7 +200,11 @@ def test_the_drop_in_returns_what_the_package_returns(scorer):
 def test_the_processors_mean_and_deviation_count(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}')
     white = Image.new("RGB", (8, 8), "white")
-    assert torch.equal(ImageInputs.of_folder(tmp_path, 4).pixels([white]), torch.ones(1, 3, 4, 4))
+    assert torch.equal(ImagePreprocessing.of_folder(tmp_path, 4).pixels([white]), torch.ones(1, 3, 4, 4))
     (tmp_path / "processor_config.json").write_text('{"image_processor": {"image_mean": [0.5, 0.5, 0.5]}}')
     (tmp_path / "preprocessor_config.json").unlink()
-    assert ImageInputs.of_folder(tmp_path, 4).mean == (0.5, 0.5, 0.5)
+    assert ImagePreprocessing.of_folder(tmp_path, 4).mean == (0.5, 0.5, 0.5)
+    for broken in ('{"image_mean": 3}', '{"image_mean": [1, 2]}', '{"image_std": ["a", 1, 1]}', "{"):
+        (tmp_path / "processor_config.json").write_text(broken)
+        with pytest.raises(PrefmillError):
+            ImagePreprocessing.of_folder(tmp_path, 4)
