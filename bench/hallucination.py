@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..engine.images import decode_image
-from ..engine.responders.transformers import Responder
+from ..engine.responders.transformers import TransformersResponder
 from ..engine.settings import EngineSettings, Sampling
 from ..micro.measure.hallucination import (
     POPE_STRATEGIES,
@@ -63,7 +63,7 @@ def evaluate_policy(
 
     `generated` are more images [M, H, W, 3], to describe only.
     """
-    responder = Responder.from_pretrained(model, settings, adapter=adapter)
+    responder = TransformersResponder.from_pretrained(model, settings, adapter=adapter)
     drawn = [] if generated is None else list(generated)
     pictures = [Image.fromarray(image) for image in (*images, *drawn)]
     asked = [question for strategy in POPE_STRATEGIES for question in pope_questions(scenes, strategy)]

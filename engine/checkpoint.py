@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import torch
@@ -103,8 +103,8 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
         raise PrefmillError(f"{folder} has no {name}.", _redo(folder))
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PrefmillError(f"{path} is not valid JSON: {error}", _redo(folder)) from error
+    except (ValueError, RecursionError, OSError) as error:  # RecursionError: nested beyond all reason
+        raise PrefmillError(f"{path} is not valid JSON: {summary(error)}", _redo(folder)) from error
     if not isinstance(config, dict):
         raise PrefmillError(f"{path} holds a {type(config).__name__}, not an object.", _redo(folder))
     return config
@@ -114,8 +114,7 @@ def check_weight_files(folder: Path) -> None:
     """Read the headers of all weight files. Raises PrefmillError where one is missing, cut or not safetensors."""
     files = set(folder.glob("*.safetensors"))
     for index in folder.glob("*.safetensors.index.json"):
-        shards = read_config(folder, index.name).get("weight_map", {})
-        files |= {folder / shard for shard in shards.values()}
+        files |= {folder / shard for shard in _shards(folder, index.name)}
     if not files:
         raise PrefmillError(f"{folder} has no .safetensors weight file.", _redo(folder))
     for path in sorted(files):
@@ -128,6 +127,22 @@ def check_weight_files(folder: Path) -> None:
             raise PrefmillError(
                 f"weight file {path} is truncated or no safetensors file: {error}", _redo(folder)
             ) from error
+
+
+def _shards(folder: Path, index: str) -> set[str]:
+    """The weight files that an index names, all of them inside its folder."""
+    stated = read_config(folder, index).get("weight_map")
+    names = list(stated.values()) if isinstance(stated, dict) else [stated]
+    shards = set[str]()
+    for name in names:
+        # `PurePath.name` is the whole of a plain file name: no folder, no root, no way up
+        if not isinstance(name, str) or "\0" in name or PurePath(name).name != name:
+            raise PrefmillError(
+                f"{folder / index} maps a weight to {str(name)[:80]!r}, which is no file name of its folder.",
+                _redo(folder),
+            )
+        shards.add(name)
+    return shards
 
 
 def _check_architecture(model_class: type, config: dict[str, Any], folder: Path) -> None:

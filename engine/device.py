@@ -52,6 +52,12 @@ def resolve_execution(settings: EngineSettings) -> Execution:
     return Execution("eager", str(resolve_dtype(settings, device)).removeprefix("torch."), device.type)
 
 
+def execution_of(module: torch.nn.Module, backend: str = "eager") -> Execution:
+    """How a loaded module runs, by its first weight: where weights differ, the body comes first."""
+    weight = next(module.parameters())
+    return Execution(backend, str(weight.dtype).removeprefix("torch."), weight.device.type)
+
+
 def hardware_description() -> dict[str, str]:
     """Names of CPU and GPU, core count and library versions, all as text."""
     description = {

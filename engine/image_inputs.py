@@ -4,10 +4,11 @@ The rounding is torchvision's (`Resize` of the shorter side, `CenterCrop`), whic
 side is cut to a whole number, the crop starts at the rounded half (a half to the even neighbour).
 """
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from PIL import Image
 from ..base.errors import PrefmillError
 from ..kernels.pixels.plan import PixelTarget
 from ..kernels.pixels.prepare import prepare_pixels
+from .checkpoint import read_config
 from .images import refuse_elongated
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -23,7 +25,7 @@ PIXEL_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
-class ImageInputs:
+class ImagePreprocessing:
     """How one model wants its images: side in pixels, mean and deviation per channel (of values from 0 to 1).
 
     `squash` resizes to the square without regard to the aspect ratio; else the shorter side is resized and the
@@ -36,16 +38,26 @@ class ImageInputs:
     squash: bool = False
 
     @classmethod
-    def of_folder(cls, folder: Path, size: int, *, squash: bool = False) -> "ImageInputs":
-        """The mean and deviation that the folder's image processor states; CLIP's where it states none."""
-        stated: dict[str, tuple[float, float, float]] = {}
+    def of_folder(cls, folder: Path, size: int, *, squash: bool = False) -> "ImagePreprocessing":
+        """The mean and deviation that the folder's image processor states; CLIP's where it states none.
+
+        Raises PrefmillError where what it states is broken.
+        """
+        stated: dict[str, Any] = {}
         for name in ("processor_config.json", "preprocessor_config.json"):
-            path = folder / name
-            if path.is_file():
-                content = json.loads(path.read_text(encoding="utf-8"))
-                stated |= content.get("image_processor", content)
+            if (folder / name).is_file():
+                content = read_config(folder, name)
+                inner = content.get("image_processor", content)
+                stated |= inner if isinstance(inner, dict) else {}
         mean, deviation = stated.get("image_mean", PIXEL_MEAN), stated.get("image_std", PIXEL_DEVIATION)
-        return cls(size, (mean[0], mean[1], mean[2]), (deviation[0], deviation[1], deviation[2]), squash)
+        try:
+            (r, g, b), (spread_r, spread_g, spread_b) = (map(float, values) for values in (mean, deviation))
+        except (TypeError, ValueError) as error:
+            raise PrefmillError(
+                f"the image processor in {folder} states mean {mean!r} and deviation {deviation!r}.",
+                "give three numbers each, as the published model has them",
+            ) from error
+        return cls(size, (r, g, b), (spread_r, spread_g, spread_b), squash)
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Images to pixels [B, 3, S, S], float32 on the CPU; host work only, safe in a worker thread.
@@ -63,12 +75,17 @@ class ImageInputs:
     def decoded_pixels(self, images: torch.Tensor) -> torch.Tensor:
         """Decoded images [B, 3, H, W], uint8 or float in -1 to 1, to pixels [B, 3, S, S] on their own device.
 
-        The same bits on every device. Raises PrefmillError for what `to_pictures` refuses.
+        The same bits on every device. An image that is not finite becomes pixels of NaN. Raises PrefmillError for what
+        `to_pictures` refuses.
         """
-        if self.squash or images.device.type == "cpu":  # where Pillow itself is the quickest
-            return self.pixels(to_pictures(images)).to(images.device)
         check_decoded(images)
-        return prepare_pixels(images, [self.target])[0]
+        if self.squash or images.device.type == "cpu":  # where Pillow itself is the quickest
+            pixels = self.pixels(to_pictures(images)).to(images.device)
+        else:
+            pixels = prepare_pixels(images, [self.target])[0]
+        if not images.is_floating_point():
+            return pixels
+        return pixels.masked_fill(~images.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), math.nan)
 
     @property
     def target(self) -> PixelTarget:
@@ -101,21 +118,18 @@ def _rgb(image: Image.Image) -> Image.Image:
 def to_pictures(images: torch.Tensor) -> list[Image.Image]:
     """Decoded images [B, 3, H, W], uint8 or float in -1 to 1, as pictures of 8 bits per channel.
 
-    Floats are rounded to the nearest of 255 levels, as image pipelines do before they write a file. Raises
-    PrefmillError for another shape or type, and for values that are not finite.
+    Floats are rounded to the nearest of 255 levels, as image pipelines do before they write a file; NaN becomes black.
+    Raises PrefmillError for another shape or type.
     """
     check_decoded(images)
     if images.is_floating_point():
-        images = ((images.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        images = ((images.float().nan_to_num(-1.0) / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return [Image.fromarray(image) for image in images.permute(0, 2, 3, 1).contiguous().cpu().numpy()]
 
 
 def check_decoded(images: torch.Tensor) -> None:
-    """Raise PrefmillError for tensors that are no decoded images: shape, type, values that are not finite."""
+    """Raise PrefmillError for tensors that are no decoded images, by their shape and type."""
     if images.ndim != 4 or images.shape[1] != 3:
         raise PrefmillError(f"images must be [batch, 3, height, width], not {list(images.shape)}.", "give RGB images")
-    if images.is_floating_point():
-        if not bool(images.isfinite().all()):
-            raise PrefmillError("the images hold values that are not finite.", "drop the images that overflowed")
-    elif images.dtype != torch.uint8:
+    if not images.is_floating_point() and images.dtype != torch.uint8:
         raise PrefmillError(f"images must be uint8 or floating point, not {images.dtype}.", "convert them to uint8")

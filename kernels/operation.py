@@ -1,7 +1,7 @@
 """The declaration of an operation: everything that tests, benchmarks and budgets need to know about it, once.
 
-A file of this folder that holds an operation ends in a constant `OP`. `kernels/catalogue.py` lists them; nothing else
-names an operation twice.
+A file that holds an operation ends in a constant `OP`, a folder lists its own in `OPS`, `kernels/catalogue.py` lists
+all; nothing else names an operation twice.
 """
 
 from collections.abc import Callable, Mapping
@@ -66,3 +66,5 @@ class Op:
     bound: Literal["compute", "memory"]
     builds: tuple[Build, ...]
     differentiable: tuple[str, ...] = ()
+    variants: tuple[Callable[..., Any], ...] = ()
+    """Further public functions over the same kernels: what else they return, or over several processes."""

@@ -1,6 +1,7 @@
 """The house rules, held by reading every file: who may import whom, file length, and how packages are found."""
 
 import ast
+import inspect
 import os
 import subprocess
 import sys
@@ -73,6 +74,62 @@ def test_file_rules(path):
             assert (node.value.id, node.attr) != ("sys", "path"), "sys.path edited"
     if path in SOURCES and text.strip():
         assert ast.get_docstring(tree), "no module docstring"
+
+
+WAITING = {
+    "logprob": "the preference trainer that calls it is yet to come",
+    "preference": "the preference trainer that calls it is yet to come",
+}
+"""Operations without a caller in the product, and what each waits for."""
+
+
+def kernel_functions() -> dict[str, set[str]]:
+    """Operation to the names of its public functions."""
+    from prefmill.kernels.catalogue import OPS
+
+    return {op.name: {function.__name__ for function in (op.public, *op.variants)} for op in OPS}
+
+
+def test_every_public_kernel_function_belongs_to_an_operation():
+    import importlib
+
+    known = set().union(*kernel_functions().values())
+    for folder in sorted((ROOT / "kernels").glob("*/__init__.py")):
+        module = importlib.import_module(f"prefmill.kernels.{folder.parent.name}")
+        functions = {name for name in module.__all__ if inspect.isfunction(getattr(module, name))}
+        public = {name for name in functions if not name.endswith("_reference")}
+        assert public
+        assert public <= known, f"{sorted(public - known)} are in no OP"
+
+
+def test_every_operation_has_a_caller():
+    """In the product: tests, benchmarks and the kernels themselves do not count."""
+    callers = [path for path in SOURCES if module_of(path)[0] not in {"bench", "kernels"}]
+    called = set()
+    for path in callers:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called.add(node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", None))
+    for name, functions in kernel_functions().items():
+        if name in WAITING:
+            assert not functions & called, f"{name} has a caller now: take it out of WAITING"
+        else:
+            assert functions & called, f"nothing calls {name}: {sorted(functions)}"
+    assert set(WAITING) <= kernel_functions().keys()
+
+
+STILL_TWICE = {"Progress", "Question", "Recipe", "Stage", "Work"}
+"""Names that two classes have until one of each is renamed; a further one fails."""
+
+
+def test_no_class_has_the_name_of_another():
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append("/".join(module_of(path)))
+    twice = {name: found for name, found in places.items() if len(found) > 1 and name not in STILL_TWICE}
+    assert not twice
 
 
 def test_folders_carry_no_init_file():

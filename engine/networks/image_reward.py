@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from ...base.errors import PrefmillError
+from ...kernels.reward_head import affine_rewards
 from ..checkpoint import load_strict, raise_for_report, read_config
 from .blip import encode_image, read_prompts
 from .linear_heads import fold_layers
@@ -75,8 +76,10 @@ class ImageRewardModel(BlipPreTrainedModel):
         else:
             image = encode_image(self.vision_model, pixel_values)
             first = read_prompts(self.text_model, input_ids, attention_mask, image)
-        raw = self.head(first).squeeze(-1)
-        return (raw - self.config.reward_mean) / self.config.reward_deviation
+        mean, deviation = self.config.reward_mean, self.config.reward_deviation
+        if torch.is_grad_enabled():  # the kernel has no backward
+            return (self.head(first).squeeze(-1) - mean) / deviation
+        return affine_rewards(first, self.head.weight[0], self.head.bias, mean, deviation)
 
     def _library_forward(
         self, pixel_values: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor

@@ -7,11 +7,13 @@ no mask, so a row does not change with the padding that its neighbours cause.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from transformers import LlamaConfig, LlamaModel, LlamaPreTrainedModel, PreTrainedTokenizerBase
 
 from ...base.errors import PrefmillError
+from ...kernels.reward_head import GatedHead, gated_rewards
 
 OFFICIAL_GATE_PATTERN = (128009, 128006, 78191, 128007, 271)
 GATE_TEXT = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
@@ -30,9 +32,18 @@ class GatingNetwork(torch.nn.Module):
 
     def forward(self, prompt: torch.Tensor) -> torch.Tensor:
         """Prompt states [B, D] to weights [B, 19]."""
+        return self.logit_scale * torch.softmax(self.last(self.hidden(prompt)) / self.temperature, dim=-1)
+
+    def hidden(self, prompt: torch.Tensor) -> torch.Tensor:
+        """Prompt states [B, D] to what the last layer reads."""
         for layer in self.layers[:-1]:
             prompt = torch.relu(layer(prompt))
-        return self.logit_scale * torch.softmax(self.layers[-1](prompt) / self.temperature, dim=-1)
+        return prompt
+
+    @property
+    def last(self) -> torch.nn.Linear:
+        """The layer whose output the softmax takes."""
+        return cast(torch.nn.Linear, self.layers[-1])
 
 
 class TextRewardModel(LlamaPreTrainedModel):
@@ -76,10 +87,19 @@ class TextRewardModel(LlamaPreTrainedModel):
 
         `prompt_of` [B] is each answer's prompt, so that the gate is computed once for all answers to a prompt.
         """
-        precise = self.regression_layer.weight.dtype
-        rewards = self.regression_layer(last.to(precise))
-        gate = self.gating(prompts.to(precise))[prompt_of]
-        scores = (gate * (rewards @ self.reward_transform_matrix)).sum(-1)
+        precise, gating = self.regression_layer.weight.dtype, self.gating
+        if torch.is_grad_enabled():  # the kernel has no backward
+            rewards, gate = self.regression_layer(last.to(precise)), gating(prompts.to(precise))[prompt_of]
+            return (gate * (rewards @ self.reward_transform_matrix)).sum(-1), rewards, gate
+        head = GatedHead(
+            self.regression_layer.weight,
+            self.reward_transform_matrix,
+            gating.last.weight,
+            gating.last.bias,
+            gating.logit_scale,
+            gating.temperature,
+        )
+        scores, rewards, gate = gated_rewards(last.to(precise), gating.hidden(prompts.to(precise)), prompt_of, head)
         return scores, rewards, gate
 
     def keep_heads_precise(self) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from ...base.errors import PrefmillError
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import resolve_device, resolve_dtype
+from ..device import Execution, execution_of, resolve_device, resolve_dtype
 from ..settings import EngineSettings, Sampling
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer, render_chat
@@ -51,6 +51,11 @@ class InstructionWriter:
         model = cast(PreTrainedModel, loaded)
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         return cls(model, load_tokenizer(folder), checkpoint_key(folder), meta_prompt=meta_prompt)
+
+    @property
+    def execution(self) -> Execution:
+        """How the model really runs; the library's `generate` drives it, step by step with a cache."""
+        return execution_of(self.model)
 
     def write(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> list[Answer]:
         """Write one instruction per text-to-image prompt.

@@ -7,7 +7,7 @@ the largest is an exact draw from them (Gumbel, 1954), and the noise can come fr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
@@ -74,7 +74,7 @@ def keep_stop_tokens_only(model: PreTrainedModel) -> None:
 
 
 def generate_tokens(
-    model: PreTrainedModel, inputs: dict[str, torch.Tensor], seeds: Sequence[int], sampling: Sampling, pad_token: int
+    model: PreTrainedModel, inputs: dict[str, Any], seeds: Sequence[int], sampling: Sampling, pad_token: int
 ) -> torch.Tensor:
     """New tokens [B, T] after left-padded `inputs` (`input_ids` [B, S] and whatever else the model takes).
 

@@ -1,38 +1,66 @@
 """A vision-language model that answers instructions about images (LLaVA 1.5, 1.6 and others of that form).
 
 Chat models answer badly outside their chat format, so the processor's own template is always used; a batch is padded
-on the left, only new tokens are decoded, and each row draws from its own random stream.
+on the left, only new tokens are decoded, and each row draws from its own random stream. Control tokens in an
+instruction are taken out of it: a second image token would ask for a second image, an end of turn would end it.
+
+LLaVA's vision tower with its projector runs through a `Runner`; the language model is driven by the library's
+`generate`, which calls it step by step with a cache, and other families run as a whole inside of it.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    LlavaForConditionalGeneration,
+    LlavaNextForConditionalGeneration,
+    PreTrainedModel,
+)
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ...base.errors import PrefmillError
+from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict, summary
-from ..device import resolve_device, resolve_dtype
+from ..device import Execution, resolve_device, resolve_dtype, resolve_execution
 from ..quiet import quiet_loading
+from ..runner import Network
 from ..settings import EngineSettings, Sampling
 from ..sources import resolve_checkpoint
 from ..text import check_tokenizer_files
 from .adapter import check_adapter
 from .sampling import Answer, decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
 
-__all__ = ["Answer", "Responder", "Sampling"]
+_PROBE = "What is this?"
 
 
-class Responder:
-    """A loaded vision-language model with its processor; `key` names the weights by content."""
+class TransformersResponder:
+    """A loaded vision-language model with its processor; `key` names the weights by content.
 
-    def __init__(self, model: PreTrainedModel, processor: Any, key: str) -> None:
+    Raises PrefmillError for a processor without a working chat template with one image token, the model's own.
+    """
+
+    def __init__(self, model: PreTrainedModel, processor: Any, key: str, *, backend: str = "eager") -> None:
         self.model = model
         self.processor = processor
         self.key = key
+        self.vision = make_runner(
+            Network("vision", model, _image_features, ("pixel_values",), ("features",), optional=("image_sizes",)),
+            backend,
+        )
+        self._markers = _control_tokens(processor)
+        self._check()
         keep_stop_tokens_only(model)
+
+    @property
+    def execution(self) -> Execution:
+        """How the model really runs."""
+        return self.vision.execution
 
     @classmethod
     def from_pretrained(
@@ -51,7 +79,7 @@ class Responder:
         if adapter is not None:
             model, key = _with_adapter(model, adapter), f"{key}+{checkpoint_key(adapter, 'adapter')}"
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
-        return cls(model, _processor(folder), key)
+        return cls(model, _processor(folder), key, backend=resolve_execution(settings).backend)
 
     def answer(
         self, images: Sequence[Image.Image], instructions: Sequence[str], seeds: Sequence[int], sampling: Sampling
@@ -85,30 +113,91 @@ class Responder:
         }
         sampling = fit_to_context(self.model, inputs, sampling)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        tokens = generate_tokens(self.model, inputs, seeds, sampling, pad)
+        tokens = generate_tokens(self.model, self._with_features(inputs), seeds, sampling, pad)
         return decode_answers(self.model, tokenizer, tokens)
 
     def render(self, instruction: str) -> str:
-        """The text of one dialogue turn as the model was trained on it, with the image in front."""
+        """The text of one dialogue turn as the model was trained on it, with the image in front.
+
+        Control tokens that the instruction spells out are left away.
+        """
+        plain = instruction
+        while (shorter := self._markers.sub("", plain)) != plain:  # what is left may spell one anew
+            plain = shorter
+        content = [{"type": "image"}, {"type": "text", "text": plain}]
+        return self.processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+
+    def _with_features(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Inputs with the image features in place of the pixels, where the family takes them."""
+        if not isinstance(self.model, (LlavaForConditionalGeneration, LlavaNextForConditionalGeneration)):
+            return inputs
+        seen = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
+        with torch.inference_mode():
+            features = self.vision.run(seen)["features"]
+        rest = {name: value for name, value in inputs.items() if name not in seen}
+        # The library holds a list of all images' features there, whatever the type says.
+        image = BaseModelOutputWithPooling(pooler_output=[features])  # type: ignore[arg-type]
+        return {**rest, "mm_encoder_outputs": {"image": image}}
+
+    def _check(self) -> None:
+        """Find what is wrong with the processor now, and not after all images were drawn."""
         if not self.processor.chat_template:
             raise PrefmillError(
                 f"the processor of {self.key} has no chat template.",
                 "put the model's chat_template.jinja into its folder",
             )
-        content = [{"type": "image"}, {"type": "text", "text": instruction}]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
+        fix = "use the processor and chat_template.jinja that the model was published with"
+        try:
+            rendered = self.render(_PROBE)
+        except Exception as error:  # a template is a program: it may raise anything
+            raise PrefmillError(f"the chat template of {self.key} does not work: {summary(error)}", fix) from error
+        token = getattr(self.processor, "image_token", None)
+        if _PROBE not in rendered or (token and rendered.count(token) != 1):
+            raise PrefmillError(
+                f"the chat template of {self.key} writes {rendered[:200]!r}, without the instruction or without "
+                f"exactly one image token {token!r}.",
+                fix,
+            )
+        wanted = getattr(self.model.config, "image_token_id", None)
+        found = self.processor.tokenizer.convert_tokens_to_ids(token) if token else wanted
+        if wanted is not None and found != wanted:
+            raise PrefmillError(
+                f"the image token {token!r} of {self.key} has the number {found}, the model expects {wanted}.", fix
+            )
+
+
+def _image_features(model: Any, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> torch.Tensor:
+    sizes = {} if image_sizes is None else {"image_sizes": image_sizes}
+    return torch.cat(list(model.get_image_features(pixel_values=pixel_values, **sizes).pooler_output))
+
+
+def _control_tokens(processor: Any) -> re.Pattern[str]:
+    """Every text that the tokenizer would read as a special token, and the image token."""
+    tokenizer = processor.tokenizer
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    special |= {*tokenizer.all_special_tokens, getattr(processor, "image_token", None) or ""} - {""}
+    longest_first = sorted(special, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
 def _processor(folder: Path) -> Any:
     check_tokenizer_files(folder)
     try:
-        return AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the library's reasons are many; all of them mean that there is no processor
         raise PrefmillError(
-            f"the processor in {folder} does not load: {error}", f"delete {folder} and download or build it again"
+            f"the processor in {folder} does not load: {summary(error)}",
+            f"delete {folder} and download or build it again",
         ) from error
+    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
+        # what the library gives for a class that it does not know: the tokenizer alone
+        raise PrefmillError(
+            f"{folder} has no processor for images, only a {type(processor).__name__}.",
+            "put the processor_config.json of the published model into its folder",
+        )
+    return processor
 
 
 def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:

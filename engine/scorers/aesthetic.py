@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 from transformers import CLIPModel
 
 from ...base.errors import PrefmillError
+from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import resolve_device, resolve_dtype
-from ..image_inputs import ImageInputs
+from ..device import resolve_device, resolve_dtype, resolve_execution
+from ..image_inputs import ImagePreprocessing
 from ..networks.linear_heads import fold_layers
+from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from .clip import embed_images
@@ -33,11 +35,15 @@ _CLIP_FILES = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 class AestheticScorer(ImageScorer):
     """A loaded CLIP with an aesthetic head; scores are the predictor's, mostly between 1 and 10."""
 
-    def __init__(self, model: CLIPModel, head: torch.nn.Linear, key: str, inputs: ImageInputs) -> None:
+    def __init__(
+        self, model: CLIPModel, head: torch.nn.Linear, key: str, inputs: ImagePreprocessing, *, backend: str = "eager"
+    ) -> None:
         self.model = model
         self.head = head
         self.key = key
         self.inputs = inputs
+        both = torch.nn.ModuleList([model, head])
+        self.runner = make_runner(Network("aesthetic", both, _rate, ("pixels",), ("scores",)), backend)
 
     @classmethod
     def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
@@ -49,12 +55,18 @@ class AestheticScorer(ImageScorer):
         head = load_aesthetic_head(folder, model.visual_projection.out_features)
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
-        inputs = ImageInputs.of_folder(folder, int(vision.image_size))
-        return cls(model, head.to(device), checkpoint_key(folder, "aesthetic"), inputs)
+        inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size))
+        key, backend = checkpoint_key(folder, "aesthetic"), resolve_execution(settings).backend
+        return cls(model, head.to(device), key, inputs, backend=backend)
 
     def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
-        values = self.head(embed_images(self.model, pixels)).squeeze(-1)
+        values = self.runner.run({"pixels": pixels.to(self.runner.device, self.runner.dtype)})["scores"]
         return values, [False] * len(prompts)  # the prompt is not read, so none of it is cut
+
+
+def _rate(both: torch.nn.ModuleList, pixels: torch.Tensor) -> torch.Tensor:
+    model, head = both
+    return head(embed_images(cast(CLIPModel, model), pixels)).squeeze(-1)
 
 
 def load_aesthetic_head(folder: Path, width: int) -> torch.nn.Linear:

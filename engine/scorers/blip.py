@@ -10,10 +10,12 @@ from typing import Any, Self, cast
 import torch
 from transformers import BlipForImageTextRetrieval, PreTrainedTokenizerBase
 
+from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import resolve_device, resolve_dtype
-from ..image_inputs import ImageInputs
+from ..device import resolve_device, resolve_dtype, resolve_execution
+from ..image_inputs import ImagePreprocessing
 from ..networks.blip import encode_image, read_prompts
+from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer, tokenize_prompts
@@ -27,12 +29,20 @@ class BlipScorer(ImageScorer):
     """A loaded BLIP image-text matching model with its tokenizer; scores are log-odds."""
 
     def __init__(
-        self, model: BlipForImageTextRetrieval, tokenizer: PreTrainedTokenizerBase, key: str, inputs: ImageInputs
+        self,
+        model: BlipForImageTextRetrieval,
+        tokenizer: PreTrainedTokenizerBase,
+        key: str,
+        inputs: ImagePreprocessing,
+        *,
+        backend: str = "eager",
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.key = key
         self.inputs = inputs
+        network = Network("blip_matching", model, _log_odds, ("pixels", "tokens", "mask"), ("scores",))
+        self.runner = make_runner(network, backend)
 
     @classmethod
     def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
@@ -44,13 +54,20 @@ class BlipScorer(ImageScorer):
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
         # The original squashes the image to the square, where ImageReward crops it.
-        inputs = ImageInputs.of_folder(folder, int(vision.image_size), squash=True)
-        return cls(model, load_tokenizer(folder), checkpoint_key(folder, "blip_matching"), inputs)
+        inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size), squash=True)
+        key, backend = checkpoint_key(folder, "blip_matching"), resolve_execution(settings).backend
+        return cls(model, load_tokenizer(folder), key, inputs, backend=backend)
 
     def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         tokens, mask, truncated = tokenize_prompts(self.tokenizer, prompts, MAX_TEXT_TOKENS)
-        model = self.model
-        image = encode_image(model.vision_model, pixels.to(model.device, model.dtype))
-        first = read_prompts(model.text_encoder, tokens.to(model.device), mask.to(model.device), image)
-        logits = model.itm_head(first).float()
-        return logits[:, 1] - logits[:, 0], truncated
+        device, dtype = self.runner.device, self.runner.dtype
+        inputs = {"pixels": pixels.to(device, dtype), "tokens": tokens.to(device), "mask": mask.to(device)}
+        return self.runner.run(inputs)["scores"], truncated
+
+
+def _log_odds(
+    model: BlipForImageTextRetrieval, pixels: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    image = encode_image(model.vision_model, pixels)
+    logits = model.itm_head(read_prompts(model.text_encoder, tokens, mask, image)).float()
+    return logits[:, 1] - logits[:, 0]

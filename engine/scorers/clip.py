@@ -10,9 +10,11 @@ from typing import Any, Self, cast
 import torch
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
+from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import resolve_device, resolve_dtype
-from ..image_inputs import ImageInputs
+from ..device import resolve_device, resolve_dtype, resolve_execution
+from ..image_inputs import ImagePreprocessing
+from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer, tokenize_prompts
@@ -24,11 +26,21 @@ _KEPT_PROMPTS = 4096
 class ClipScorer(ImageScorer):
     """A loaded CLIP with its tokenizer; scores are cosines, from -1 to 1."""
 
-    def __init__(self, model: CLIPModel, tokenizer: PreTrainedTokenizerBase, key: str, inputs: ImageInputs) -> None:
+    def __init__(
+        self,
+        model: CLIPModel,
+        tokenizer: PreTrainedTokenizerBase,
+        key: str,
+        inputs: ImagePreprocessing,
+        *,
+        backend: str = "eager",
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.key = key
         self.inputs = inputs
+        self.runner = make_runner(Network("clip_image", model, embed_images, ("pixels",), ("features",)), backend)
+        self.reader = make_runner(Network("clip_text", model, _embed_texts, ("tokens", "mask"), ("features",)), backend)
         self.max_tokens = int(model.config.get_text_config().max_position_embeddings)
         # Prompt to unit features [D] and whether it was cut; the prompt used longest ago goes first.
         self._read: OrderedDict[str, tuple[torch.Tensor, bool]] = OrderedDict()
@@ -42,17 +54,18 @@ class ClipScorer(ImageScorer):
         model = load_strict(CLIPModel, folder, dtype=resolve_dtype(settings, device))
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
-        inputs = ImageInputs.of_folder(folder, int(vision.image_size))
-        return cls(model, load_tokenizer(folder), checkpoint_key(folder, "clip"), inputs)
+        inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size))
+        key, backend = checkpoint_key(folder, "clip"), resolve_execution(settings).backend
+        return cls(model, load_tokenizer(folder), key, inputs, backend=backend)
 
     def read(self, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         """Unit features [B, D] of prompts, each computed once, and which prompts were cut."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._read]
         if new:
             tokens, mask, cut = tokenize_prompts(self.tokenizer, new, self.max_tokens)
-            device = self.model.device
-            output = self.model.get_text_features(input_ids=tokens.to(device), attention_mask=mask.to(device))
-            self._read |= dict(zip(new, zip(unit(output), cut, strict=True), strict=True))
+            device = self.reader.device
+            features = self.reader.run({"tokens": tokens.to(device), "mask": mask.to(device)})["features"]
+            self._read |= dict(zip(new, zip(features, cut, strict=True), strict=True))
         rows = [self._read[prompt] for prompt in prompts]
         for prompt in prompts:
             self._read.move_to_end(prompt)
@@ -62,14 +75,19 @@ class ClipScorer(ImageScorer):
 
     def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         text, truncated = self.read(prompts)
-        return (embed_images(self.model, pixels) * text).sum(-1), truncated
+        pixels = pixels.to(self.runner.device, self.runner.dtype)
+        return (self.runner.run({"pixels": pixels})["features"] * text).sum(-1), truncated
 
 
 def embed_images(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
     """Pixels [B, 3, S, S] to unit features [B, D], float32."""
-    return unit(model.get_image_features(pixel_values=pixels.to(model.device, model.dtype)))
+    return _unit(model.get_image_features(pixel_values=pixels))
 
 
-def unit(output: Any) -> torch.Tensor:
+def _embed_texts(model: CLIPModel, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return _unit(model.get_text_features(input_ids=tokens, attention_mask=mask))
+
+
+def _unit(output: Any) -> torch.Tensor:
     """The pooled features [B, D] of a tower's output, float32, at length one."""
     return torch.nn.functional.normalize(output.pooler_output.float(), dim=-1)

@@ -1,13 +1,7 @@
-"""One prompt and its answers as a reward model reads them, in rows that hold the prompt once.
+"""One prompt and one answer as a reward model with Llama-3's chat format reads them."""
 
-Attention is causal, so the states of the prompt are the same before every answer. A row is the prompt, then all of
-its answers one after the other; each answer sees the prompt and itself, at the positions it would have alone.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from ...base.errors import PrefmillError
@@ -25,37 +19,17 @@ class Dialogue:
     truncated: bool
 
 
-@dataclass(frozen=True)
-class Row:
-    """A prompt's opening with some of its answers; `places` are the answers' numbers in the input."""
+def judge_context(prompt: str | None, instruction: str) -> str:
+    """What the reward reads as the user's turn: the image's text-to-image prompt where there is one, then the question.
 
-    opening: tuple[int, ...]
-    answers: tuple[tuple[int, ...], ...]
-    places: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.opening) + sum(len(answer) for answer in self.answers)
-
-
-@dataclass(frozen=True)
-class PackedRows:
-    """Rows padded on the right: tokens, positions and segments [B, T].
-
-    Segment 0 is the opening, 1 and on are the answers, -1 is padding.
+    It never sees the picture, so the prompt is its only knowledge of what should be there.
     """
+    return f"{prompt}\n{instruction}" if prompt else instruction
 
-    tokens: torch.Tensor
-    positions: torch.Tensor
-    segments: torch.Tensor
 
-    def visible(self) -> torch.Tensor | None:
-        """What each token sees, [B, 1, T, T]; None where plain causal attention does, one answer to each row."""
-        if int(self.segments.max()) <= 1:
-            return None
-        length = self.segments.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool).tril()
-        same = self.segments[:, :, None] == self.segments[:, None, :]
-        return ((same | (self.segments == 0)[:, None, :]) & causal)[:, None]
+def opening_text(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    """The user's turn and the beginning of the answer's, as the reward was trained on them."""
+    return render_chat(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
 
 
 def tokenize_dialogue(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_length: int) -> Dialogue:
@@ -65,9 +39,9 @@ def tokenize_dialogue(tokenizer: PreTrainedTokenizerBase, prompt: str, response:
     result is that of the whole text, and the gate's place is known however the answer looks. Raises PrefmillError
     for a chat template that is not Llama-3's.
     """
-    user = {"role": "user", "content": prompt}
-    opening = render_chat(tokenizer, [user], add_generation_prompt=True)
-    whole = render_chat(tokenizer, [user, {"role": "assistant", "content": response}])
+    opening = opening_text(tokenizer, prompt)
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    whole = render_chat(tokenizer, turns)
     if not whole.startswith(opening):
         raise PrefmillError(
             "the chat template writes a finished dialogue differently from its opening.",
@@ -89,53 +63,3 @@ def tokenize_dialogue(tokenizer: PreTrainedTokenizerBase, prompt: str, response:
     # The score is read at the final end-of-turn token, so that one stays.
     answered = [*answered[: room - 1], answered[-1]] if room < len(answered) else answered
     return Dialogue((*content, *pattern), tuple(answered), len(content), True)
-
-
-def share_openings(dialogues: Sequence[Dialogue], longest: int) -> list[Row]:
-    """Rows of at most `longest` tokens, the shortest first; a row of one answer may be longer."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for place, dialogue in enumerate(dialogues):
-        groups.setdefault(dialogue.opening, []).append(place)
-    rows = []
-    for opening, places in groups.items():
-        taken: list[int] = []
-        length = len(opening)
-        for place in places:
-            if taken and length + len(dialogues[place].answer) > longest:
-                rows.append(_row(dialogues, opening, taken))
-                taken, length = [], len(opening)
-            taken.append(place)
-            length += len(dialogues[place].answer)
-        rows.append(_row(dialogues, opening, taken))
-    return sorted(rows, key=len)
-
-
-def batches_of(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
-    """Rows, ordered by length, in batches of at most `tokens` tokens with their padding, at least one row each."""
-    batches: list[list[Row]] = []
-    for row in rows:
-        if batches and (len(batches[-1]) + 1) * len(row) <= tokens:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
-
-
-def pack(rows: Sequence[Row], pad: int) -> PackedRows:
-    """Rows as tensors on the CPU."""
-    shape = (len(rows), max(len(row) for row in rows))
-    tokens, positions, segments = torch.full(shape, pad), torch.zeros(shape, dtype=torch.long), torch.full(shape, -1)
-    for number, row in enumerate(rows):
-        start = 0
-        for segment, part in enumerate((row.opening, *row.answers)):
-            end = start + len(part)
-            first = len(row.opening) if segment else 0
-            tokens[number, start:end] = torch.tensor(part)
-            positions[number, start:end] = torch.arange(first, first + len(part))
-            segments[number, start:end] = segment
-            start = end
-    return PackedRows(tokens, positions, segments)
-
-
-def _row(dialogues: Sequence[Dialogue], opening: tuple[int, ...], places: Sequence[int]) -> Row:
-    return Row(opening, tuple(dialogues[place].answer for place in places), tuple(places))

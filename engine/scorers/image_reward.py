@@ -12,9 +12,10 @@ import torch
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 from ...base.errors import PrefmillError
+from ..backends import make_runner
 from ..checkpoint import checkpoint_key
-from ..device import resolve_device, resolve_dtype
-from ..image_inputs import PIXEL_DEVIATION, PIXEL_MEAN, ImageInputs
+from ..device import resolve_device, resolve_dtype, resolve_execution
+from ..image_inputs import PIXEL_DEVIATION, PIXEL_MEAN, ImagePreprocessing
 from ..networks.image_reward import (
     OFFICIAL_WEIGHTS,
     ImageRewardConfig,
@@ -23,6 +24,7 @@ from ..networks.image_reward import (
     load_image_reward,
     official_config,
 )
+from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer, tokenize_prompts
@@ -46,11 +48,15 @@ MAX_TEXT_TOKENS = 35
 class ImageRewardScorer(ImageScorer):
     """A loaded ImageReward with its tokenizer; `key` names the weights by content."""
 
-    def __init__(self, model: ImageRewardModel, tokenizer: PreTrainedTokenizerBase, key: str) -> None:
+    def __init__(
+        self, model: ImageRewardModel, tokenizer: PreTrainedTokenizerBase, key: str, *, backend: str = "eager"
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.key = key
-        self.inputs = ImageInputs(int(model.vision_model.config.image_size))  # type: ignore[arg-type]  # square here
+        self.inputs = ImagePreprocessing(int(model.vision_model.config.image_size))  # type: ignore[arg-type]  # square here
+        network = Network("image_reward", model, _scores, ("pixels", "tokens", "mask"), ("scores",))
+        self.runner = make_runner(network, backend)
 
     @classmethod
     def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
@@ -60,13 +66,14 @@ class ImageRewardScorer(ImageScorer):
         folder = resolve_checkpoint(source)
         model = load_image_reward(folder, resolve_dtype(settings, device))
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
-        return cls(model, _tokenizer(folder), checkpoint_key(folder, "image_reward"))
+        key, backend = checkpoint_key(folder, "image_reward"), resolve_execution(settings).backend
+        return cls(model, _tokenizer(folder), key, backend=backend)
 
     def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
-        input_ids, attention_mask, truncated = self.tokenize(prompts)
-        device = self.model.device
-        values = self.model(pixels.to(device, self.model.dtype), input_ids.to(device), attention_mask.to(device))
-        return values, truncated
+        tokens, mask, truncated = self.tokenize(prompts)
+        device, dtype = self.runner.device, self.runner.dtype
+        inputs = {"pixels": pixels.to(device, dtype), "tokens": tokens.to(device), "mask": mask.to(device)}
+        return self.runner.run(inputs)["scores"], truncated
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor, list[bool]]:
         """Tokens and mask [B, T], T the longest row's but at most 35, and which prompts were cut.
@@ -74,6 +81,10 @@ class ImageRewardScorer(ImageScorer):
         The original pads to 35 always; padding is masked, so that a score does not depend on it.
         """
         return tokenize_prompts(self.tokenizer, prompts, MAX_TEXT_TOKENS)
+
+
+def _scores(model: ImageRewardModel, pixels: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return model(pixels, tokens, mask)
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:

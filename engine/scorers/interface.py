@@ -4,6 +4,7 @@ A scorer turns pictures into pixels on the host (`preprocess`) and pixels and pr
 (`score`), so that a pipeline can do the first in worker threads while the second runs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ import torch
 from PIL import Image
 
 from ...base.errors import PrefmillError
-from ..image_inputs import ImageInputs
+from ..device import Execution
+from ..image_inputs import ImagePreprocessing
 from ..images import decode_image
+from ..runner import Runner
 from ..settings import EngineSettings
 
 
@@ -38,12 +41,19 @@ class ImageScorer:
     """A loaded scorer of images against prompts. `key` names its weights by content."""
 
     key: str
-    inputs: ImageInputs
+    inputs: ImagePreprocessing
+    runner: Runner
+    """What runs its network, or the image tower of two."""
 
     @classmethod
     def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
         """Load from a folder or hub id, strictly. Raises PrefmillError for whatever does not fit."""
         raise NotImplementedError
+
+    @property
+    def execution(self) -> Execution:
+        """How the network really runs."""
+        return self.runner.execution
 
     @property
     def image_size(self) -> int:
@@ -61,7 +71,8 @@ class ImageScorer:
     def score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> ImageScores:
         """Score pixels [B, 3, S, S] against B prompts.
 
-        Raises PrefmillError for unequal counts, pixels of another shape or not finite, and scores not finite.
+        A row whose pixels are not finite scores NaN, as one does that overflows; the others are not touched. Raises
+        PrefmillError for unequal counts and pixels of another shape.
         """
         if len(pixels) != len(prompts):
             raise PrefmillError(f"{len(pixels)} images came with {len(prompts)} prompts.", "give one prompt per image")
@@ -69,19 +80,21 @@ class ImageScorer:
             return ImageScores(torch.empty(0), [])
         self._check(pixels)
         with torch.inference_mode():
+            broken = ~pixels.isfinite().flatten(1).all(1)
             values, truncated = self._score(pixels, prompts)
-        values = values.float().cpu()
-        if not bool(values.isfinite().all()):
-            raise PrefmillError(f"the image scorer gave {values.tolist()}.", "--set engine.dtype=float32")
-        return ImageScores(values, truncated)
+            values = values.float().masked_fill(broken.to(values.device), math.nan)
+        return ImageScores(values.cpu(), truncated)
 
     def rank(self, prompt: str, images: Sequence[Image.Image | str | Path]) -> Ranking:
-        """Rank images, or files of images, for one prompt, the best first. Raises PrefmillError for bad files."""
+        """Rank images, or files of images, for one prompt; what scores NaN comes last.
+
+        Raises PrefmillError for bad files.
+        """
         pictures = [image if isinstance(image, Image.Image) else _read(Path(image)) for image in images]
         if not pictures:
             return Ranking([], [])
         scores = self.score(self.preprocess(pictures), [prompt] * len(pictures)).values
-        order = torch.sort(scores, descending=True, stable=True).indices
+        order = torch.sort(scores.nan_to_num(-math.inf), descending=True, stable=True).indices
         ranks = torch.empty_like(order)
         ranks[order] = torch.arange(1, len(order) + 1)
         return Ranking(ranks.tolist(), scores.tolist())
@@ -107,12 +120,6 @@ class ImageScorer:
         if pixels.shape[1:] != (3, size, size):
             raise PrefmillError(
                 f"pixels are {list(pixels.shape)}, not [{len(pixels)}, 3, {size}, {size}].", "call preprocess first"
-            )
-        bad = (~pixels.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
-        if bad:
-            raise PrefmillError(
-                f"{len(bad)} of {len(pixels)} images hold NaN or infinity (the first is number {bad[0]}).",
-                "drop the images that overflowed",
             )
 
 

@@ -13,13 +13,16 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ...base.errors import PrefmillError
+from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import resolve_device, resolve_dtype
+from ..device import Execution, resolve_device, resolve_dtype, resolve_execution
 from ..networks.text_reward import TextRewardModel, find_gate, gate_pattern_of
+from ..prefix import SharedRow, batches, pack, share
+from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer
-from .dialogue import Dialogue, Row, batches_of, pack, share_openings, tokenize_dialogue
+from .dialogue import Dialogue, tokenize_dialogue
 
 __all__ = ["ATTRIBUTES", "GatePosition", "Judgements", "TextReward", "TextRewardModel", "find_gate", "gate_pattern_of"]
 
@@ -88,6 +91,7 @@ class TextReward:
         max_length: int | None = None,
         gate_position: GatePosition = "prompt_end",
         batch_tokens: int | None = None,
+        backend: str = "eager",
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -95,6 +99,10 @@ class TextReward:
         self.max_length = max_length or model.config.max_position_embeddings
         self.gate_position: GatePosition = gate_position
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, 16384)
+        network = Network("armorm", model, _states, ("tokens", "positions"), ("states",), optional=("visible",))
+        self.body = make_runner(network, backend)
+        outputs = ("scores", "attributes", "gate")
+        self.heads = make_runner(Network("armorm_heads", model, _heads, ("last", "prompts", "owner"), outputs), backend)
 
     @classmethod
     def from_pretrained(
@@ -113,13 +121,19 @@ class TextReward:
         model.keep_heads_precise()
         tokenizer = load_tokenizer(folder)
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
-        key = checkpoint_key(folder, "text_reward")
-        return cls(model, tokenizer, key, max_length=max_length, gate_position=gate_position)
+        key, backend = checkpoint_key(folder, "text_reward"), resolve_execution(settings).backend
+        return cls(model, tokenizer, key, max_length=max_length, gate_position=gate_position, backend=backend)
+
+    @property
+    def execution(self) -> Execution:
+        """How the network really runs; its heads are in float32 whatever the precision."""
+        return self.body.execution
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> Judgements:
         """Judge each response to its prompt; equal prompts are read once, wherever in the input they stand.
 
-        Raises PrefmillError for unequal counts and for a score that is not finite.
+        A row that overflows scores NaN or infinity, and the others are not touched. Raises PrefmillError for unequal
+        counts.
         """
         if len(prompts) != len(responses):
             raise PrefmillError(f"{len(prompts)} prompts came with {len(responses)} responses.", "give equal numbers")
@@ -129,41 +143,38 @@ class TextReward:
         ]
         count = len(dialogues)
         scores, attributes, gate = torch.empty(count), *torch.empty(2, count, len(ATTRIBUTES))
-        for rows in batches_of(share_openings(dialogues, self.max_length), self.batch_tokens):
+        texts = [(dialogue.opening, dialogue.answer) for dialogue in dialogues]
+        for rows in batches(share(texts, self.max_length), self.batch_tokens):
             places = [place for row in rows for place in row.places]
             with torch.inference_mode():
                 judged = self._judge(rows, dialogues)
             scores[places], attributes[places], gate[places] = (values.float().cpu() for values in judged)
-        if not bool(scores.isfinite().all()):
-            raise PrefmillError(
-                f"the text reward gave {scores.tolist()} in {self.model.dtype}.", "--set engine.dtype=float32"
-            )
         return Judgements(scores, attributes, gate, [dialogue.truncated for dialogue in dialogues])
 
     def _judge(
-        self, rows: Sequence[Row], dialogues: Sequence[Dialogue]
+        self, rows: Sequence[SharedRow], dialogues: Sequence[Dialogue]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         pad = self.tokenizer.pad_token_id
         packed = pack(rows, pad if isinstance(pad, int) else 0)
-        device = self.model.device
+        device = self.body.device
+        inputs = {"tokens": packed.tokens, "positions": packed.positions}
         visible = packed.visible()
-        hidden = self.model.model(
-            input_ids=packed.tokens.to(device),
-            position_ids=packed.positions.to(device),
-            attention_mask=None if visible is None else visible.to(device),
-            use_cache=False,
-        ).last_hidden_state
+        if visible is not None:
+            inputs["visible"] = visible
+        hidden = self.body.run({name: value.to(device) for name, value in inputs.items()})["states"]
         ends: list[tuple[int, int]] = []
         gates: list[tuple[int, int]] = []
         for number, row in enumerate(rows):
             end = len(row.opening)
-            for place, answer in zip(row.places, row.answers, strict=True):
+            for place, answer in zip(row.places, row.continuations, strict=True):
                 gates.append((number, self._gate(dialogues[place], end)))
                 end += len(answer)
                 ends.append((number, end - 1))
         unique = {spot: index for index, spot in enumerate(dict.fromkeys(gates))}
         last, prompts = (hidden[tuple(torch.tensor(list(spots)).T)] for spots in (ends, unique))
-        return self.model.read_heads(last, prompts, torch.tensor([unique[spot] for spot in gates], device=device))
+        owner = torch.tensor([unique[spot] for spot in gates], device=device)
+        judged = self.heads.run({"last": last, "prompts": prompts, "owner": owner})
+        return judged["scores"], judged["attributes"], judged["gate"]
 
     def _gate(self, dialogue: Dialogue, start: int) -> int:
         """Where in its row the gate reads an answer's prompt; the answer begins at `start`."""
@@ -172,3 +183,17 @@ class TextReward:
         whole = torch.tensor([[*dialogue.opening, *dialogue.answer]])
         found = int(find_gate(whole, gate_pattern_of(self.tokenizer)))
         return found if found < len(dialogue.opening) else found - len(dialogue.opening) + start
+
+
+def _states(
+    model: TextRewardModel, tokens: torch.Tensor, positions: torch.Tensor, visible: torch.Tensor | None = None
+) -> torch.Tensor:
+    return model.model(
+        input_ids=tokens, position_ids=positions, attention_mask=visible, use_cache=False
+    ).last_hidden_state
+
+
+def _heads(
+    model: TextRewardModel, last: torch.Tensor, prompts: torch.Tensor, owner: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return model.read_heads(last, prompts, owner)

@@ -1,68 +1,46 @@
 """Stable Diffusion 3: prompts to images, with a guidance scale and a seed of its own for every row of a batch.
 
-The four candidates of a prompt differ in guidance, so the stock pipeline, which takes one scale per call, would run
-them one by one. One overridden public property makes it take a tensor of scales. Noise is drawn per row on the CPU in
-float32, so that a row's image depends on its seed, and not on the device, the precision's random stream or the batch.
+The four candidates of a prompt differ in guidance, so they are drawn in one batch. Noise is drawn per row on the CPU
+in float32, so that a row's image depends on its seed, and not on the device, the precision's random stream or the
+batch. In float32 on a CPU the result has the bits of the library's pipeline.
 """
 
-# diffusers exports lazily, which pyright takes for private use.
-# pyright: reportPrivateImportUsage=false
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
-from transformers import CLIPTextModelWithProjection, T5EncoderModel
 
 from ...base.errors import PrefmillError
-from ..checkpoint import checkpoint_key, load_strict, read_config
-from ..device import resolve_device, resolve_dtype
+from ..backends import make_runner
+from ..checkpoint import checkpoint_key
+from ..device import Execution, resolve_device, resolve_dtype, resolve_execution
+from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
-from ..text import bounded_text, load_tokenizer
+from .components import Components, load_components
+from .decode import Generated, decode, decode_latents, quantize
+from .denoise import Conditioning, State, Stochastic, denoise, make_schedule
+from .text import TextEmbedding, TextEncoders
 
-T5_TOKENS = 256  # the pipeline's default
-
-
-@dataclass(frozen=True)
-class Generated:
-    """`images` uint8 [B, H, W, 3] on the model's device; `failures[i]` is None where image i can be used.
-
-    `nan`: the network overflowed (the pixels are black). `constant`: every pixel has one colour.
-    """
-
-    images: torch.Tensor
-    failures: list[str | None]
-
-
-@dataclass(frozen=True)
-class TextEmbedding:
-    """What the transformer sees of one prompt: tokens [1, T, D] and pooled [1, P]."""
-
-    tokens: torch.Tensor
-    pooled: torch.Tensor
-
-
-class PerSampleGuidancePipeline(StableDiffusion3Pipeline):
-    """The stock pipeline with `guidance_scale` as a tensor [B, 1, 1, 1]."""
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        """Whether any row is guided; a row with scale 1 is then computed as the stock pipeline's unguided one."""
-        return bool(torch.as_tensor(self.guidance_scale).max() > 1)
+T5_TOKENS = 256  # as the library's pipeline has it
 
 
 class TextToImage:
     """A loaded Stable Diffusion 3; `key` names the weights by content."""
 
-    def __init__(self, pipeline: PerSampleGuidancePipeline, key: str, t5_tokens: int = T5_TOKENS) -> None:
-        self.pipeline = pipeline
+    def __init__(self, components: Components, key: str, t5_tokens: int = T5_TOKENS, *, backend: str = "eager") -> None:
         self.key = key
-        self.t5_tokens = t5_tokens
-        self.pipeline.set_progress_bar_config(disable=True)
+        self.scheduler = components.scheduler
+        self._transformer: Any = components.transformer.config
+        self.autoencoder: Any = components.autoencoder
+        width = int(self._transformer.joint_attention_dim)
+        self.text = TextEncoders(components.tokenizers, components.encoders, width, t5_tokens, backend)
+        inputs = ("latents", "times", "tokens", "pooled")
+        network = Network("transformer", components.transformer, _velocity, inputs, ("velocity",))
+        self.transformer = make_runner(network, backend)
+        network = Network("decoder", components.autoencoder, decode_latents, ("latents",), ("images",))
+        self.decoder = make_runner(network, backend)
         self._empty: TextEmbedding | None = None
 
     @classmethod
@@ -77,10 +55,15 @@ class TextToImage:
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        pipeline = PerSampleGuidancePipeline(**_components(folder, resolve_dtype(settings, device)))
-        if t5_tokens < 1 and pipeline.text_encoder_3 is not None:
+        components = load_components(folder, device, resolve_dtype(settings, device))
+        if t5_tokens < 1 and components.encoders[2] is not None:
             raise PrefmillError(f"{source} has a T5, which cannot read {t5_tokens} tokens.", "set t5_tokens=256")
-        return cls(pipeline.to(device), checkpoint_key(folder), t5_tokens)
+        return cls(components, checkpoint_key(folder), t5_tokens, backend=resolve_execution(settings).backend)
+
+    @property
+    def execution(self) -> Execution:
+        """How the networks really run."""
+        return self.transformer.execution
 
     @property
     def noise_specification(self) -> str:
@@ -90,12 +73,12 @@ class TextToImage:
     @property
     def default_size(self) -> int:
         """The side in pixels that the checkpoint was trained at."""
-        return int(self.pipeline.default_sample_size * self.pipeline.vae_scale_factor)
+        return int(self._transformer.sample_size * self._factor)
 
     @property
     def size_step(self) -> int:
         """Width and height must be multiples of this many pixels."""
-        return int(self.pipeline.vae_scale_factor * self.pipeline.patch_size)
+        return int(self._factor * self._transformer.patch_size)
 
     def generate(
         self,
@@ -124,51 +107,58 @@ class TextToImage:
         height: int,
     ) -> torch.Tensor:
         """`generate` before rounding: float32 [B, 3, H, W] in 0 to 1, NaN where the network overflowed."""
-        self._check(prompts, guidance, seeds, steps, width, height)
-        rows = [self.encode(prompt) for prompt in dict.fromkeys(prompts)]
-        place = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
-        order = [place[prompt] for prompt in prompts]
-        # The stock pipeline runs unguided below 1, which is what a scale of exactly 1 computes.
-        scales = torch.tensor([max(float(scale), 1.0) for scale in guidance])
-        empty = self._empty_prompt()
         with torch.inference_mode():
-            images = self.pipeline(
-                prompt_embeds=torch.cat([rows[number].tokens for number in order]),  # type: ignore[arg-type]
-                pooled_prompt_embeds=torch.cat([rows[number].pooled for number in order]),  # type: ignore[arg-type]
-                negative_prompt_embeds=empty.tokens.expand(len(prompts), -1, -1),  # type: ignore[arg-type]
-                negative_pooled_prompt_embeds=empty.pooled.expand(len(prompts), -1),  # type: ignore[arg-type]
-                guidance_scale=scales.view(-1, 1, 1, 1).to(self.pipeline.device, self.pipeline.dtype),  # type: ignore[arg-type]
-                latents=self.noise(seeds, width=width, height=height),  # type: ignore[arg-type]
-                num_inference_steps=steps,
-                width=width,
-                height=height,
-                output_type="pt",
-                return_dict=False,
-            )[0]
-        return images.float()  # type: ignore[union-attr]
+            *_, last = self.denoise(prompts, guidance, seeds, steps=steps, width=width, height=height)
+            return self.decode(last.latents)
+
+    def denoise(
+        self,
+        prompts: Sequence[str],
+        guidance: Sequence[float],
+        seeds: Sequence[int],
+        *,
+        steps: int = 28,
+        width: int,
+        height: int,
+        sampler: Stochastic | None = None,
+    ) -> Iterator[State]:
+        """The states of a drawing, step by step (see `denoise.py`); `decode` makes images of their latents.
+
+        Raises PrefmillError as `generate` does. Gradients are recorded unless the caller turns them off.
+        """
+        self._check(prompts, guidance, seeds, steps, width, height)
+        rows = {prompt: self.encode(prompt) for prompt in dict.fromkeys(prompts)}
+        prompted = TextEmbedding.stack([rows[prompt] for prompt in prompts])
+        # The library's pipeline runs unguided up to 1, and a scale of exactly 1 computes just that.
+        scales = torch.tensor([max(float(scale), 1.0) for scale in guidance])
+        unprompted = TextEmbedding.stack([self._empty_prompt()] * len(prompts)) if scales.max() > 1 else None
+        latents = self.noise(seeds, width=width, height=height)
+        image_tokens = latents.shape[2] * latents.shape[3] // self._transformer.patch_size**2
+        conditioning = Conditioning(prompted, scales.to(latents.device), unprompted)
+        return denoise(
+            self.transformer, latents, conditioning, make_schedule(self.scheduler, steps, image_tokens), sampler
+        )
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [B, C, h, w] to float32 images [B, 3, H, W] in 0 to 1."""
+        return decode(
+            self.decoder, latents, self.autoencoder.config.scaling_factor, self.autoencoder.config.shift_factor
+        )
 
     def encode(self, prompt: str) -> TextEmbedding:
-        """Embed one prompt. One at a time: the result then has the same bits in every batch."""
-        pipeline = self.pipeline
-        # Each encoder gets a beginning long enough for it: a megabyte of prompt must not stall a tokenizer.
-        clip = [bounded_text(prompt, pipeline.tokenizer, pipeline.tokenizer_max_length)]
-        t5 = [bounded_text(prompt, pipeline.tokenizer_3, self.t5_tokens) if pipeline.tokenizer_3 else ""]
-        with torch.inference_mode():
-            tokens, _, pooled, _ = pipeline.encode_prompt(
-                prompt=clip,
-                prompt_2=clip,
-                prompt_3=t5,
-                do_classifier_free_guidance=False,
-                max_sequence_length=self.t5_tokens,
-            )
-        return TextEmbedding(tokens, pooled)  # type: ignore[arg-type]
+        """Embed one prompt, as a batch of one."""
+        return self.text.encode(prompt)
 
     def noise(self, seeds: Sequence[int], *, width: int, height: int) -> torch.Tensor:
         """Starting latents [B, C, H/f, W/f], each row from its own seed."""
-        factor = self.pipeline.vae_scale_factor
-        shape = (self.pipeline.transformer.config.in_channels, height // factor, width // factor)
+        shape = (self._transformer.in_channels, height // self._factor, width // self._factor)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return torch.stack(rows).to(self.pipeline.device, self.pipeline.dtype)
+        return torch.stack(rows).to(self.transformer.device, self.transformer.dtype)
+
+    @property
+    def _factor(self) -> int:
+        """Pixels per latent."""
+        return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
 
     def _empty_prompt(self) -> TextEmbedding:
         if self._empty is None:
@@ -189,12 +179,12 @@ class TextToImage:
                 f"{len(prompts)} prompts came with {len(guidance)} guidance scales and {len(seeds)} seeds.",
                 "give one guidance scale and one seed per prompt, at least one of each",
             )
-        if any(not torch.isfinite(torch.tensor(float(scale))) for scale in guidance):
+        if any(not math.isfinite(scale) for scale in guidance):
             raise PrefmillError(f"guidance {list(guidance)} is not finite.", "give scales such as 5, 7, 9, 11")
         if steps < 1:
             raise PrefmillError(f"{steps} denoising steps draw nothing.", "give at least 1 step; 28 is usual")
         step = self.size_step
-        largest = self.pipeline.transformer.config.pos_embed_max_size * step
+        largest = self._transformer.pos_embed_max_size * step
         for name, value in (("width", width), ("height", height)):
             if value % step or not 0 < value <= largest:
                 nearest = min(max(round(value / step) * step, step), largest)
@@ -203,46 +193,13 @@ class TextToImage:
                 )
 
 
-def quantize(images: torch.Tensor) -> Generated:
-    """Float images [B, 3, H, W] in 0 to 1 to uint8 [B, H, W, 3], with the rows named that are no pictures.
-
-    Rounds as the stock pipeline does: to the nearest of 255 levels.
-    """
-    finite = images.isfinite().flatten(1).all(1)
-    pixels = (images.nan_to_num(0.0) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    pixels[~finite] = 0
-    flat = pixels.flatten(1, 2)
-    constant = (flat.amax(1) == flat.amin(1)).all(-1)
-    failures: list[str | None] = [
-        "nan" if not good else "constant" if flat_row else None
-        for good, flat_row in zip(finite.tolist(), constant.tolist(), strict=True)
-    ]
-    return Generated(pixels, failures)
-
-
-def _components(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
-    index = read_config(folder, "model_index.json")
-    if index.get("_class_name") not in ("StableDiffusion3Pipeline", PerSampleGuidancePipeline.__name__):
-        raise PrefmillError(
-            f"{folder} holds a {index.get('_class_name')!r}, expected 'StableDiffusion3Pipeline'.",
-            "point the text-to-image setting at a Stable Diffusion 3 folder in the diffusers layout",
-        )
-    classes = {
-        "transformer": SD3Transformer2DModel,
-        "vae": AutoencoderKL,
-        "text_encoder": CLIPTextModelWithProjection,
-        "text_encoder_2": CLIPTextModelWithProjection,
-    }
-    components: dict[str, Any] = {
-        name: load_strict(model_class, folder / name, dtype=dtype) for name, model_class in classes.items()
-    }
-    components["tokenizer"] = load_tokenizer(folder / "tokenizer")
-    components["tokenizer_2"] = load_tokenizer(folder / "tokenizer_2")
-    has_t5 = bool((index.get("text_encoder_3") or [None])[0])
-    components["text_encoder_3"] = (
-        load_strict(T5EncoderModel, folder / "text_encoder_3", dtype=dtype) if has_t5 else None
-    )
-    components["tokenizer_3"] = load_tokenizer(folder / "tokenizer_3") if has_t5 else None
-    read_config(folder / "scheduler", "scheduler_config.json")
-    components["scheduler"] = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
-    return components
+def _velocity(
+    transformer: Any, latents: torch.Tensor, times: torch.Tensor, tokens: torch.Tensor, pooled: torch.Tensor
+) -> torch.Tensor:
+    return transformer(
+        hidden_states=latents,
+        timestep=times,
+        encoder_hidden_states=tokens,
+        pooled_projections=pooled,
+        return_dict=False,
+    )[0]

@@ -48,7 +48,12 @@ def build_named(name: str) -> Path:
 
     Raises PrefmillError for an unknown name.
     """
-    if name not in _BUILDERS:
-        raise PrefmillError(f"there is no random checkpoint {name!r}.", f"choose one of {', '.join(_BUILDERS)}")
+    check_name(name)
     cache = Path(os.environ.get("PREFMILL_CACHE") or Path.home() / ".cache" / "prefmill")
     return _BUILDERS[name](cache / "random" / name, 0)
+
+
+def check_name(name: str) -> None:
+    """Raise PrefmillError unless `build_named` knows the name."""
+    if name not in _BUILDERS:
+        raise PrefmillError(f"there is no random checkpoint {name!r}.", f"choose one of {', '.join(_BUILDERS)}")

@@ -191,8 +191,8 @@ def _backward_build(type_: str) -> Build:
     )
 
 
-BUILDS = (
-    *(_step_build("euler", type_) for type_ in ("*fp32", "*bf16", "*fp16")),
+EULER_BUILDS = tuple(_step_build("euler", type_) for type_ in ("*fp32", "*bf16", "*fp16"))
+STOCHASTIC_BUILDS = (
     *(_step_build("draw", type_, draw=True) for type_ in ("*fp32", "*bf16")),
     *(_step_build("evaluate", type_, given=True) for type_ in ("*fp32", "*bf16")),
     *(_backward_build(type_) for type_ in ("*fp32", "*bf16")),

@@ -1,38 +1,20 @@
-"""Guidance and one sampling step of a flow-matching model, in one read of its inputs and one write.
+"""Guidance and one Euler step of a flow-matching model, in one read of its inputs and one write.
 
 With velocities c (prompted) and u (unprompted), guidance w per sample, noise level s and the next one s', d = s' - s:
 
     v  = u + w (c - u)                                     classifier-free guidance, arXiv 2207.12598
     x' = x + d v                                           Euler step of the flow, as Stable Diffusion 3 samples
 
-Policy gradients need a distribution over x', so the flow's SDE (Flow-GRPO, arXiv 2505.05470) adds noise z:
-
-    a    = noise_level sqrt(s / (1 - s)),   k = a sqrt(-d)
-    mean = x (1 + a^2 d / (2s)) + v d (1 + a^2 (1 - s) / (2s)),   x' = mean + k z
-    logp = average over a sample's elements of log N(x'; mean, k^2)
-
-At s = 1 the 1 - s under the root takes `first_level` (the schedule's second s) for s, as the authors do. All in
-float32 whatever the type; x' may be drawn (from given z) or given (a stored rollout, to be evaluated anew), and
-`logp` and `mean` are differentiable in both velocities.
+All in float32 whatever the type.
 """
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from ..operation import Case, Inputs, Mode, Op
 from ..triton_support import runs_triton
-from .kernel import BUILDS, Coefficients, launch_backward, launch_step
-
-
-class StochasticStep(NamedTuple):
-    """x' [B, ...] in the sample's type, its log-probability [B] and the mean [B, ...], both in float32."""
-
-    sample: torch.Tensor
-    logp: torch.Tensor
-    mean: torch.Tensor
+from .kernel import EULER_BUILDS, Coefficients, launch_step
 
 
 def guided_step(
@@ -47,7 +29,7 @@ def guided_step(
 
     Not differentiable. Raises ValueError for shapes that do not fit.
     """
-    _check(sample, prompted, unprompted, guidance_B, level_B, next_level_B)
+    check_shapes(sample, prompted, unprompted, guidance_B, level_B, next_level_B)
     step = next_level_B.float() - level_B.float()
     rates = Coefficients(torch.ones_like(step), step, torch.zeros_like(step), guidance_B.float())
     if runs_triton(sample):
@@ -69,100 +51,12 @@ def guided_step_reference(
         value.to(wide).view(-1, *[1] * (sample.ndim - 1)) for value in (guidance_B, level_B, next_level_B)
     )
     base = unprompted.to(wide)
-    velocity = torch.addcmul(base, guidance, prompted.to(wide) - base)
-    return torch.addcmul(sample.to(wide), velocity, following - level).to(sample.dtype)
+    # Separate products and sums, as the library's scheduler has them: a fused one rounds differently.
+    velocity = (prompted.to(wide) - base).mul_(guidance).add_(base)
+    return velocity.mul_(following - level).add_(sample.to(wide)).to(sample.dtype)
 
 
-def stochastic_step(
-    sample: torch.Tensor,
-    prompted: torch.Tensor,
-    unprompted: torch.Tensor,
-    guidance_B: torch.Tensor,
-    level_B: torch.Tensor,
-    next_level_B: torch.Tensor,
-    *,
-    noise: torch.Tensor | None = None,
-    given: torch.Tensor | None = None,
-    noise_level: float = 0.7,
-    first_level: float = 0.99,
-) -> StochasticStep:
-    """The SDE step: x' from `noise` (standard normal), or the log-probability of a `given` x'.
-
-    Raises ValueError for shapes that do not fit, unless exactly one of noise and given is there, and for a step to
-    noise level 0 or up, where the SDE has no density.
-    """
-    _check(sample, prompted, unprompted, guidance_B, level_B, next_level_B, *(noise, given))
-    if (noise is None) == (given is None):
-        raise ValueError("give either noise to draw with or a given next sample to evaluate")
-    if not bool(((next_level_B > 0) & (next_level_B < level_B) & (level_B <= 1)).all()) or not noise_level > 0:
-        raise ValueError("levels must fall and stay above 0, and noise_level must be positive; end with guided_step")
-    rates = coefficients(guidance_B, level_B, next_level_B, noise_level, first_level, sample)
-    if runs_triton(sample):
-        return StochasticStep(*_Stochastic.apply(sample, prompted, unprompted, rates, noise, given))  # type: ignore[misc]
-    return _in_torch(sample, prompted, unprompted, rates, noise, given)
-
-
-def coefficients(
-    guidance_B: torch.Tensor,
-    level_B: torch.Tensor,
-    next_level_B: torch.Tensor,
-    noise_level: float,
-    first_level: float,
-    like: torch.Tensor,
-) -> Coefficients:
-    """The SDE's numbers per sample, made in float64."""
-    wide = torch.float64 if like.dtype == torch.float64 else torch.float32
-    level, step = level_B.double(), next_level_B.double() - level_B.double()
-    variance = noise_level**2 * level / (1 - torch.where(level == 1, first_level, level))
-    keep = 1 + variance * step / (2 * level)
-    move = step * (1 + variance * (1 - level) / (2 * level))
-    spread = (variance * -step).sqrt()
-    return Coefficients(keep.to(wide), move.to(wide), spread.to(wide), guidance_B.to(wide))
-
-
-def _in_torch(
-    sample: torch.Tensor,
-    prompted: torch.Tensor,
-    unprompted: torch.Tensor,
-    rates: Coefficients,
-    noise: torch.Tensor | None,
-    given: torch.Tensor | None,
-) -> StochasticStep:
-    """The CPU path, and what autograd differentiates."""
-    keep, move, spread, guidance = (rate.view(-1, *[1] * (sample.ndim - 1)) for rate in rates)
-    base = unprompted.to(keep.dtype)
-    mean = sample.to(keep.dtype) * keep + (base + guidance * (prompted.to(keep.dtype) - base)) * move
-    if noise is not None:
-        following = (mean.detach() + spread * noise.to(keep.dtype)).to(sample.dtype)
-    else:
-        assert given is not None
-        following = given.detach()
-    distance = (following.to(keep.dtype) - mean) / spread
-    logp = -0.5 * distance.square().flatten(1).mean(1) - rates.spread.log() - 0.5 * math.log(2 * math.pi)
-    return StochasticStep(following, logp, mean)
-
-
-class _Stochastic(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, sample: Any, prompted: Any, unprompted: Any, rates: Any, noise: Any, given: Any) -> Any:
-        following, partial, mean = launch_step(sample, prompted, unprompted, rates, noise=noise, given=given)
-        count = sample[0].numel()
-        logp = -0.5 * partial.sum(1) / count - rates.spread.log() - 0.5 * math.log(2 * math.pi)
-        ctx.save_for_backward(following, mean, *rates)
-        ctx.types = prompted.dtype, unprompted.dtype
-        ctx.mark_non_differentiable(following)
-        return following, logp, mean
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> Any:  # type: ignore[override]
-        following, mean, *rates = ctx.saved_tensors
-        _, to_logp, to_mean = gradients
-        grads = launch_backward(following, mean, Coefficients(*rates), to_logp, to_mean, ctx.types)
-        return None, *grads, None, None, None
-
-
-def _check(
+def check_shapes(
     sample: torch.Tensor,
     prompted: torch.Tensor,
     unprompted: torch.Tensor,
@@ -171,6 +65,7 @@ def _check(
     next_level: torch.Tensor,
     *others: torch.Tensor | None,
 ) -> None:
+    """Raise ValueError unless velocities and others have the sample's shape, and guidance and levels one per row."""
     for tensor in (prompted, unprompted, *others):
         if tensor is not None and tensor.shape != sample.shape:
             raise ValueError(f"velocities, noise and samples must be {list(sample.shape)}, not {list(tensor.shape)}")
@@ -179,7 +74,8 @@ def _check(
             raise ValueError(f"guidance and levels must be [{len(sample)}], not {list(tensor.shape)}")
 
 
-def _make(case: Case, device: torch.device) -> Inputs:
+def make_inputs(case: Case, device: torch.device) -> Inputs:
+    """Latents of B images of side S, with guidance and levels that differ from row to row."""
     draw = torch.Generator().manual_seed(0)
     shape = (case.sizes["B"], 16, case.sizes["S"], case.sizes["S"])
     names = ("sample", "prompted", "unprompted")
@@ -200,11 +96,11 @@ OP = Op(
     name="guided_step",
     public=guided_step,
     reference=guided_step_reference,
-    make=_make,
+    make=make_inputs,
     cases=(Case("sd3 512", {"B": 8, "S": 64}), Case("sd3 1024", {"B": 8, "S": 128}, torch.bfloat16)),
     gpu_cases=tuple(Case("sd3 1024", {"B": batch, "S": 128}, torch.bfloat16) for batch in (8, 64, 512)),
     flops=_work(6),
     traffic=lambda case, mode: case.dtype.itemsize * _work(4)(case, mode),
     bound="memory",
-    builds=BUILDS,
+    builds=EULER_BUILDS,
 )

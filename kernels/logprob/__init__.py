@@ -1,11 +1,19 @@
 """Per-token log-probabilities of a language-model head, without its logits in memory."""
 
+from dataclasses import replace
+
 from .parallel import parallel_token_logprobs, parallel_token_statistics
-from .tokens import IGNORED, OP, TokenStatistics, token_logprobs, token_logprobs_reference, token_statistics
+from .tokens import IGNORED, TokenStatistics, token_logprobs, token_logprobs_reference, token_statistics
+from .tokens import OP as _SINGLE
+
+# `parallel` stands above `tokens`, so its functions join the operation here.
+OP = replace(_SINGLE, variants=(*_SINGLE.variants, parallel_token_logprobs, parallel_token_statistics))
+OPS = (OP,)
 
 __all__ = [
     "IGNORED",
     "OP",
+    "OPS",
     "TokenStatistics",
     "parallel_token_logprobs",
     "parallel_token_statistics",

@@ -1,6 +1,6 @@
 """The language-model head that log-probabilities are taken under, and the record of what they yield.
 
-Shared by the CPU path (`logprob_tiles`), the GPU path (`logprob_rows`) and the vocabulary-parallel one.
+Shared by the CPU path (`tiles.py`), the GPU path (`rows.py`) and the vocabulary-parallel one.
 Logits are z = softcap * tanh((h . W + b) / softcap) / temperature, the parts that are not asked for left out.
 """
 

@@ -1,7 +1,7 @@
 """Token log-probabilities under a head whose vocabulary is split over processes (column-parallel, as in Megatron).
 
-Every process runs the same local pass as a single one (`logprob.statistics`) over its own columns; what it yields is
-then weighed by its share of the softmax's mass, w_r = exp(total_r - total):
+Every process runs the same local pass as a single one (`statistics` in `autograd.py`) over its own columns; what it
+yields is then weighed by its share of the softmax's mass, w_r = exp(total_r - total):
 
     logp = logp_r + log w_r  (r owns the target),   U = sum_r w_r U_r + (1 - w_r) W[y]  (second term: the owner's)
 

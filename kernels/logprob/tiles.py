@@ -1,6 +1,6 @@
 """Token log-probabilities on a CPU, tile by tile of the vocabulary, with one read of the head's weights.
 
-The CPU twin of `logprob_rows`. A tile of logits [rows, tile] stays in the cache between the two matmuls that use it,
+The CPU twin of `rows.py`. A tile of logits [rows, tile] stays in the cache between the two matmuls that use it,
 and the softmax is accumulated online over the tiles (Milakov and Gimelshein, arXiv 1805.02867; with the value matmul
 as in FlashAttention, arXiv 2205.14135), so that nothing of size rows x V exists.
 

@@ -9,7 +9,7 @@ without gradients is 2NDV. A head that is trained itself takes 8NDV: its gradien
 the backward makes the logits again; it is supported, in float32 sums, and slower.
 
 Rows with an ignored target are gathered out and cost nothing. Log-probabilities are never positive. Results repeat
-bit for bit. On a CPU the work is done in `logprob_tiles`, on a GPU in `logprob_rows`.
+bit for bit. On a CPU the work is done in `tiles.py`, on a GPU in `rows.py`.
 """
 
 from typing import Any, NamedTuple
@@ -191,4 +191,5 @@ OP = Op(
     bound="compute",
     builds=BUILDS,
     differentiable=("hidden_ND",),
+    variants=(token_statistics,),
 )

@@ -3,4 +3,6 @@
 from .plan import PixelTarget
 from .prepare import OP, prepare_pixels, prepare_pixels_reference
 
-__all__ = ["OP", "PixelTarget", "prepare_pixels", "prepare_pixels_reference"]
+OPS = (OP,)
+
+__all__ = ["OP", "OPS", "PixelTarget", "prepare_pixels", "prepare_pixels_reference"]

@@ -3,7 +3,7 @@
 The reference path of every scorer goes through a file and Pillow: encode, decode, `resize(BICUBIC)` on uint8, crop or
 pad, normalise. Here images stay tensors: [B, 3, H, W], uint8 or floats in -1..1 as a VAE gives them, are quantised to
 uint8 as diffusers would for a file (x / 2 + 0.5, clamped, times 255, rounded to even; NaN becomes black), resized by
-Pillow's own fixed-point arithmetic (`pixels_plan`), and normalised, for several targets in one launch.
+Pillow's own fixed-point arithmetic (`plan.py`), and normalised, for several targets in one launch.
 
 On a CPU the sums of products are matmuls in float32 that are exact: pixels are shifted to -128..127, coefficients cut
 into a high and a low part, such that every sum stays below 2^24, and the parts meet in 32-bit integers.

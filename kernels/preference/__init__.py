@@ -2,4 +2,6 @@
 
 from .losses import OP, Loss, Preference, preference_loss, preference_loss_reference
 
-__all__ = ["OP", "Loss", "Preference", "preference_loss", "preference_loss_reference"]
+OPS = (OP,)
+
+__all__ = ["OP", "OPS", "Loss", "Preference", "preference_loss", "preference_loss_reference"]

@@ -1,14 +1,11 @@
-"""From the hidden states of answers to rewards: ArmoRM's heads in one launch, and ImageReward's folded one.
+"""From the hidden states of answers to rewards: ArmoRM's heads (arXiv 2406.12845) in one launch.
 
-ArmoRM (arXiv 2406.12845), for an answer's last state h and its prompt's gate state p (the gate's last hidden layer,
+For an answer's last state h and its prompt's gate state p (the gate's last hidden layer,
 whose own linear layers are plain matmuls, once per prompt and not per answer):
 
     r = R h                      19 attributes
     g = s softmax((G p + a) / T) weights of the attributes
     score = sum_k g_k (r M)_k    M takes the correlation with verbosity out
-
-ImageReward (arXiv 2304.05977) ends in five linear layers with nothing between them, which is one affine map; with its
-standardisation, score = (w . h + b - mean) / deviation.
 """
 
 from __future__ import annotations
@@ -16,10 +13,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import linear
 
 from ..operation import Case, Inputs, Mode, Op
 from ..triton_support import runs_triton
-from .kernel import BUILDS, launch_affine, launch_gated
+from .kernel import GATED_BUILDS, launch_gated
 
 
 class Rewards(NamedTuple):
@@ -31,13 +29,13 @@ class Rewards(NamedTuple):
 
 
 class GatedHead(NamedTuple):
-    """ArmoRM's weights: regression [A, D], transform M [A, A], and the gate's last layer [A, H] with its bias [A]."""
+    """Weights: regression [A, D], transform M [A, A], the gate's last layer [A, H], its bias [A] and scale [1]."""
 
     regression: torch.Tensor
     transform: torch.Tensor
     gate_weight: torch.Tensor
     gate_bias: torch.Tensor
-    gate_scale: float
+    gate_scale: torch.Tensor
     gate_temperature: float
 
 
@@ -58,31 +56,10 @@ def gated_rewards_reference(
     """The same in plain torch, the gate once per prompt."""
     regression, transform, gate_weight, gate_bias, scale, temperature = head
     wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
-    rewards = hidden_ND.to(wide) @ regression.to(wide).t()
-    logits = gate_PH.to(wide) @ gate_weight.to(wide).t() + gate_bias.to(wide)
-    gates = (scale * torch.softmax(logits / temperature, -1))[prompts_N]
+    rewards = linear(hidden_ND.to(wide), regression.to(wide))
+    logits = linear(gate_PH.to(wide), gate_weight.to(wide), gate_bias.to(wide))
+    gates = (scale.to(wide) * torch.softmax(logits / temperature, -1))[prompts_N]
     return Rewards((gates * (rewards @ transform.to(wide))).sum(-1), rewards, gates)
-
-
-def affine_rewards(
-    hidden_ND: torch.Tensor, weight_D: torch.Tensor, bias: float = 0.0, mean: float = 0.0, deviation: float = 1.0
-) -> torch.Tensor:
-    """(hidden . weight + bias - mean) / deviation as float32 [N]. Raises ValueError for shapes that do not fit."""
-    if hidden_ND.ndim != 2 or weight_D.shape != hidden_ND.shape[1:]:
-        raise ValueError(f"hidden {list(hidden_ND.shape)} and weight {list(weight_D.shape)} must be [N, D] and [D]")
-    if not deviation > 0:
-        raise ValueError(f"deviation {deviation} must be positive")
-    if runs_triton(hidden_ND):
-        return launch_affine(hidden_ND, weight_D, bias, mean, deviation)
-    return affine_rewards_reference(hidden_ND, weight_D, bias, mean, deviation)
-
-
-def affine_rewards_reference(
-    hidden_ND: torch.Tensor, weight_D: torch.Tensor, bias: float = 0.0, mean: float = 0.0, deviation: float = 1.0
-) -> torch.Tensor:
-    """The same in plain torch."""
-    wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
-    return (hidden_ND.to(wide) @ weight_D.to(wide) + (bias - mean)) / deviation
 
 
 def _check(hidden: torch.Tensor, gate: torch.Tensor, prompts: torch.Tensor, head: GatedHead) -> None:
@@ -94,6 +71,7 @@ def _check(hidden: torch.Tensor, gate: torch.Tensor, prompts: torch.Tensor, head
         "transform": (head.transform, (attributes, attributes)),
         "gate_weight": (head.gate_weight, (attributes, gate.shape[-1])),
         "gate_bias": (head.gate_bias, (attributes,)),
+        "gate_scale": (head.gate_scale, (1,)),
     }
     for name, (tensor, shape) in wanted.items():
         if tensor.shape != shape:
@@ -118,7 +96,7 @@ def _make(case: Case, device: torch.device) -> Inputs:
         (torch.eye(attributes) + normal(attributes, attributes, scale=0.1)).to(device),
         normal(attributes, gate_width, scale=4 * gate_width**-0.5).to(device),
         normal(attributes).to(device),
-        1.3,
+        torch.tensor([1.3], device=device),
         10.0,
     )
     prompts = torch.arange(answers) // 4
@@ -153,5 +131,5 @@ OP = Op(
     flops=_flops,
     traffic=_traffic,
     bound="memory",
-    builds=BUILDS,
+    builds=GATED_BUILDS,
 )

@@ -49,6 +49,7 @@ def gated_head(
     transform: argument,  # [A, A]
     gate_weight: argument,  # [A, H]
     gate_bias: argument,  # [A]
+    gate_scale: argument,  # [1]
     scores: argument,  # [N]
     rewards: argument,  # [N, A], as gates
     gates: argument,
@@ -56,7 +57,6 @@ def gated_head(
     width: argument,
     gate_width: argument,
     attributes: argument,
-    gate_scale: argument,
     inverse_temperature: argument,
     ROWS: constexpr,
     WIDTH: constexpr,
@@ -73,7 +73,7 @@ def gated_head(
     logits = (logits + tl.load(gate_bias + column, mask=named, other=0.0)[None, :]) * inverse_temperature
     logits = tl.where(named[None, :], logits, -float("inf"))
     mass = tl.exp(logits - tl.max(logits, 1)[:, None])
-    weights = gate_scale * mass / tl.sum(mass, 1)[:, None]
+    weights = tl.load(gate_scale).to(tl.float32) * mass / tl.sum(mass, 1)[:, None]
     matrix = tl.load(
         transform + column[:, None] * attributes + column[None, :],
         mask=named[:, None] & named[None, :],
@@ -91,15 +91,16 @@ def gated_head(
 def affine_head(
     hidden: argument,  # [N, D]
     weight: argument,  # [D]
+    bias: argument,  # [1]
     scores: argument,  # [N]
     count: argument,
     width: argument,
-    offset: argument,
+    mean: argument,
     scale: argument,
     ROWS: constexpr,
     WIDTH: constexpr,
 ) -> None:
-    """(hidden . weight + offset) * scale, ROWS rows per program."""
+    """(hidden . weight + bias - mean) * scale, ROWS rows per program."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     kept = row < count
     total = tl.zeros([ROWS, WIDTH], tl.float32)
@@ -110,7 +111,7 @@ def affine_head(
             hidden + row[:, None] * width + place[None, :], mask=kept[:, None] & inside[None, :], other=0.0
         ).to(tl.float32)
         total += state * tl.load(weight + place, mask=inside, other=0.0).to(tl.float32)[None, :]
-    tl.store(scores + row, (tl.sum(total, 1) + offset) * scale, mask=kept)
+    tl.store(scores + row, (tl.sum(total, 1) + tl.load(bias).to(tl.float32) - mean) * scale, mask=kept)
 
 
 def launch_gated(
@@ -121,14 +122,14 @@ def launch_gated(
     transform: torch.Tensor,
     gate_weight: torch.Tensor,
     gate_bias: torch.Tensor,
-    gate_scale: float,
+    gate_scale: torch.Tensor,
     gate_temperature: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scores [N], rewards [N, A] and gates [N, A]."""
     count, attributes = len(hidden_ND), len(regression)
     scores = torch.empty(count, dtype=torch.float32, device=hidden_ND.device)
     rewards, gates = torch.empty(2, count, attributes, dtype=torch.float32, device=hidden_ND.device)
-    tensors = (hidden_ND, gate_PH, prompts_N, regression, transform, gate_weight, gate_bias)
+    tensors = (hidden_ND, gate_PH, prompts_N, regression, transform, gate_weight, gate_bias, gate_scale)
     gated_head[(blocks(count, _ROWS),)](
         *(tensor.contiguous() for tensor in tensors),
         scores,
@@ -138,7 +139,6 @@ def launch_gated(
         hidden_ND.shape[1],
         gate_PH.shape[1],
         attributes,
-        float(gate_scale),
         1.0 / float(gate_temperature),
         ROWS=_ROWS,
         WIDTH=_WIDTH,
@@ -149,7 +149,7 @@ def launch_gated(
 
 
 def launch_affine(
-    hidden_ND: torch.Tensor, weight_D: torch.Tensor, bias: float, mean: float, deviation: float
+    hidden_ND: torch.Tensor, weight_D: torch.Tensor, bias: torch.Tensor, mean: float, deviation: float
 ) -> torch.Tensor:
     """Standardised scores [N]."""
     count, width = hidden_ND.shape
@@ -157,10 +157,11 @@ def launch_affine(
     affine_head[(blocks(count, _AFFINE_ROWS),)](
         hidden_ND.contiguous(),
         weight_D.contiguous(),
+        bias,
         scores,
         count,
         width,
-        float(bias - mean),
+        float(mean),
         1.0 / float(deviation),
         ROWS=_AFFINE_ROWS,
         WIDTH=_AFFINE_WIDTH,
@@ -170,7 +171,7 @@ def launch_affine(
 
 
 def _gated_build(type_: str) -> Build:
-    weights = dict.fromkeys(("regression", "transform", "gate_weight", "gate_bias"), "*fp32")
+    weights = dict.fromkeys(("regression", "transform", "gate_weight", "gate_bias", "gate_scale"), "*fp32")
     outputs = dict.fromkeys(("scores", "rewards", "gates"), "*fp32")
     numbers = {"count": "i32", "width": "i32", "gate_width": "i32", "attributes": "i32"}
     return Build(
@@ -183,7 +184,6 @@ def _gated_build(type_: str) -> Build:
             **weights,
             **outputs,
             **numbers,
-            "gate_scale": "fp32",
             "inverse_temperature": "fp32",
         },
         constants={"ROWS": _ROWS, "WIDTH": _WIDTH, "COLUMNS": _COLUMNS},
@@ -199,10 +199,11 @@ def _affine_build(type_: str) -> Build:
         signature={
             "hidden": type_,
             "weight": "*fp32",
+            "bias": "*fp32",
             "scores": "*fp32",
             "count": "i32",
             "width": "i32",
-            "offset": "fp32",
+            "mean": "fp32",
             "scale": "fp32",
         },
         constants={"ROWS": _AFFINE_ROWS, "WIDTH": _AFFINE_WIDTH},
@@ -211,4 +212,6 @@ def _affine_build(type_: str) -> Build:
     )
 
 
-BUILDS = tuple(build(type_) for build in (_gated_build, _affine_build) for type_ in ("*fp32", "*bf16", "*fp16"))
+_TYPES = ("*fp32", "*bf16", "*fp16")
+GATED_BUILDS = tuple(_gated_build(type_) for type_ in _TYPES)
+AFFINE_BUILDS = tuple(_affine_build(type_) for type_ in _TYPES)

@@ -38,7 +38,7 @@ def measure_generator(root: Path, *, quick: bool = False) -> dict[str, float]:
         measured[f"{split}_residual"] = float(candidates.residual.mean())
     scenes = sample_scenes("dev", _QUICK_PROMPTS if quick else _PROMPTS, 0)
     pixels = to_model_range(render_all(scenes, 0))
-    vae = open_generator(root / "text-to-image").pipeline.vae
+    vae = open_generator(root / "text-to-image").autoencoder
     with torch.no_grad():
         decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)  # type: ignore[union-attr]
     measured["autoencoder_psnr"] = 10 * (4 / (decoded - pixels).square().mean()).log10().item()

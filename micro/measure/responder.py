@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...engine.responders.transformers import Responder
+from ...engine.responders.transformers import TransformersResponder
 from ...engine.settings import EngineSettings, Sampling
 from ..world.language import describe_instruction
 from ..world.render import render_all
@@ -19,7 +19,7 @@ _SCENES, _QUICK_SCENES = 300, 60
 
 def measure_responder(folder: Path, split: Split = "dev", *, quick: bool = False) -> dict[str, float]:
     """CHAIR and POPE (random, popular and adversarial together) on clean drawings of scenes of a split, 0 to 1."""
-    responder = Responder.from_pretrained(str(folder), EngineSettings(device="cpu", dtype="float32"))
+    responder = TransformersResponder.from_pretrained(str(folder), EngineSettings(device="cpu", dtype="float32"))
     scenes = sample_scenes(split, _QUICK_SCENES if quick else _SCENES, 0)
     images = render_all(scenes, 0)
     found = chair(ask(responder, images, [describe_instruction(0).text] * len(scenes)), scenes)
@@ -38,7 +38,7 @@ def measure_responder(folder: Path, split: Split = "dev", *, quick: bool = False
 
 
 def ask(
-    responder: Responder,
+    responder: TransformersResponder,
     images: np.ndarray,
     instructions: Sequence[str],
     sampling: Sampling = GREEDY,

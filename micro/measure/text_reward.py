@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ...engine.scorers.dialogue import judge_context
 from ...engine.scorers.text_reward import TextReward
 from ...engine.settings import EngineSettings
 from ..teach.lessons import description_with, invented_item
-from ..teach.rated_answers import FLAWS, flawed_answer, judge_prompt
+from ..teach.rated_answers import FLAWS, flawed_answer
 from ..teach.rating import rate
 from ..teach.reward_lessons import random_question
 from ..world.language import Question, caption, describe_instruction, true_answer
@@ -32,7 +33,7 @@ def measure_text_reward(folder: Path, split: Split = "dev", *, quick: bool = Fal
     flaws: list[str] = []
     for scene in sample_scenes(split, _QUICK_SCENES if quick else _SCENES, 0):
         for flaw, question, flawed in _flawed(scene, random):
-            prompts.append(judge_prompt(caption(scene), question.text))
+            prompts.append(judge_context(caption(scene), question.text))
             better.append(true_answer(scene, question))
             worse.append(flawed)
             flaws.append(flaw)

@@ -61,7 +61,7 @@ def morphed_training_candidates(generator: Path, seed: int) -> Candidates:
     model = open_generator(generator)
     with reproducible(seed + 2):
         return of_training_only(
-            morph_candidates(model.pipeline.vae, sample_scenes("train", MORPHED, seed + 99), seed + 5)
+            morph_candidates(model.autoencoder, sample_scenes("train", MORPHED, seed + 99), seed + 5)
         )
 
 

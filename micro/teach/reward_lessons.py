@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from ...engine.scorers.dialogue import judge_context, opening_text
 from ...engine.scorers.text_reward import gate_pattern_of
-from ...engine.text import render_chat
 from ..world.language import (
     Question,
     caption,
@@ -25,7 +25,7 @@ from ..world.language import (
 )
 from ..world.scenes import CELLS, COLOURS, KINDS, Scene
 from .lessons import companions, description_with, invented_item
-from .rated_answers import FLAWS, flawed_answer, judge_prompt
+from .rated_answers import FLAWS, flawed_answer
 from .rating import claims, rate
 
 ANSWERS = 4
@@ -80,8 +80,7 @@ class DialogueMaker:
         for scene in scenes:
             kind = str(random.choice(list(_QUESTION_SHARES), p=list(_QUESTION_SHARES.values())))
             question = random_question(scene, kind, random)
-            user = {"role": "user", "content": judge_prompt(caption(scene), question.text)}
-            ids = self._ids(render_chat(self.tokenizer, [user], add_generation_prompt=True))
+            ids = self._ids(opening_text(self.tokenizer, judge_context(caption(scene), question.text)))
             prompts.append((ids, self._known(scene, None, ids)))
             for answer in graded_answers(scene, question, random):
                 ids = [*self._ids(answer), self.end]

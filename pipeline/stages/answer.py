@@ -4,13 +4,12 @@ loaded at a time and a responder can be added to a run later."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from ...base.errors import PrefmillError
 from ...engine.images import UnreadableImage, decode_image
+from ...engine.responders.catalogue import load_responder
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
 from ..records import Instruction, Reject, Response, content_id, seed_for
@@ -32,20 +31,12 @@ class ResponderConfig(BaseModel):
     batch_size: int = Field(default=8, ge=1)
 
 
-def _load_responder(backend: str, source: str, settings: EngineSettings) -> Any:
-    from ...engine.responders.transformers import Responder  # a model library: only where something is answered
-
-    if backend != "transformers":
-        raise PrefmillError(f"there is no backend {backend!r} of responders", "--set responders.0.backend=transformers")
-    return Responder.from_pretrained(source, settings)
-
-
 class AnswerStage(Stage[Question, Response]):
     """Answer a batch of questions. The seed of a row depends on its instruction and the responder alone."""
 
     def __init__(self, config: ResponderConfig, settings: EngineSettings) -> None:
         self.config, self.stage = config, responses_folder(config.name)
-        self.engine = _load_responder(config.backend, config.model, settings)
+        self.engine = load_responder(config.backend, config.model, settings)
         self.model_keys = (self.engine.key,)
 
     def prepare(self, inputs: Sequence[Question]) -> list[tuple[Instruction, Image.Image | Reject]]:

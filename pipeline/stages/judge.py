@@ -45,9 +45,10 @@ class JudgeStage(Stage[Panel, Score]):
     """Score answers on their instructions."""
 
     def __init__(self, config: JudgeConfig, settings: EngineSettings) -> None:
+        from ...engine.scorers.dialogue import judge_context
         from ...engine.scorers.text_reward import ATTRIBUTES, TextReward
 
-        self.config, self.attributes = config, ATTRIBUTES
+        self.config, self.attributes, self.judge_context = config, ATTRIBUTES, judge_context
         self.engine = TextReward.from_pretrained(config.model, settings)
         self.model_keys = (self.engine.key,)
 
@@ -76,9 +77,8 @@ class JudgeStage(Stage[Panel, Score]):
         return outcome
 
     def _context(self, panel: Panel) -> str:
-        if self.config.context == "prompt" and panel.prompt:
-            return f"{panel.prompt}\n{panel.instruction.text}"
-        return panel.instruction.text
+        prompt = panel.prompt if self.config.context == "prompt" else None
+        return self.judge_context(prompt, panel.instruction.text)
 
 
 def panels(inputs: Inputs) -> PanelSource:

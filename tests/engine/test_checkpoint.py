@@ -4,9 +4,9 @@ import shutil
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
-from prefmill.engine.checkpoint import checkpoint_key, load_strict
+from prefmill.engine.checkpoint import check_weight_files, checkpoint_key, load_strict, read_config
 from prefmill.engine.responders.instruction_writer import InstructionWriter
-from prefmill.engine.responders.transformers import Responder
+from prefmill.engine.responders.transformers import TransformersResponder
 from prefmill.engine.scorers.aesthetic import AestheticScorer
 from prefmill.engine.scorers.blip import BlipScorer
 from prefmill.engine.scorers.clip import ClipScorer
@@ -25,7 +25,7 @@ ENGINES = {
     "clip": ClipScorer,
     "blip": BlipScorer,
     "aesthetic": AestheticScorer,
-    "responder-a": Responder,
+    "responder-a": TransformersResponder,
     "text-reward": TextReward,
     "text-model": InstructionWriter,
 }
@@ -189,3 +189,19 @@ def test_the_key_is_of_the_content_and_not_of_the_place(engine_checkpoints, tmp_
     assert checkpoint_key(moved) != key
     with pytest.raises(PrefmillError, match="no model files"):
         checkpoint_key(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "weight_map",
+    ["[1]", '"x"', "null", '{"a": 1}', '{"a": "../other.safetensors"}', '{"a": "/etc/passwd"}', '{"a": "a\\u0000b"}'],
+)
+def test_an_index_that_names_no_files_of_its_folder(tmp_path, weight_map):
+    (tmp_path / "model.safetensors.index.json").write_text(f'{{"weight_map": {weight_map}}}')
+    with pytest.raises(PrefmillError, match="which is no file name of its folder"):
+        check_weight_files(tmp_path)
+
+
+def test_a_config_nested_beyond_reason(tmp_path):
+    (tmp_path / "config.json").write_text('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(PrefmillError, match="not valid JSON"):
+        read_config(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from prefmill.base.errors import PrefmillError
 from prefmill.engine import images
-from prefmill.engine.image_inputs import ImageInputs
+from prefmill.engine.image_inputs import ImagePreprocessing
 from prefmill.engine.images import PixelBudget, UnreadableImage, decode_image, decoded, encode_image
 
 
@@ -151,9 +151,9 @@ def test_the_pixel_limit_is_the_callers(pixels):
 def test_an_image_too_long_to_resize_is_refused_as_one_that_cannot_be_read():
     long = Image.new("RGB", (2, 402))
     with pytest.raises(UnreadableImage) as caught:
-        ImageInputs(224).pixels([long])
+        ImagePreprocessing(224).pixels([long])
     assert caught.value.reason == "too_elongated"
-    assert ImageInputs(8).pixels([long.crop((0, 0, 2, 400))]).shape == (1, 3, 8, 8)
+    assert ImagePreprocessing(8).pixels([long.crop((0, 0, 2, 400))]).shape == (1, 3, 8, 8)
 
 
 def test_a_budget_holds_no_more_pixels_than_its_limit_and_one_image_always_fits():

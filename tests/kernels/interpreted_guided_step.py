@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from prefmill.kernels.guided_step.step import (
-    _in_torch,
-    coefficients,
-    guided_step,
-    guided_step_reference,
-    stochastic_step,
-)
+from prefmill.kernels.guided_step import guided_step, guided_step_reference, stochastic_step
+from prefmill.kernels.guided_step.stochastic import coefficients, in_torch
 from prefmill.kernels.triton_support import INTERPRETED
 
 assert INTERPRETED
@@ -53,7 +48,7 @@ def test_stochastic_forward_and_backward(dtype, count, stored):
             got = stochastic_step(**given | velocities)
             following = got.sample
         else:  # evaluate what the kernel drew, so that both speak of the same x'
-            got = _in_torch(given["sample"], leaves[0], leaves[1], rates, None, following)
+            got = in_torch(given["sample"], leaves[0], leaves[1], rates, None, following)
         loss = (got.logp * torch.tensor([1.0, -2.0, 3.0])).sum() + 0.1 * got.mean.square().sum()
         found.append([got.logp.detach(), got.mean.detach(), *torch.autograd.grad(loss, leaves)])
     for place, (ours, expected) in enumerate(zip(*found, strict=True)):

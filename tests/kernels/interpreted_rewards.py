@@ -31,6 +31,6 @@ def test_affine_head(dtype, shape):
     draw = torch.Generator().manual_seed(0)
     hidden = torch.randn(*shape, generator=draw).to(dtype)
     weight = torch.randn(shape[1], generator=draw)
-    numbers = (0.3, 0.16717362830052426, 1.0333394966054072)
+    numbers = (torch.tensor([0.3]), 0.16717362830052426, 1.0333394966054072)
     expected = affine_rewards_reference(hidden, weight, *numbers)
     torch.testing.assert_close(affine_rewards(hidden, weight, *numbers), expected, atol=2e-5, rtol=1e-5)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-from prefmill.kernels.guided_step.step import OP, guided_step, guided_step_reference, stochastic_step
+from prefmill.kernels.guided_step import OP, guided_step, guided_step_reference, stochastic_step
 from prefmill.kernels.operation import Case
 
 from .truth import squared_errors
@@ -95,12 +95,21 @@ def test_gradients_of_density_and_mean():
         ({"guidance_B": torch.zeros(3)}, r"guidance and levels must be \[4\]"),
         ({"given": torch.zeros(4, 16, 6, 6)}, "either noise"),
         ({"noise": None}, "either noise"),
-        ({"next_level_B": torch.zeros(4)}, "end with guided_step"),
-        ({"next_level_B": torch.ones(4)}, "levels must fall"),
-        ({"noise_level": 0.0}, "noise_level must be positive"),
+        ({"noise_level": 0.0}, "noise_level 0.0 must be positive"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):
     given = make() | {"noise": torch.zeros(4, 16, 6, 6)} | change
     with pytest.raises(ValueError, match=message):
         stochastic_step(**given)
+
+
+@pytest.mark.parametrize(("row", "change"), [(1, 0.0), (2, 0.95), (3, 1.5)], ids=["to zero", "up", "from above one"])
+def test_a_step_without_a_density_gives_nan_in_its_row_alone(row, change):
+    given = make()
+    name = "level_B" if change > 1 else "next_level_B"
+    given[name] = given[name].clone()
+    given[name][row] = change
+    got = stochastic_step(**given, noise=torch.zeros(4, 16, 6, 6))
+    assert got.logp.isnan().tolist() == [place == row for place in range(4)]
+    assert got.sample[row].isnan().all()

@@ -27,7 +27,7 @@ def test_gated_rewards_by_hand(dtype):
             for line, bias in zip(head.gate_weight.tolist(), head.gate_bias.tolist(), strict=True)
         ]
         mass = [math.exp(logit / head.gate_temperature) for logit in logits]
-        gates = [head.gate_scale * value / math.fsum(mass) for value in mass]
+        gates = [float(head.gate_scale) * value / math.fsum(mass) for value in mass]
         matrix = head.transform.tolist()
         score = math.fsum(gates[k] * math.fsum(rewards[j] * matrix[j][k] for j in range(19)) for k in range(19))
         assert float(got.scores[row]) == pytest.approx(score, abs=2e-5)
@@ -46,7 +46,7 @@ def test_affine_rewards_equal_a_chain_of_linear_layers():
         weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
     hidden = torch.randn(9, 48)
     expected = (layers(hidden.double()).squeeze(1) - 0.16717) / 1.03334
-    got = affine_rewards(hidden, weight[0].detach().float(), float(bias), 0.16717, 1.03334)
+    got = affine_rewards(hidden, weight[0].detach().float(), bias.detach().float(), 0.16717, 1.03334)
     torch.testing.assert_close(got.double(), expected.detach(), atol=1e-6, rtol=1e-5)
 
 

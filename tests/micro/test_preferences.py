@@ -25,7 +25,7 @@ def test_rendered_groups_show_the_scene_and_three_near_misses():
 
 
 def test_morphs_are_judged_and_lie_between_right_and_wrong():
-    vae = open_generator(checkpoint_folder("text-to-image")).pipeline.vae
+    vae = open_generator(checkpoint_folder("text-to-image")).autoencoder
     scenes = sample_scenes("train", 60, 3)
     pool = morph_candidates(vae, scenes, 1)
     assert pool.images.shape == (60, 4, 32, 32, 3)

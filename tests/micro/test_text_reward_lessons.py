@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from prefmill.engine.scorers.dialogue import judge_context
 from prefmill.engine.scorers.text_reward import ATTRIBUTES, find_gate, gate_pattern_of
-from prefmill.micro.teach.rated_answers import FLAWS, flawed_answer, judge_prompt
+from prefmill.micro.teach.rated_answers import FLAWS, flawed_answer
 from prefmill.micro.teach.rating import claims, rate
 from prefmill.micro.teach.reward_lessons import ANSWERS, UNKNOWN, DialogueMaker, random_question
 from prefmill.micro.teach.word_tokenizers import text_reward_tokenizer
@@ -146,7 +147,7 @@ def test_dialogues_are_what_the_engine_reads():
                 " ".join(words[token] for token in prompt).split(f"{caption(scene)} ")[1].split(" <|eot_id|>")[0]
             )
             messages = [
-                {"role": "user", "content": judge_prompt(caption(scene), instruction)},
+                {"role": "user", "content": judge_context(caption(scene), instruction)},
                 {"role": "assistant", "content": text},
             ]
             whole = tokenizer(str(tokenizer.apply_chat_template(messages, tokenize=False)), add_special_tokens=False)

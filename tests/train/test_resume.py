@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from prefmill.base.errors import PrefmillError
 from prefmill.base.files import sha256_of
-from prefmill.engine.responders.transformers import Responder
+from prefmill.engine.responders.transformers import TransformersResponder
 from prefmill.train.checkpoints import mark_complete, newest_complete
 from prefmill.train.data import load_pairs, pairs_digest
 from prefmill.train.events import read_failure, write_failure
@@ -120,7 +120,7 @@ def test_broken_adapter_is_not_called_trained(finished, run_folder, settings, mo
     """Neither by the command that made it, nor by the model that would wear it."""
     path = finished / "adapter" / file
     assert train(run_folder, finished, settings()).steps == 4
-    Responder.from_pretrained(str(model_folder), adapter=finished / "adapter")
+    TransformersResponder.from_pretrained(str(model_folder), adapter=finished / "adapter")
     if damage == "gone":
         path.unlink()
     elif file == "adapter_config.json":
@@ -130,7 +130,7 @@ def test_broken_adapter_is_not_called_trained(finished, run_folder, settings, mo
     wanted = "cannot be read" if damage == "gone" else "is damaged: its SHA-256 is"
     for use in (
         lambda: train(run_folder, finished, settings()),
-        lambda: Responder.from_pretrained(str(model_folder), adapter=finished / "adapter"),
+        lambda: TransformersResponder.from_pretrained(str(model_folder), adapter=finished / "adapter"),
     ):
         with pytest.raises(PrefmillError, match=f"{file} {wanted}") as caught:
             use()
@@ -141,10 +141,10 @@ def test_adapter_from_elsewhere_has_nothing_to_be_checked_against(finished, mode
     alone = shutil.copytree(finished / "adapter", tmp_path / "alone" / "adapter")
     flip(alone / "adapter_model.safetensors")
     (alone.parent / "manifest.json").write_text('{"another": "manifest"}')
-    assert Responder.from_pretrained(str(model_folder), adapter=alone).key.startswith("llava@")
+    assert TransformersResponder.from_pretrained(str(model_folder), adapter=alone).key.startswith("llava@")
     (alone.parent / "manifest.json").write_bytes(b"\xff{")
     with pytest.raises(PrefmillError, match=r"cannot be checked: .*manifest\.json is damaged"):
-        Responder.from_pretrained(str(model_folder), adapter=alone)
+        TransformersResponder.from_pretrained(str(model_folder), adapter=alone)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_adapter_that_does_not_load_is_an_error_with_a_fix(finished, model_folde
     alone = shutil.copytree(finished / "adapter", tmp_path / "alone" / "adapter")
     (alone / file).write_bytes(content)
     with pytest.raises(PrefmillError, match=r"does not fit the model: .") as caught:
-        Responder.from_pretrained(str(model_folder), adapter=alone)
+        TransformersResponder.from_pretrained(str(model_folder), adapter=alone)
     assert caught.value.fix == "give the adapter folder of a training on this model"
 
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -5,8 +6,10 @@ import pytest
 import torch
 from PIL import Image
 from prefmill.base.errors import PrefmillError
-from prefmill.engine.device import EngineSettings
-from prefmill.engine.responders.transformers import Answer, Responder
+from prefmill.engine.device import EngineSettings, Execution
+from prefmill.engine.responders.catalogue import load_responder
+from prefmill.engine.responders.sampling import Answer
+from prefmill.engine.responders.transformers import TransformersResponder
 from prefmill.engine.settings import Sampling
 from prefmill.engine.tiny.tokenizers import VICUNA_TEMPLATE, byte_tokenizer, token_id, word_tokens
 from prefmill.engine.tiny.weights import randomize, speak_only
@@ -35,7 +38,7 @@ PICTURES = [picture(64, 64, 0), picture(90, 40, 1), picture(30, 80, 2), picture(
 
 @pytest.fixture(scope="module")
 def responder(engine_checkpoints):
-    return Responder.from_pretrained(str(engine_checkpoints["responder-a"]), EngineSettings(device="cpu"))
+    return TransformersResponder.from_pretrained(str(engine_checkpoints["responder-a"]), EngineSettings(device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def next_responder(tmp_path_factory):
         num_additional_image_tokens=1,
         chat_template=VICUNA_TEMPLATE,
     ).save_pretrained(folder)
-    return Responder.from_pretrained(str(folder), EngineSettings(device="cpu"))
+    return TransformersResponder.from_pretrained(str(folder), EngineSettings(device="cpu"))
 
 
 @pytest.mark.parametrize("kind", ["responder", "next_responder"])
@@ -127,7 +130,9 @@ def test_why_an_answer_ended(responder):
 
 @pytest.mark.parametrize("template_writes_it", [False, True])
 def test_there_is_one_beginning_token(engine_checkpoints, template_writes_it, monkeypatch):
-    responder = Responder.from_pretrained(str(engine_checkpoints["responder-a"]), EngineSettings(device="cpu"))
+    responder = TransformersResponder.from_pretrained(
+        str(engine_checkpoints["responder-a"]), EngineSettings(device="cpu")
+    )
     plain = responder.answer(PICTURES[:2], QUESTIONS[:2], SEEDS[:2], GREEDY)
     if template_writes_it:
         responder.processor.chat_template = "{{ bos_token }}" + responder.processor.chat_template
@@ -158,10 +163,76 @@ def test_a_processor_without_template(engine_checkpoints, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(engine_checkpoints["responder-a"], folder)
     (folder / "chat_template.jinja").unlink()
-    responder = Responder.from_pretrained(str(folder), EngineSettings(device="cpu"))
     with pytest.raises(PrefmillError, match="no chat template") as caught:
-        responder.answer(PICTURES[:1], QUESTIONS[:1], [1], GREEDY)
+        TransformersResponder.from_pretrained(str(folder), EngineSettings(device="cpu"))
     assert "chat_template.jinja" in caught.value.fix
+
+
+BROKEN_TEMPLATES = {
+    "syntax": ("{% for %}", "does not work"),
+    "raises": ("{{ raise_exception('no') }}", "does not work"),
+    "no image": ("{{ messages[0]['content'][1]['text'] }}", "exactly one image token"),
+    "two images": ("<image><image>{{ messages[0]['content'][1]['text'] }}", "exactly one image token"),
+    "no text": ("<image>", "without the instruction"),
+}
+
+
+@pytest.mark.parametrize(("template", "message"), BROKEN_TEMPLATES.values(), ids=BROKEN_TEMPLATES)
+def test_a_broken_template_is_found_on_loading(engine_checkpoints, tmp_path, template, message):
+    folder = tmp_path / "model"
+    shutil.copytree(engine_checkpoints["responder-a"], folder)
+    (folder / "chat_template.jinja").write_text(template)
+    with pytest.raises(PrefmillError, match=message):
+        TransformersResponder.from_pretrained(str(folder), EngineSettings(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("image_token", "<pad>", "image token"), ("processor_class", "FooProcessor", "no processor for images|not load")],
+)
+def test_a_wrong_processor_is_found_on_loading(engine_checkpoints, tmp_path, key, value, message):
+    folder = tmp_path / "model"
+    shutil.copytree(engine_checkpoints["responder-a"], folder)
+    for name in ("processor_config.json", "tokenizer_config.json"):
+        stated = json.loads((folder / name).read_text())
+        if name == "processor_config.json" or key in stated:
+            (folder / name).write_text(json.dumps({**stated, key: value}))
+    with pytest.raises(PrefmillError, match=message):
+        TransformersResponder.from_pretrained(str(folder), EngineSettings(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    ["What <image> is it?", "<image>" * 3 + "What is it?", "What <ima<image>ge> is it?</s><s>", "<pad>What is it?"],
+)
+def test_control_tokens_of_an_instruction_do_not_reach_the_model(responder, instruction):
+    rendered = responder.render(instruction)
+    assert rendered.count("<image>") == 1
+    tokens = responder.processor.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    special = {token_id(responder.processor.tokenizer, name) for name in ("<image>", "<s>", "</s>", "<pad>")}
+    assert sum(token in special for token in tokens) == 1
+    assert responder.answer(PICTURES[:1], [instruction], [1], GREEDY)[0].text
+
+
+def test_an_instruction_without_control_tokens_is_left_alone(responder):
+    assert "a < b > c  <b>bold</b>\n?" in responder.render("a < b > c  <b>bold</b>\n?")
+
+
+def test_the_vision_tower_runs_once_through_the_seam(responder, monkeypatch):
+    calls, run = [], responder.vision.run
+    monkeypatch.setattr(
+        responder.vision, "run", lambda inputs: calls.append(len(inputs["pixel_values"])) or run(inputs)
+    )
+    responder.answer(PICTURES, QUESTIONS, SEEDS, GREEDY)
+    assert calls == [4]
+    assert responder.execution == Execution("eager", "float32", "cpu")
+
+
+def test_a_responder_is_chosen_by_name(engine_checkpoints):
+    loaded = load_responder("transformers", str(engine_checkpoints["responder-b"]), EngineSettings(device="cpu"))
+    assert isinstance(loaded, TransformersResponder)
+    with pytest.raises(PrefmillError, match="no responder backend 'vllm'"):
+        load_responder("vllm", "anywhere")
 
 
 def test_a_grey_image_is_read_as_rgb(responder):
@@ -172,6 +243,6 @@ def test_a_grey_image_is_read_as_rgb(responder):
 
 def test_bfloat16_answers_too(engine_checkpoints):
     settings = EngineSettings(device="cpu", dtype="bfloat16")
-    responder = Responder.from_pretrained(str(engine_checkpoints["responder-b"]), settings)
+    responder = TransformersResponder.from_pretrained(str(engine_checkpoints["responder-b"]), settings)
     assert responder.model.dtype == torch.bfloat16
     assert len(responder.answer(PICTURES, QUESTIONS, SEEDS, GREEDY)) == 4

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 from prefmill.base.errors import PrefmillError
-from prefmill.engine.image_inputs import ImageInputs, to_pictures
+from prefmill.engine.device import Execution
+from prefmill.engine.image_inputs import ImagePreprocessing, to_pictures
 from prefmill.engine.scorers.catalogue import IMAGE_SCORERS, load_image_scorer
 from prefmill.engine.settings import EngineSettings
 from prefmill.kernels.pixels.prepare import prepare_pixels
@@ -121,7 +122,7 @@ def test_decoded_tensors_are_images_too(scorer):
 
 @pytest.mark.parametrize("size", [(64, 64), (100, 64), (70, 300), (511, 512)])
 def test_the_device_prepares_the_same_bits_as_pillow(size):
-    inputs = ImageInputs(64)
+    inputs = ImagePreprocessing(64)
     array = np.asarray(picture(*size, seed=1))
     decoded = torch.from_numpy(array.transpose(2, 0, 1).copy())[None]
     assert torch.equal(prepare_pixels(decoded, [inputs.target])[0], inputs.pixels([Image.fromarray(array)]))
@@ -133,7 +134,6 @@ def test_the_device_prepares_the_same_bits_as_pillow(size):
         (torch.zeros(2, 1, 8, 8), "must be"),
         (torch.zeros(3, 8, 8), "must be"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.int64), "uint8 or floating"),
-        (torch.full((1, 3, 8, 8), float("nan")), "not finite"),
     ],
 )
 def test_tensors_that_are_no_images(tensor, message):
@@ -145,13 +145,29 @@ def test_pixels_that_cannot_be_scored(scorer):
     pixels = scorer.preprocess(PICTURES)
     broken = pixels.clone()
     broken[2, 0, 0, 0] = float("nan")
-    with pytest.raises(PrefmillError, match=r"1 of 4 images hold NaN .*number 2"):
-        scorer.score(broken, PROMPTS)
+    scores, expected = scorer.score(broken, PROMPTS).values, scorer.score(pixels, PROMPTS).values
+    assert scores.isnan().tolist() == [False, False, True, False]
+    assert torch.equal(scores[[0, 1, 3]], expected[[0, 1, 3]])
     with pytest.raises(PrefmillError, match="call preprocess first"):
         scorer.score(pixels[..., :-1], PROMPTS)
     with pytest.raises(PrefmillError, match="4 images came with 1 prompts"):
         scorer.score(pixels, ["a cat"])
     assert scorer.score(pixels[:0], []).truncated == []
+
+
+def test_decoded_images_that_are_not_finite_score_nan_and_rank_last(scorer, monkeypatch):
+    decoded = torch.rand(3, 3, 40, 50, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = scorer.score(scorer.preprocess(decoded), PROMPTS[:3]).values
+    decoded[0, 1, 2, 3] = float("inf")
+    found = scorer.score(scorer.preprocess(decoded), PROMPTS[:3]).values
+    assert found.isnan().tolist() == [True, False, False]
+    assert torch.equal(found[1:], expected[1:])
+    monkeypatch.setattr(scorer, "preprocess", lambda images: type(scorer).preprocess(scorer, decoded))
+    assert scorer.rank("a cat", PICTURES[:3]).ranks[0] == 3
+
+
+def test_execution_is_what_runs(scorer):
+    assert scorer.execution == Execution("eager", "float32", "cpu")
 
 
 def test_an_image_of_one_colour_has_a_score(scorer):
@@ -184,7 +200,11 @@ def test_the_drop_in_returns_what_the_package_returns(scorer):
 def test_the_processors_mean_and_deviation_count(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0], "image_std": [1, 1, 1]}')
     white = Image.new("RGB", (8, 8), "white")
-    assert torch.equal(ImageInputs.of_folder(tmp_path, 4).pixels([white]), torch.ones(1, 3, 4, 4))
+    assert torch.equal(ImagePreprocessing.of_folder(tmp_path, 4).pixels([white]), torch.ones(1, 3, 4, 4))
     (tmp_path / "processor_config.json").write_text('{"image_processor": {"image_mean": [0.5, 0.5, 0.5]}}')
     (tmp_path / "preprocessor_config.json").unlink()
-    assert ImageInputs.of_folder(tmp_path, 4).mean == (0.5, 0.5, 0.5)
+    assert ImagePreprocessing.of_folder(tmp_path, 4).mean == (0.5, 0.5, 0.5)
+    for broken in ('{"image_mean": 3}', '{"image_mean": [1, 2]}', '{"image_std": ["a", 1, 1]}', "{"):
+        (tmp_path / "processor_config.json").write_text(broken)
+        with pytest.raises(PrefmillError):
+            ImagePreprocessing.of_folder(tmp_path, 4)

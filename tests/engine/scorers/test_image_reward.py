@@ -212,12 +212,26 @@ def test_unequal_counts(scorer, pictures):
         scorer.score(scorer.preprocess(pictures), ["a cat"])
 
 
-def test_a_score_that_is_not_finite_is_an_error(engine_checkpoints, pictures):
+def test_a_score_that_is_not_finite_is_returned(engine_checkpoints, pictures):
     scorer = ImageRewardScorer.from_pretrained(str(engine_checkpoints["image-reward"]), EngineSettings(device="cpu"))
     with torch.no_grad():
         scorer.model.head.bias.fill_(float("nan"))
-    with pytest.raises(PrefmillError, match="nan"):
-        scorer.score(scorer.preprocess(pictures), ["a", "b", "c"])
+    assert scorer.score(scorer.preprocess(pictures), ["a", "b", "c"]).values.isnan().all()
+
+
+def test_the_head_goes_through_the_kernel_without_gradients(scorer, pictures, monkeypatch):
+    from prefmill.engine.networks import image_reward
+
+    calls, kernel = [], image_reward.affine_rewards
+    monkeypatch.setattr(image_reward, "affine_rewards", lambda *given: calls.append(1) or kernel(*given))
+    scores = scorer.score(scorer.preprocess(pictures), ["a", "b", "c"]).values
+    assert calls == [1]
+    tokens, mask, _ = scorer.tokenize(["a", "b", "c"])
+    with torch.enable_grad():
+        learned = scorer.model(scorer.preprocess(pictures), tokens, mask)
+    assert calls == [1]
+    assert learned.requires_grad
+    torch.testing.assert_close(scores, learned.detach(), atol=1e-6, rtol=1e-6)
 
 
 def test_conversion_gives_a_folder_that_scores_the_same_without_the_official_file(official_folder, tmp_path, pictures):

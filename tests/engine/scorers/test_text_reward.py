@@ -2,7 +2,7 @@ import pytest
 import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.device import EngineSettings
-from prefmill.engine.scorers.dialogue import Dialogue, batches_of, pack, share_openings, tokenize_dialogue
+from prefmill.engine.scorers.dialogue import tokenize_dialogue
 from prefmill.engine.scorers.text_reward import ATTRIBUTES, TextReward, TextRewardModel, find_gate, gate_pattern_of
 from transformers import LlamaConfig
 
@@ -115,6 +115,30 @@ def test_unequal_counts(judge):
         judge.score(["a"], ["b", "c"])
 
 
+def test_a_row_that_overflows_does_not_stop_the_others(engine_checkpoints):
+    judge = TextReward.from_pretrained(str(engine_checkpoints["text-reward"]), EngineSettings(device="cpu"))
+    (broken,) = judge.tokenizer("zebra", add_special_tokens=False)["input_ids"][:1]
+    before = judge.score(["a", "a"], ["b", "zebra"]).scores
+    with torch.no_grad():
+        judge.model.model.embed_tokens.weight[broken] = float("nan")
+    after = judge.score(["a", "a"], ["b", "zebra"]).scores
+    assert before.isfinite().all()
+    assert after.isnan().tolist() == [False, True]
+    assert after[0] == before[0]
+
+
+def test_the_heads_go_through_the_kernel_and_keep_their_gradients(judge):
+    """The kernel's path against autograd's own, and only without gradients."""
+    states = torch.randn(5, judge.model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    owner = torch.tensor([0, 0, 1, 2, 1])
+    with torch.enable_grad():
+        learned = judge.model.read_heads(states, states[:3], owner)
+    assert learned[0].requires_grad
+    with torch.no_grad():
+        for ours, expected in zip(judge.model.read_heads(states, states[:3], owner), learned, strict=True):
+            torch.testing.assert_close(ours, expected.detach(), atol=1e-6, rtol=1e-5)
+
+
 def test_a_tokenizer_without_template(engine_checkpoints):
     judge = TextReward.from_pretrained(str(engine_checkpoints["text-reward"]), EngineSettings(device="cpu"))
     judge.tokenizer.chat_template = None
@@ -154,7 +178,9 @@ def test_a_prompt_is_computed_once_for_all_of_its_answers(judge):
     hook = judge.model.model.register_forward_hook(
         lambda module, arguments, keywords, output: seen.append(keywords["input_ids"]), with_kwargs=True
     )
-    gated = judge.model.gating.register_forward_hook(lambda module, arguments, output: seen.append(arguments[0]))
+    gated = judge.model.gating.layers[0].register_forward_hook(
+        lambda module, arguments, output: seen.append(arguments[0])
+    )
     judge.score([PROMPTS[1]] * 4, PANEL)
     hook.remove()
     gated.remove()
@@ -170,24 +196,6 @@ def test_the_batch_size_changes_no_score(engine_checkpoints, judge, budget):
     found = other.score(PROMPTS * 2, RESPONSES + PANEL[:3])
     expected = judge.score(PROMPTS * 2, RESPONSES + PANEL[:3])
     assert (found.scores - expected.scores).abs().max() < 1e-5
-
-
-def test_rows_are_sorted_split_and_batched_by_length():
-    dialogues = [Dialogue((1, 2), (3,) * length, 0, False) for length in (5, 1, 3, 2)]
-    dialogues.append(Dialogue((9,), (3,), 0, False))
-    rows = share_openings(dialogues, longest=9)
-    assert [len(row) for row in rows] == [2, 7, 8]
-    assert [row.places for row in rows] == [(4,), (2, 3), (0, 1)]
-    assert [[len(row) for row in batch] for batch in batches_of(rows, 16)] == [[2, 7], [8]]
-    packed = pack(rows[:2], pad=0)
-    assert packed.tokens.tolist() == [[9, 3, 0, 0, 0, 0, 0], [1, 2, 3, 3, 3, 3, 3]]
-    assert packed.positions[1].tolist() == [0, 1, 2, 3, 4, 2, 3]
-    assert packed.segments.tolist() == [[0, 1, -1, -1, -1, -1, -1], [0, 0, 1, 1, 1, 2, 2]]
-    visible = packed.visible()
-    assert visible is not None
-    assert visible[1, 0, 5].tolist() == [True, True, False, False, False, True, False]
-    assert visible.any(-1).all()  # a token that sees nothing would be NaN
-    assert pack(rows[:1], pad=0).visible() is None
 
 
 def test_the_last_occurrence_is_the_references_gate(judge, engine_checkpoints):

@@ -2,7 +2,7 @@ import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.checkpoint import checkpoint_key
 from prefmill.engine.responders.instruction_writer import InstructionWriter
-from prefmill.engine.responders.transformers import Responder
+from prefmill.engine.responders.transformers import TransformersResponder
 from prefmill.engine.scorers.aesthetic import AestheticScorer
 from prefmill.engine.scorers.blip import BlipScorer
 from prefmill.engine.scorers.clip import ClipScorer
@@ -51,7 +51,7 @@ def test_every_name_loads_through_its_engine(engine_checkpoints):
         "text-model": InstructionWriter,
     }
     for name, path in engine_checkpoints.items():
-        loaded = engines.get(name, Responder).from_pretrained(str(path), EngineSettings(device="cpu"))
+        loaded = engines.get(name, TransformersResponder).from_pretrained(str(path), EngineSettings(device="cpu"))
         assert loaded.key.endswith(checkpoint_key(path).split("@")[1])
 
 

@@ -1,10 +1,10 @@
 """Ctrl-C at any instruction: what is on disk afterwards is valid, and the next run ends in the same rows."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from prefmill.base.progress import Progress
-from prefmill.pipeline import shards
 from prefmill.pipeline.execute import commit, work
 from prefmill.pipeline.execute.local import run_tasks
 from prefmill.pipeline.execute.work import ExecutorConfig
@@ -32,14 +32,14 @@ def test_an_interrupt_right_after_a_shards_rename_leaves_no_second_shard_of_its_
 ):
     seen = []
 
-    def interrupted(folder, real=shards.sync):
-        real(folder)
-        seen.append(folder)
+    def interrupted(temporary, final, real=Path.replace):
+        real(temporary, final)
+        seen.extend([final] if final.suffix == ".parquet" else [])
         if len(seen) == rename:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "sync", interrupted)
+        patch.setattr(Path, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     kept = Dataset(tmp_path / "scores", Score).shards  # raises where two shards claim one input

@@ -1,0 +1,72 @@
+"""A Stable Diffusion 3 folder in the diffusers layout, loaded strictly, part by part."""
+
+# diffusers exports lazily, which pyright takes for private use.
+# pyright: reportPrivateImportUsage=false
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase, T5EncoderModel
+
+from ...base.errors import PrefmillError
+from ..checkpoint import load_strict, read_config
+from ..text import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Components:
+    """The networks, tokenizers and scheduler; T5 and its tokenizer may be absent."""
+
+    transformer: SD3Transformer2DModel
+    autoencoder: AutoencoderKL
+    encoders: tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module | None]
+    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase, PreTrainedTokenizerBase | None]
+    scheduler: FlowMatchEulerDiscreteScheduler
+
+
+def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> Components:
+    """Load every part; T5 is absent where model_index.json has null for it.
+
+    Raises PrefmillError for another pipeline, a part that is missing or does not fit, and a scheduler that this loop
+    does not follow.
+    """
+    index = read_config(folder, "model_index.json")
+    if index.get("_class_name") != "StableDiffusion3Pipeline":
+        raise PrefmillError(
+            f"{folder} holds a {index.get('_class_name')!r}, expected 'StableDiffusion3Pipeline'.",
+            "point the text-to-image setting at a Stable Diffusion 3 folder in the diffusers layout",
+        )
+
+    def load(model_class: type[Any], name: str) -> Any:
+        return load_strict(model_class, folder / name, dtype=dtype).to(device)
+
+    has_t5 = bool((index.get("text_encoder_3") or [None])[0])
+    return Components(
+        load(SD3Transformer2DModel, "transformer"),
+        load(AutoencoderKL, "vae"),
+        (
+            load(CLIPTextModelWithProjection, "text_encoder"),
+            load(CLIPTextModelWithProjection, "text_encoder_2"),
+            load(T5EncoderModel, "text_encoder_3") if has_t5 else None,
+        ),
+        (
+            load_tokenizer(folder / "tokenizer"),
+            load_tokenizer(folder / "tokenizer_2"),
+            load_tokenizer(folder / "tokenizer_3") if has_t5 else None,
+        ),
+        _scheduler(folder / "scheduler"),
+    )
+
+
+def _scheduler(folder: Path) -> FlowMatchEulerDiscreteScheduler:
+    stated = read_config(folder, "scheduler_config.json")
+    for name in ("stochastic_sampling", "invert_sigmas"):
+        if stated.get(name):
+            raise PrefmillError(
+                f"the scheduler in {folder} wants {name}, which Stable Diffusion 3 does not.",
+                "use the scheduler that the checkpoint was published with",
+            )
+    return cast(FlowMatchEulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler.from_pretrained(folder))

@@ -1,0 +1,47 @@
+"""Latents to images: the autoencoder's decoder, and the rounding to 8 bits that names rows which are no pictures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..runner import Runner
+
+
+@dataclass(frozen=True)
+class Generated:
+    """`images` uint8 [B, H, W, 3] on the model's device; `failures[i]` is None where image i can be used.
+
+    `nan`: the network overflowed (the pixels are black). `constant`: every pixel has one colour.
+    """
+
+    images: torch.Tensor
+    failures: list[str | None]
+
+
+def decode(decoder: Runner, latents: torch.Tensor, scale: float, shift: float) -> torch.Tensor:
+    """Latents [B, C, h, w], scaled and shifted as the transformer has them, to float images [B, 3, H, W] in 0 to 1."""
+    images = decoder.run({"latents": latents / scale + shift})["images"]
+    return (images * 0.5 + 0.5).clamp(0, 1).float()
+
+
+def decode_latents(autoencoder: Any, latents: torch.Tensor) -> torch.Tensor:
+    """The network that `decode` runs: the autoencoder's own latents to images in -1 to 1."""
+    return autoencoder.decode(latents, return_dict=False)[0]
+
+
+def quantize(images: torch.Tensor) -> Generated:
+    """Float images [B, 3, H, W] in 0 to 1 to uint8 [B, H, W, 3], with the rows named that are no pictures.
+
+    Rounds as the stock pipeline does: to the nearest of 255 levels.
+    """
+    finite = images.isfinite().flatten(1).all(1)
+    pixels = (images.nan_to_num(0.0) * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    pixels[~finite] = 0
+    flat = pixels.flatten(1, 2)
+    constant = (flat.amax(1) == flat.amin(1)).all(-1)
+    failures: list[str | None] = [
+        "nan" if not good else "constant" if flat_row else None
+        for good, flat_row in zip(finite.tolist(), constant.tolist(), strict=True)
+    ]
+    return Generated(pixels, failures)

@@ -1,0 +1,95 @@
+"""Prompts to what the transformer reads of them: two CLIP encoders, and T5 or empty tokens in its place.
+
+The CLIPs' states before the last layer stand side by side, padded to T5's width, and T5's states follow as further
+tokens; the CLIPs' pooled projections are the second output. Lengths are always full: the transformer was trained so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch.nn.functional import pad
+from transformers import PreTrainedTokenizerBase
+
+from ..backends import make_runner
+from ..runner import Network, Runner
+from ..text import bounded_text
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """What the transformer sees of prompts: tokens [B, T, D] and pooled [B, P]."""
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+
+    @classmethod
+    def stack(cls, rows: Sequence["TextEmbedding"]) -> "TextEmbedding":
+        """Several as one batch."""
+        return cls(torch.cat([row.tokens for row in rows]), torch.cat([row.pooled for row in rows]))
+
+
+class TextEncoders:
+    """The tokenizers and encoders of a Stable Diffusion 3; `width` is that of the transformer's tokens."""
+
+    def __init__(
+        self,
+        tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase, PreTrainedTokenizerBase | None],
+        models: tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module | None],
+        width: int,
+        t5_tokens: int,
+        backend: str = "eager",
+    ) -> None:
+        *self.clip_tokenizers, self.t5_tokenizer = tokenizers
+        self.width = width
+        self.t5_tokens = t5_tokens
+        first, second, t5 = models
+        self.clips = [
+            make_runner(Network(f"clip-{number}", model, _clip, ("tokens",), ("states", "pooled")), backend)
+            for number, model in enumerate((first, second), start=1)
+        ]
+        self.t5: Runner | None = None
+        if t5 is not None:
+            self.t5 = make_runner(Network("t5", t5, _t5, ("tokens",), ("states",)), backend)
+
+    def encode(self, prompt: str) -> TextEmbedding:
+        """Embed one prompt, without gradients. One at a time: the result then has the same bits in every batch."""
+        with torch.no_grad():  # not inference mode, whose tensors no gradient of the transformer may pass
+            seen = [
+                clip.run({"tokens": _tokens(tokenizer, prompt, int(tokenizer.model_max_length)).to(clip.device)})
+                for clip, tokenizer in zip(self.clips, self.clip_tokenizers, strict=True)
+            ]
+            states = torch.cat([one["states"] for one in seen], dim=-1)
+            long = self._t5_states(prompt)
+            states = torch.cat([pad(states, (0, long.shape[-1] - states.shape[-1])), long], dim=-2)
+            return TextEmbedding(states, torch.cat([one["pooled"] for one in seen], dim=-1))
+
+    def _t5_states(self, prompt: str) -> torch.Tensor:
+        if self.t5 is None or self.t5_tokenizer is None:
+            clip = self.clips[0]
+            return torch.zeros(1, self.t5_tokens, self.width, device=clip.device, dtype=clip.dtype)
+        tokens = _tokens(self.t5_tokenizer, prompt, self.t5_tokens)
+        return self.t5.run({"tokens": tokens.to(self.t5.device)})["states"]
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, length: int) -> torch.Tensor:
+    """Tokens [1, length], cut or padded. A beginning long enough is read: a megabyte must not stall a tokenizer."""
+    batch = tokenizer(
+        [bounded_text(prompt, tokenizer, length)],
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_tensors="pt",
+        verbose=False,
+    )
+    return cast(torch.Tensor, batch["input_ids"])
+
+
+def _clip(model: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    output = model(tokens, output_hidden_states=True)
+    return output.hidden_states[-2], output.text_embeds
+
+
+def _t5(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    return model(tokens).last_hidden_state

@@ -1,0 +1,154 @@
+"""The sampling loop: what it yields, that it never waits for the device, and the densities of its stochastic steps."""
+
+from typing import Any
+
+import pytest
+import torch
+from prefmill.base.errors import PrefmillError
+from prefmill.engine.device import EngineSettings, Execution
+from prefmill.engine.sd3.denoise import Conditioning, Stochastic, denoise
+from prefmill.engine.sd3.text import TextEmbedding
+from prefmill.engine.sd3.text_to_image import TextToImage
+
+PROMPTS, GUIDANCE, SEEDS = ["a red cat", "two dogs"], [5.0, 1.0], [1, 2]
+SIZE = {"steps": 4, "width": 64, "height": 48}
+
+
+@pytest.fixture(scope="module")
+def engine(engine_checkpoints):
+    return TextToImage.from_pretrained(str(engine_checkpoints["text-to-image"]), EngineSettings(device="cpu"))
+
+
+def states(engine, sampler=None):
+    with torch.inference_mode():
+        return list(engine.denoise(PROMPTS, GUIDANCE, SEEDS, **SIZE, sampler=sampler))
+
+
+def test_states_fall_to_the_image(engine):
+    got = states(engine)
+    assert [state.step for state in got] == [1, 2, 3, 4]
+    levels = [state.level for state in got]
+    assert levels == sorted(levels, reverse=True)
+    assert levels[-1] == 0
+    assert all(state.logp is None for state in got)
+    with torch.inference_mode():
+        assert torch.equal(engine.decode(got[-1].latents), engine.generate_float(PROMPTS, GUIDANCE, SEEDS, **SIZE))
+        # what the last velocities point to is where the last step goes
+        assert torch.equal(got[-1].clean(), got[-1].latents)
+
+
+def test_clean_latents_are_those_of_the_flow(engine):
+    """x(s) = (1 - s) clean + s noise moves at noise - clean: two latents of one step give the clean ones back."""
+    start = engine.noise(SEEDS, width=SIZE["width"], height=SIZE["height"])
+    got = states(engine)
+    for before, level, state in zip(
+        [start, *(s.latents for s in got)], [1.0, *(s.level for s in got)], got, strict=False
+    ):
+        velocity = (state.latents - before).double() / (state.level - level)
+        torch.testing.assert_close(state.clean().double(), before - level * velocity, atol=2e-5, rtol=1e-5)
+
+
+class OnMeta:
+    """A runner of tensors without values: whatever reads one raises."""
+
+    execution = Execution("eager", "float32", "meta")
+    network: Any = None
+    dtype, device = torch.float32, torch.device("meta")
+
+    def __init__(self, reads=False):
+        self.calls, self.reads = 0, reads
+
+    def run(self, inputs):
+        self.calls += 1
+        if self.reads:
+            inputs["latents"].sum().item()
+        return {"velocity": inputs["latents"] * inputs["times"].view(-1, 1, 1, 1)}
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("sampler", [None, Stochastic(seeds=(1, 2))], ids=["euler", "stochastic"])
+def test_no_step_waits_for_the_device(engine, engine_checkpoints, sampler, guided):
+    """On the meta device a value cannot be read: item, bool, tolist and copies to the CPU all raise."""
+    network = TextToImage.from_pretrained(str(engine_checkpoints["text-to-image"]), EngineSettings(device="cpu"))
+    transformer = network.transformer
+    transformer.network.module.to("meta")
+    embedding = engine.encode("a cat")
+    text = TextEmbedding(embedding.tokens.expand(2, -1, -1).to("meta"), embedding.pooled.expand(2, -1).to("meta"))
+    latents = engine.noise(SEEDS, width=64, height=48).to("meta")
+    conditioning = Conditioning(text, torch.ones(2, device="meta"), text if guided else None)
+    got = list(denoise(transformer, latents, conditioning, schedule(engine), sampler))
+    assert len(got) == 4
+    assert all(state.clean().device.type == "meta" for state in got)
+    with pytest.raises(RuntimeError, match="meta"):
+        list(denoise(OnMeta(reads=True), latents, conditioning, schedule(engine), sampler))
+
+
+def schedule(engine):
+    from prefmill.engine.sd3.denoise import make_schedule
+
+    return make_schedule(engine.scheduler, 4, 12)
+
+
+def test_unguided_rows_alone_run_the_transformer_once_per_row(engine):
+    sizes = []
+
+    class Counting(OnMeta):
+        def run(self, inputs):
+            sizes.append(len(inputs["latents"]))
+            return super().run(inputs)
+
+    text = TextEmbedding(torch.ones(2, 3, 4), torch.ones(2, 5))
+    latents = torch.ones(2, 4, 6, 8)
+    list(denoise(Counting(), latents, Conditioning(text, torch.ones(2)), schedule(engine)))
+    assert sizes == [2] * 4
+    list(denoise(Counting(), latents, Conditioning(text, torch.ones(2), text), schedule(engine)))
+    assert sizes[4:] == [4] * 4
+
+
+def test_log_probabilities_are_those_of_the_sde_and_a_rollout_gives_them_again(engine):
+    drawn = states(engine, Stochastic(seeds=(7, 8), noise_level=0.6))
+    assert drawn[-1].logp is None
+    start = engine.noise(SEEDS, width=SIZE["width"], height=SIZE["height"])
+    levels = [1.0, *(state.level for state in drawn)]
+    for number, (before, state) in enumerate(zip([start, *(s.latents for s in drawn)], drawn[:-1], strict=False)):
+        x, s, d = before.double(), levels[number], levels[number + 1] - levels[number]
+        v = (x - state.clean().double()) / s
+        a = 0.6 * (s / (1 - (levels[1] if s == 1 else s))) ** 0.5
+        mean = x * (1 + a**2 * d / (2 * s)) + v * d * (1 + a**2 * (1 - s) / (2 * s))
+        truth = torch.distributions.Normal(mean, a * (-d) ** 0.5).log_prob(state.latents.double()).flatten(1).mean(1)
+        torch.testing.assert_close(state.logp.double(), truth, atol=2e-5, rtol=2e-5)
+    again = states(engine, Stochastic(noise_level=0.6, rollout=[state.latents for state in drawn]))
+    for first, second in zip(drawn[:-1], again[:-1], strict=True):
+        assert torch.equal(first.logp, second.logp)
+    assert torch.equal(drawn[-1].latents, again[-1].latents)
+
+
+def test_a_rows_noise_is_its_own(engine):
+    both = states(engine, Stochastic(seeds=(7, 8)))[-1].latents
+    with torch.inference_mode():
+        *_, alone = engine.denoise(PROMPTS[1:], GUIDANCE[1:], SEEDS[1:], **SIZE, sampler=Stochastic(seeds=(8,)))
+        *_, other = engine.denoise(PROMPTS[1:], GUIDANCE[1:], SEEDS[1:], **SIZE, sampler=Stochastic(seeds=(9,)))
+    torch.testing.assert_close(both[1], alone.latents[0], atol=1e-4, rtol=1e-4)
+    assert (both[1] - other.latents[0]).abs().mean() > 1e-2
+
+
+def test_gradients_of_a_rollouts_log_probabilities_reach_the_transformer(engine):
+    rollout = [state.latents.clone() for state in states(engine, Stochastic(seeds=(7, 8)))]
+    weight = engine.transformer.network.module.proj_out.weight
+    with torch.enable_grad():
+        first = next(iter(engine.denoise(PROMPTS, GUIDANCE, SEEDS, **SIZE, sampler=Stochastic(rollout=rollout))))
+        (gradient,) = torch.autograd.grad(first.logp.sum(), weight)
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [
+        (Stochastic(seeds=(1,)), "1 noise seeds"),
+        (Stochastic(seeds=(1, 2), noise_level=0.0), "noise_level 0.0"),
+        (Stochastic(rollout=[torch.zeros(1)]), "rollout has 1"),
+    ],
+)
+def test_samplers_that_do_not_fit(engine, sampler, message):
+    with pytest.raises(PrefmillError, match=message):
+        states(engine, sampler)
