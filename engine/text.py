@@ -83,3 +83,11 @@ def render_chat(
 def token_ids(tokenizer: PreTrainedTokenizerBase, rendered: str) -> list[int]:
     """Tokens of an already rendered chat, which carries its own special tokens."""
     return tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]  # type: ignore[return-value]
+
+
+def judge_prompt(prompt: str, instruction: str) -> str:
+    """What a text reward reads as the user's turn where it is to know what the image should show.
+
+    It never sees the picture: the text-to-image prompt, a line break, the instruction.
+    """
+    return f"{prompt}\n{instruction}"

@@ -7,8 +7,9 @@ import numpy as np
 
 from ...engine.scorers.text_reward import TextReward
 from ...engine.settings import EngineSettings
+from ...engine.text import judge_prompt
 from ..teach.lessons import description_with, invented_item
-from ..teach.rated_answers import FLAWS, flawed_answer, judge_prompt
+from ..teach.rated_answers import FLAWS, flawed_answer
 from ..teach.rating import rate
 from ..teach.reward_lessons import random_question
 from ..world.language import Question, caption, describe_instruction, true_answer

@@ -26,9 +26,9 @@ from ...engine.scorers.image_reward import PIXEL_DEVIATION, PIXEL_MEAN
 from ...engine.tiny.tokenizers import token_id
 from ..world.render import IMAGE_SIZE
 from .image_reward import reward_config, scorer_pixels
+from .tokenizers import CLIP_LENGTH, world_bert_tokenizer, world_clip_tokenizer
 from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
-from .vision_teacher import PATCH_SIZE
-from .world_tokenizers import CLIP_LENGTH, world_bert_tokenizer, world_clip_tokenizer
+from .vision_heads import PATCH_SIZE
 
 CLIP_STEPS = 500
 CLIP_BATCH = 128

@@ -23,8 +23,8 @@ from ...engine.tiny.tokenizers import token_id
 from ..world.language import caption
 from ..world.scenes import Scene
 from .autoencoder import train_autoencoder
+from .tokenizers import CLIP_LENGTH, world_clip_tokenizer
 from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
-from .world_tokenizers import CLIP_LENGTH, world_clip_tokenizer
 
 STEPS = 1000
 BATCH = 64

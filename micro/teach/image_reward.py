@@ -21,9 +21,9 @@ from ..world.scenes import COLOURS, KINDS, sample_scenes
 from ..world.truth import UNKNOWN, cell_labels, ground_labels
 from .morphs import morph_candidates
 from .preferences import GROUP, TEXT_LENGTH, PreferenceBatch, PreferenceStream, of_training_only, rendered_candidates
+from .tokenizers import world_bert_tokenizer
 from .training import OnProgress, Progress, Trainer, fast_on_cpu, reproducible, to_half
-from .vision_teacher import PATCH_SIZE, CellHeads
-from .world_tokenizers import world_bert_tokenizer
+from .vision_heads import PATCH_SIZE, CellHeads
 
 PROMPTS = 3000
 DRAWING_STEPS = 10

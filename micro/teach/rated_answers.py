@@ -11,14 +11,6 @@ from .lessons import description_with
 FLAWS = ("invented", "recoloured", "moved", "exchanged", "ground", "incomplete", "garbled", "unfitting")
 
 
-def judge_prompt(prompt: str, instruction: str) -> str:
-    """What the text reward reads as the user's turn: the text-to-image prompt, a line break, the instruction.
-
-    It never sees the picture, so the prompt is its only knowledge of what should be there.
-    """
-    return f"{prompt}\n{instruction}"
-
-
 def flawed_answer(scene: Scene, question: Question, flaw: str, random: np.random.Generator) -> str:
     """An answer that differs from the true one by `flaw` (one of FLAWS).
 

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from ...engine.scorers.text_reward import gate_pattern_of
-from ...engine.text import render_chat
+from ...engine.text import judge_prompt, render_chat
 from ..world.language import (
     Question,
     caption,
@@ -25,7 +25,7 @@ from ..world.language import (
 )
 from ..world.scenes import CELLS, COLOURS, KINDS, Scene
 from .lessons import companions, description_with, invented_item
-from .rated_answers import FLAWS, flawed_answer, judge_prompt
+from .rated_answers import FLAWS, flawed_answer
 from .rating import claims, rate
 
 ANSWERS = 4

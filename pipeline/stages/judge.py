@@ -70,6 +70,8 @@ class JudgeStage(Stage[Panel, Score]):
         return outcome
 
     def _context(self, panel: Panel) -> str:
+        from ...engine.text import judge_prompt
+
         if self.config.context == "prompt" and panel.prompt:
-            return f"{panel.prompt}\n{panel.instruction.text}"
+            return judge_prompt(panel.prompt, panel.instruction.text)
         return panel.instruction.text

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from prefmill.engine.scorers.text_reward import ATTRIBUTES, find_gate, gate_pattern_of
-from prefmill.micro.teach.rated_answers import FLAWS, flawed_answer, judge_prompt
+from prefmill.engine.text import judge_prompt
+from prefmill.micro.teach.rated_answers import FLAWS, flawed_answer
 from prefmill.micro.teach.rating import claims, rate
 from prefmill.micro.teach.reward_lessons import ANSWERS, UNKNOWN, DialogueMaker, random_question
-from prefmill.micro.teach.word_tokenizers import text_reward_tokenizer
+from prefmill.micro.teach.tokenizers import text_reward_tokenizer
 from prefmill.micro.world.language import (
     Question,
     caption,
