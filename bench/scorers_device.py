@@ -5,8 +5,8 @@
 
 An image's way: decoded uint8 pixels on the device, the `pixels` kernel for a whole batch of one size, ImageReward in
 bfloat16. A run's images go through the kernel one by one, and those that were not drawn in that run are decoded and
-resized on the host. Weights are random, which changes no speed. The limit is a large matrix product in bfloat16 measured
-in the same run.
+resized on the host. Weights are random, which changes no speed. The limit is a large matrix product in bfloat16,
+measured in the same run.
 """
 
 from __future__ import annotations
