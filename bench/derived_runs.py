@@ -38,17 +38,16 @@ def subset_run(run: Run, folder: Path, count: int, seed: int = 0) -> Run:
 
 
 def _derived(run: Run, folder: Path, how: str, rows: Sequence[Pair]) -> Run:
-    derived = Run(folder)
-    if derived.has("pairs"):
-        return derived
-    (folder / "pairs").mkdir(parents=True, exist_ok=True)
-    write_shard(folder / "pairs", 0, len(rows), Pair, rows, Footer(work=how))
-    if not (folder / "candidates").exists():
-        (folder / "candidates").symlink_to((run.folder / "candidates").resolve())
-    manifest = run.manifest("pairs")
-    fingerprint = content_id("derived", how, manifest.get("fingerprint"))
-    derived.write_manifest("pairs", {**manifest, "outputs": len(rows), "fingerprint": fingerprint})
-    return derived
+    with Run.writing(folder) as derived:
+        if not derived.has("pairs"):
+            (folder / "pairs").mkdir(exist_ok=True)
+            write_shard(folder / "pairs", 0, len(rows), Pair, rows, Footer(work=how))
+            if not (folder / "candidates").exists():
+                (folder / "candidates").symlink_to((run.folder / "candidates").resolve())
+            manifest = run.manifest("pairs")
+            fingerprint = content_id("derived", how, manifest.get("fingerprint"))
+            derived.write_manifest("pairs", {**manifest, "outputs": len(rows), "fingerprint": fingerprint})
+    return Run(folder)
 
 
 def _exchanged(pair: Pair) -> Pair:

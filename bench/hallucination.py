@@ -7,7 +7,7 @@ questions (its three kinds together), and McNemar's exact test on the scenes who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..base.progress import Progress
 from ..engine.images import decode_image
 from ..engine.responders.transformers import TransformersResponder
 from ..engine.settings import EngineSettings, Sampling
@@ -56,10 +57,11 @@ def evaluate_policy(
     images: np.ndarray,
     scenes: Sequence[Scene],
     settings: EngineSettings,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress | None = None,
+    task: str = "questions",
     generated: np.ndarray | None = None,
 ) -> PolicyAnswers:
-    """Ask a policy about images [N, H, W, 3] of known scenes. `on_progress` gets (questions answered, all).
+    """Ask a policy about images [N, H, W, 3] of known scenes; `task` is the name of that in `progress`.
 
     `generated` are more images [M, H, W, 3], to describe only.
     """
@@ -71,11 +73,13 @@ def evaluate_policy(
     tasks += [(question.scene, question.question.text) for question in asked]
     # answers of one length together: a batch runs as long as its longest answer
     answers: list[str] = []
+    progress = progress or Progress()
+    progress.begin(task, len(tasks), unit="questions")
     for start in range(0, len(tasks), BATCH):
         numbers, texts = zip(*tasks[start : start + BATCH], strict=True)
         rows = responder.answer([pictures[number] for number in numbers], texts, [0] * len(texts), SAMPLING)
         answers += [row.text for row in rows]
-        on_progress(len(answers), len(tasks))
+        progress.step(task, len(rows))
     descriptions, said = answers[: len(scenes)], answers[len(pictures) :]
     wrong = [bool(hallucinated_kinds(text, scene)) for text, scene in zip(descriptions, scenes, strict=True)]
     quality = pope(said, [question.truth for question in asked])

@@ -14,7 +14,7 @@ from ..kernels.operation import Op
 
 Provider = Callable[..., torch.Tensor]
 TRL_CHUNKS = {"trl": 32_768, "trl_chunk_1024": 1024}  # its trainer's own, and what suits a CPU's cache
-PEERS = ("compile", "trl", "torch_chunked", "liger", "cce")
+PEERS = ("compile", "materialised", "trl", "torch_chunked", "liger", "cce")
 
 
 def providers(op: Op, device: torch.device, peers: tuple[str, ...]) -> tuple[dict[str, Provider], dict[str, str]]:
@@ -25,7 +25,14 @@ def providers(op: Op, device: torch.device, peers: tuple[str, ...]) -> tuple[dic
         found["compile"] = _first(torch.compile(op.reference, dynamic=False))
     if op.name != "logprob":
         return found, missing
-    for peer, build in {"trl": _trl, "torch_chunked": _torch_chunked, "liger": _liger, "cce": _cce}.items():
+    builders = {
+        "materialised": _materialised,
+        "trl": _trl,
+        "torch_chunked": _torch_chunked,
+        "liger": _liger,
+        "cce": _cce,
+    }
+    for peer, build in builders.items():
         if peer not in peers:
             continue
         try:
@@ -50,6 +57,17 @@ def _need(module: str, package: str, device: torch.device, kinds: tuple[str, ...
         raise ImportError(f"not installed: pip install {package}")
     if device.type not in kinds:
         raise ImportError(f"{package} does not run on {device.type}")
+
+
+def _materialised(device: torch.device) -> dict[str, Provider]:
+    """What trainers do that know no better: all logits in memory, in float32, and torch's own loss over them."""
+    del device
+
+    def run(hidden_ND: torch.Tensor, weight_VD: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
+        logits = torch.nn.functional.linear(hidden_ND, weight_VD).float()
+        return -torch.nn.functional.cross_entropy(logits, targets_N, reduction="none")
+
+    return {"materialised": run}
 
 
 def _trl(device: torch.device) -> dict[str, Provider]:

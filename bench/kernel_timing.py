@@ -1,13 +1,15 @@
 """How the kernel benchmark measures: time, memory, the machine's own ceilings, and correctness before all of them.
 
 Providers take turns within one run, so that a machine that slows down slows all of them. On a GPU the clock is CUDA
-events; on a CPU it is the time the process itself spent, with one thread, which other processes do not add to.
+events, and each sample begins with a cold cache; on a CPU it is the time the process itself spent, with one thread,
+which other processes do not add to.
 """
 
 import statistics
 import time
 import weakref
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,20 +21,32 @@ from ..kernels.operation import Case, Op
 from .kernel_providers import Provider
 
 Samples = dict[str, list[float]]
+_FLUSHED_BYTES = 256 << 20  # several times the L2 cache of any GPU so far
 
 
 def seconds(device: torch.device, work: Callable[[], Any]) -> float:
-    """How long `work` takes."""
+    """How long `work` takes; on a GPU with nothing of what it reads in the L2 cache."""
     if device.type != "cuda":
         start = time.process_time()
         work()
         return time.process_time() - start
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    _flush_cache(device)
     start.record()
     work()
     end.record()
     torch.cuda.synchronize()
     return start.elapsed_time(end) / 1000
+
+
+def _flush_cache(device: torch.device) -> None:
+    """Overwrite a GPU's L2 cache: a run after a run of the same would else find its inputs there."""
+    _flush_buffer(device).zero_()
+
+
+@cache
+def _flush_buffer(device: torch.device) -> torch.Tensor:
+    return torch.empty(_FLUSHED_BYTES, dtype=torch.uint8, device=device)
 
 
 def ceilings(device: torch.device, dtype: torch.dtype, quick: bool) -> tuple[float, float]:

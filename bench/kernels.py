@@ -1,7 +1,7 @@
 """The kernel benchmark: every operation against its reference, the compiler and its peers, beside a measured floor.
 
-    prefmill bench kernels --device cuda                # all GPU rows
-    python -m prefmill.bench.kernels --device cpu       # sizes scaled to a CPU
+    prefmill bench kernels --device cuda                       # all GPU rows
+    python -m prefmill.bench.kernels --device cpu              # sizes scaled to a CPU
     python -m prefmill.bench.kernels --device cuda --dry-run   # the same script, tiny, on a CPU
 
 Writes kernels-<device>.csv and .png; the last line on stdout is one JSON object. Ratios are of medians, and above 1
@@ -12,7 +12,6 @@ import argparse
 import csv
 import gc
 import json
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from typing import Any
 
 import torch
 
+from ..engine.device import hardware_description
 from ..kernels.catalogue import OPS
 from ..kernels.operation import Case, Op
 from .kernel_providers import PEERS, TRL_CHUNKS, providers
@@ -110,6 +110,7 @@ def _shrunk(case: Case) -> Case:
 
 def _case(op: Op, case: Case, device: torch.device, peers: tuple[str, ...], quick: bool) -> Iterator[Row]:
     head = {"kernel": op.name, "shape": str(case)}
+    torch.compiler.reset()  # shapes add up to torch.compile's limit, beyond which it runs uncompiled, unasked
     flops, bandwidth = ceilings(device, case.dtype, quick)
     inputs = op.make(case, device)
     found, missing = providers(op, device, peers)
@@ -173,7 +174,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
             if "ours" in by and any(name in by for name in names)
         }
 
-    trl, materialised = ratios(tuple(TRL_CHUNKS)), ratios(("reference",))
+    trl, materialised = ratios(tuple(TRL_CHUNKS)), ratios(("materialised",))
     return {
         "logprob_fwd_bwd_vs_trl": min(trl.values(), default=None),
         "logprob_fwd_bwd_vs_materialised": min(materialised.values(), default=None),
@@ -183,11 +184,8 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()} ({torch.get_num_threads()} thread)"
+    described = hardware_description()
+    return described["gpu"] if device.type == "cuda" else f"{described['cpu']} ({torch.get_num_threads()} thread)"
 
 
 def _versions() -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import torch
 
 from ..base.errors import PrefmillError
@@ -200,9 +201,9 @@ def _difference(raw: dict[str, list[Timing]], one: str, other: str) -> float | N
 
 
 def _rank_agreement(one: list[Timing], other: list[Timing]) -> float:
-    """Spearman's correlation of two sides' scores."""
-    ranks = [np.argsort(np.argsort(side[0]["scores"])) for side in (one, other)]
-    return round(float(np.asarray(np.corrcoef(np.stack(ranks)))[0, 1]), 4)
+    """Spearman's correlation of two sides' scores; equal scores have the mean of their ranks."""
+    scores = pandas.DataFrame([side[0]["scores"] for side in (one, other)]).T
+    return round(float(scores.corr(method="spearman").iloc[0, 1]), 4)
 
 
 def main() -> None:

@@ -3,8 +3,10 @@
     prefmill bench scorers --device cuda --rounds 20 --to bench/results/scorers-h200.json
     prefmill bench scorers --device cuda --dry-run             # the same script, tiny, on a CPU
 
-An image's way is the pipeline's: decoded uint8 pixels on the device, the `pixels` kernel, ImageReward in bfloat16.
-Weights are random, which changes no speed. The limit is a large matrix product in bfloat16 measured in the same run.
+An image's way: decoded uint8 pixels on the device, the `pixels` kernel for a whole batch of one size, ImageReward in
+bfloat16. A run's images go through the kernel one by one, and those that were not drawn in that run are decoded and
+resized on the host. Weights are random, which changes no speed. The limit is a large matrix product in bfloat16,
+measured in the same run.
 """
 
 from __future__ import annotations

@@ -16,10 +16,9 @@ import numpy as np
 from ..base.errors import PrefmillError
 from ..engine.images import decode_image
 from ..engine.settings import MICRO_PREFIX, EngineSettings
-from ..micro.measure.comparators import ClipComparator, MatchingComparator
-from ..micro.measure.selection import paired_t, pick, selection_quality
+from ..micro.measure.selection import paired_t, pick, score_candidates, selection_quality
+from ..micro.world.candidates import judged_groups
 from ..micro.world.language import parse_caption
-from ..micro.world.oracle import judge
 from ..micro.world.scenes import Scene
 from ..pipeline.records import Candidate, Prompt, Score
 from ..pipeline.store import Run
@@ -52,14 +51,14 @@ def judged_candidates(run: Run) -> JudgedCandidates:
         raise PrefmillError(f"{run.folder} holds prompts that describe no micro scene", "give a run of `prefmill demo`")
     chosen = [sorted(groups[prompt.id], key=lambda row: row.guidance or 0.0) for prompt in prompts]
     images = np.stack([[np.asarray(decode_image(row.image)) for row in rows] for rows in chosen])
-    verdicts = judge(images.reshape(-1, *images.shape[2:]), [scene for scene in scenes for _ in range(widest)])
+    judged = judged_groups(scenes, images.reshape(-1, *images.shape[2:]))
     return JudgedCandidates(
         scenes,
         [prompt.text for prompt in prompts],
         [prompt.topic or "" for prompt in prompts],
         tuple(row.guidance or 0.0 for row in chosen[0]),
         images,
-        np.array([verdict.exact for verdict in verdicts]).reshape(len(prompts), widest),
+        judged.exact,
         np.array([[scores[row.id] for row in rows] for rows in chosen]),
     )
 
@@ -71,7 +70,7 @@ def selection_results(candidates: JudgedCandidates, settings: EngineSettings) ->
     """
     quality = selection_quality(candidates.exact, candidates.scores)
     picked = pick(candidates.exact, candidates.scores)
-    by_clip = pick(candidates.exact, comparator_scores(candidates, "clip", settings))
+    by_clip = pick(candidates.exact, micro_scores(candidates, "clip", settings))
     return {
         "random_exact": quality.random,
         "picked_exact": quality.picked,
@@ -85,15 +84,9 @@ def selection_results(candidates: JudgedCandidates, settings: EngineSettings) ->
     }
 
 
-def comparator_scores(candidates: JudgedCandidates, name: str, settings: EngineSettings) -> np.ndarray:
+def micro_scores(candidates: JudgedCandidates, name: str, settings: EngineSettings) -> np.ndarray:
     """Return scores [N, G] of the candidates by the micro world's `clip` or `blip-matching`."""
-    from PIL import Image
-
-    pictures = [Image.fromarray(image) for group in candidates.images for image in group]
-    prompts = [prompt for prompt in candidates.prompts for _ in candidates.guidance]
-    comparator = ClipComparator if name == "clip" else MatchingComparator
-    scores = comparator.from_pretrained(f"{MICRO_PREFIX}{name}", settings).score(pictures, prompts)
-    return scores.numpy().reshape(candidates.exact.shape)
+    return score_candidates(name, f"{MICRO_PREFIX}{name}", candidates.images, candidates.prompts, settings)
 
 
 def guidance_share(candidates: JudgedCandidates) -> dict[str, float]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import typer
 
 from ..base.errors import PrefmillError
-from ..bench.studies.catalogue import STUDIES, Seeds
+from ..bench.studies.catalogue import STUDIES
+from ..bench.studies.seeds import Seeds
 from ..bench.studies.study import write_study
 from .progress import watched
 

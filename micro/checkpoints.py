@@ -4,7 +4,6 @@ A folder of checkpoints has one sub-folder for each and a manifest.json beside t
 hash of every file, the command and seed that make it, what that took, and its measured quality.
 """
 
-import hashlib
 import json
 import shutil
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import PrefmillError
+from ..base.files import sha256_of, write_text
 from ..engine.device import hardware_description
 from .measure.images import measure_clip, measure_generator, measure_image_reward, measure_matching
 from .measure.responder import measure_responder
@@ -189,7 +189,7 @@ def _entry(root: Path, name: str, seed: int, seconds: float) -> dict[str, Any]:
 
 def _hashes(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
 def _file_differences(stated: dict[str, str], found: dict[str, str]) -> list[str]:
@@ -208,6 +208,4 @@ def _quality_differences(stated: Measured, measured: Measured) -> list[str]:
 
 
 def _write_manifest(root: Path, manifest: dict[str, Any]) -> None:
-    temporary = root / f".{MANIFEST}"
-    temporary.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    temporary.replace(root / MANIFEST)
+    write_text(root / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")

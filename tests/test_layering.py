@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,81 @@ def test_wheel_holds_every_module(tmp_path):
     paths = [str(site), str(Path(pydantic.__file__).parents[1])]
     found = subprocess.run([sys.executable, "-I", "-S", "-c", code, *paths], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str(site / "prefmill/pipeline/prompts.py")
+
+
+MICRO_ORDER = ("world", "teach", "measure")
+"""The micro world's folders: each may import those before it."""
+
+
+def import_graph(root: Path, paths: list[Path]) -> dict[str, set[str]]:
+    """Which of the files imports which when it runs, as dotted names: lazy imports count, those for types do not."""
+    names = {".".join(path.relative_to(root).with_suffix("").parts) for path in paths}
+    return {
+        name: {target for target in _targets(name, root) if target in names} - {name.removesuffix(".__init__")}
+        for name in sorted(names)
+    }
+
+
+def _targets(name: str, root: Path) -> set[str]:
+    tree = ast.parse((root / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for part in node.body
+        for inner in ast.walk(part)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name.removeprefix("prefmill.") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = name.split(".")[: -node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])]).removeprefix("prefmill.")
+            found |= {module, f"{module}.__init__", *(f"{module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def circle_of(graph: dict[str, set[str]]) -> list[str]:
+    """The files of one circle of imports, none where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_file_imports_itself_through_others():
+    assert circle_of(import_graph(ROOT, SOURCES)) == []
+
+
+def test_no_two_folders_import_each_other():
+    """A folder and one inside it may: a catalogue lists what is in the sub-folders, which read its declarations."""
+    edges = {
+        (source.rpartition(".")[0], target.rpartition(".")[0])
+        for source, targets in import_graph(ROOT, SOURCES).items()
+        for target in targets
+    }
+    mutual = {(one, other) for one, other in edges if one < other and (other, one) in edges}
+    assert {(one, other) for one, other in mutual if not other.startswith(f"{one}.")} == set()
+    places = {f"micro.{name}": place for place, name in enumerate(MICRO_ORDER)}
+    assert [edge for edge in edges if places.get(edge[0], 9) < places.get(edge[1], -1)] == []
+
+
+def test_circles_through_lazy_imports_are_seen_and_imports_for_types_are_not(tmp_path):
+    texts = {
+        "one": "def late():\n    from . import two\n",
+        "two": "from .three import name\n",
+        "three": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .one import late\n",
+    }
+    (tmp_path / "top").mkdir()
+    paths = [tmp_path / "top" / f"{name}.py" for name in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text)
+    graph = import_graph(tmp_path, paths)
+    assert graph == {"top.one": {"top.two"}, "top.two": {"top.three"}, "top.three": set()}
+    assert circle_of(graph) == []
+    paths[2].write_text("def late():\n    import prefmill.top.one\n")
+    assert set(circle_of(import_graph(tmp_path, paths))) == {"top.one", "top.two", "top.three"}

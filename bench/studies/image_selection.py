@@ -13,7 +13,7 @@ import numpy as np
 
 from ...engine.settings import EngineSettings
 from ...micro.measure.selection import pick
-from ..selection import JudgedCandidates, comparator_scores
+from ..selection import JudgedCandidates, micro_scores
 from .study import Interval, Study, bootstrap, error_bars, grouped_bars
 
 COMPARATORS = ("clip", "blip-matching")
@@ -57,7 +57,7 @@ def agreement_study(runs: Sequence[JudgedCandidates], settings: EngineSettings) 
     """How much the top 1, 2 and 3 of reward, CLIP and BLIP have in common (Table 4)."""
     scores = {"reward": np.concatenate([run.scores for run in runs])}
     for name in COMPARATORS:
-        scores[name] = np.concatenate([comparator_scores(run, name, settings) for run in runs])
+        scores[name] = np.concatenate([micro_scores(run, name, settings) for run in runs])
     orders = {name: np.argsort(-values, axis=1, kind="stable") for name, values in scores.items()}
     groups = [*combinations(orders, 2), tuple(orders)]
     count = scores["reward"].shape[1]
@@ -96,7 +96,7 @@ def selection_study(runs: Sequence[JudgedCandidates], settings: EngineSettings) 
     chance = exact.mean(1)
     found = {"image reward": pick(exact, reward)}
     for name in COMPARATORS:
-        found[name] = pick(exact, np.concatenate([comparator_scores(run, name, settings) for run in runs]))
+        found[name] = pick(exact, np.concatenate([micro_scores(run, name, settings) for run in runs]))
     best = int(exact.mean(0).argmax())
     found[f"guidance {runs[0].guidance[best]:g} always"] = exact[:, best].astype(float)
     found |= {"chance": chance, "image reward, its worst": pick(exact, -reward), "possible": exact.any(1).astype(float)}

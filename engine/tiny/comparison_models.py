@@ -1,23 +1,20 @@
 """Tiny random-weight builds of the scorers beside ImageReward: CLIP, BLIP matching, and an aesthetic head on a CLIP."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from transformers import (
     BlipConfig,
     BlipForImageTextRetrieval,
-    BlipTextConfig,
-    BlipVisionConfig,
     CLIPConfig,
     CLIPModel,
-    CLIPTextConfig,
     CLIPVisionConfig,
 )
 
+from .configs import blip_configs, clip_text_config
 from .folder import build_once
-from .tokenizers import bert_tokenizer, clip_tokenizer, token_id
+from .tokenizers import bert_tokenizer, clip_tokenizer
 from .weights import randomize
 
 _WIDTH = 48
@@ -45,28 +42,7 @@ def build_blip(folder: Path, seed: int = 0) -> Path:
 
     def build(fresh: Path) -> None:
         tokenizer = bert_tokenizer()
-        vision = BlipVisionConfig(
-            hidden_size=_WIDTH,
-            intermediate_size=2 * _WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=64,
-            patch_size=16,
-            layer_norm_eps=1e-6,
-        )
-        text = BlipTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=_WIDTH,
-            encoder_hidden_size=_WIDTH,
-            intermediate_size=2 * _WIDTH,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=64,
-            is_decoder=True,
-            bos_token_id=token_id(tokenizer, "[DEC]"),
-            sep_token_id=token_id(tokenizer, "[SEP]"),
-            pad_token_id=token_id(tokenizer, "[PAD]"),
-        )
+        vision, text = blip_configs(tokenizer, _WIDTH, image_size=64, patch_size=16)
         model = BlipForImageTextRetrieval(
             BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=_WIDTH)  # type: ignore[arg-type]
         )
@@ -79,22 +55,16 @@ def build_blip(folder: Path, seed: int = 0) -> Path:
 
 def _write_clip(fresh: Path, seed: int) -> None:
     tokenizer = clip_tokenizer()
-    layers: dict[str, Any] = {
-        "hidden_size": _WIDTH,
-        "intermediate_size": 2 * _WIDTH,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    text = CLIPTextConfig(
-        **layers,
-        vocab_size=len(tokenizer),
+    text = clip_text_config(tokenizer, _WIDTH)
+    vision = CLIPVisionConfig(
+        hidden_size=_WIDTH,
+        intermediate_size=2 * _WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
         projection_dim=_WIDTH,
-        max_position_embeddings=77,
-        bos_token_id=token_id(tokenizer, "<|startoftext|>"),
-        eos_token_id=token_id(tokenizer, "<|endoftext|>"),
-        pad_token_id=token_id(tokenizer, "<|endoftext|>"),
+        image_size=64,
+        patch_size=16,
     )
-    vision = CLIPVisionConfig(**layers, projection_dim=_WIDTH, image_size=64, patch_size=16)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=_WIDTH))  # type: ignore[arg-type]
     randomize(model, seed)
     model.save_pretrained(fresh)

@@ -6,18 +6,12 @@
 from pathlib import Path
 
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
-from transformers import (
-    BlipTextConfig,
-    BlipVisionConfig,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    T5Config,
-    T5EncoderModel,
-)
+from transformers import CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from ..networks.image_reward import ImageRewardConfig, ImageRewardModel
+from .configs import blip_configs, clip_text_config
 from .folder import build_once
-from .tokenizers import bert_tokenizer, clip_tokenizer, t5_tokenizer, token_id
+from .tokenizers import bert_tokenizer, clip_tokenizer, t5_tokenizer
 from .weights import randomize
 
 
@@ -28,20 +22,8 @@ def build_text_to_image(folder: Path, seed: int = 0, *, with_t5: bool = True) ->
         clip, t5 = clip_tokenizer(), t5_tokenizer()
         encoders = []
         for number in range(2):
-            encoder = CLIPTextModelWithProjection(
-                CLIPTextConfig(
-                    vocab_size=len(clip),
-                    hidden_size=32,
-                    intermediate_size=64,
-                    projection_dim=32,
-                    num_hidden_layers=2,
-                    num_attention_heads=4,
-                    hidden_act=("quick_gelu", "gelu")[number],
-                    bos_token_id=token_id(clip, "<|startoftext|>"),
-                    eos_token_id=token_id(clip, "<|endoftext|>"),
-                    pad_token_id=token_id(clip, "<|endoftext|>"),
-                )
-            )
+            activation = ("quick_gelu", "gelu")[number]
+            encoder = CLIPTextModelWithProjection(clip_text_config(clip, 32, activation=activation))
             randomize(encoder, seed + 1000 * number)
             encoders.append(encoder)
         t5_encoder = T5EncoderModel(
@@ -105,28 +87,7 @@ def build_image_reward(folder: Path, seed: int = 0) -> Path:
 
     def build(fresh: Path) -> None:
         tokenizer = bert_tokenizer()
-        vision = BlipVisionConfig(
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            image_size=224,
-            patch_size=32,
-            layer_norm_eps=1e-6,
-        )
-        text = BlipTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            encoder_hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=64,
-            is_decoder=True,
-            bos_token_id=token_id(tokenizer, "[DEC]"),
-            sep_token_id=token_id(tokenizer, "[SEP]"),
-            pad_token_id=token_id(tokenizer, "[PAD]"),
-        )
+        vision, text = blip_configs(tokenizer, 64, image_size=224, patch_size=32)
         model = ImageRewardModel(ImageRewardConfig(vision_config=vision, text_config=text))
         randomize(model, seed)
         model.save_pretrained(fresh)

@@ -1,6 +1,6 @@
 """Tokenizers of the real classes, made in memory: byte-level where the real one is, and lossless there.
 
-Each holds the micro world's words as whole tokens and spells everything else.
+Each holds some words as whole tokens, common ones unless told others, and spells everything else.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processo
 from tokenizers.models import BPE
 from transformers import BertTokenizer, CLIPTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Tokenizer
 
-from .words import WORDS
+from .words import COMMON_WORDS
 
 LLAMA3_SPECIALS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 LLAMA3_TEMPLATE = (
@@ -31,35 +31,35 @@ VICUNA_TEMPLATE = (
 )
 
 
-def clip_tokenizer() -> CLIPTokenizer:
-    """Byte-level, lower-casing, 77 tokens; ends its words with `</w>`."""
+def clip_tokenizer(words: Sequence[str] = COMMON_WORDS, max_length: int = 77) -> CLIPTokenizer:
+    """Byte-level, lower-casing; ends its words with `</w>`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = [*alphabet, *(symbol + "</w>" for symbol in alphabet)]
     # Built from the word's marked end: chains that share an unmarked beginning would tear other words apart.
     merges: list[tuple[str, str]] = []
-    for word in WORDS:
+    for word in words:
         suffixes = [word[start:] + "</w>" for start in range(len(word))]
         merges += [(symbol, suffix) for symbol, suffix in zip(word, suffixes[1:], strict=False)][::-1]
     merges = list(dict.fromkeys(merges))
     vocabulary += [*_merged(merges), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab=_numbered(vocabulary), merges=merges, model_max_length=77)  # type: ignore[arg-type]
+    return CLIPTokenizer(vocab=_numbered(vocabulary), merges=merges, model_max_length=max_length)  # type: ignore[arg-type]
 
 
 def t5_tokenizer() -> T5Tokenizer:
     """Unigram over the words, printable ASCII and Latin letters; other characters are `<unk>`."""
     characters = [chr(code) for code in (*range(33, 127), *range(161, 383))]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -4.0)]
-    pieces += [(f"▁{word}", -6.0 - 0.001 * rank) for rank, word in enumerate(WORDS)]
+    pieces += [(f"▁{word}", -6.0 - 0.001 * rank) for rank, word in enumerate(COMMON_WORDS)]
     pieces += [(character, -8.0) for character in characters]
     return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)
 
 
-def bert_tokenizer() -> BertTokenizer:
+def bert_tokenizer(words: Sequence[str] = COMMON_WORDS) -> BertTokenizer:
     """WordPiece, lower-casing, with BLIP's two extra tokens at the end as in its real vocabulary."""
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary += [*characters, *(f"##{character}" for character in characters)]
-    vocabulary += [word for word in WORDS if word not in characters] + ["[DEC]", "[ENC]"]
+    vocabulary += [word for word in words if word not in characters] + ["[DEC]", "[ENC]"]
     tokenizer = BertTokenizer(vocab=_numbered(vocabulary), model_max_length=512)
     tokenizer.add_special_tokens({"bos_token": "[DEC]"})
     return tokenizer
@@ -69,22 +69,28 @@ def byte_tokenizer(specials: Sequence[str], *, bos: str, eos: str, pad: str) -> 
     """Byte-level BPE: any text comes back unchanged. `bos` is put in front of every text."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     # The byte-level alphabet writes a space as U+0120.
-    merges = _merges("\u0120" + word for word in WORDS)
+    merges = _merges("\u0120" + word for word in COMMON_WORDS)
     vocabulary = _numbered([*specials, *alphabet, *_merged(merges)])
     backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
+    return language_tokenizer(backend, specials, max_length=4096, bos=bos, eos=eos, pad=pad)
+
+
+def language_tokenizer(
+    backend: Tokenizer, specials: Sequence[str], *, max_length: int, bos: str, **others: str
+) -> PreTrainedTokenizerFast:
+    """A language model's tokenizer around `backend`, which puts `bos` in front of every text.
+
+    `specials` are tokens of its vocabulary that no text is cut into; `others` names those with a role: eos, pad, unk.
+    """
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
     backend.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, vocabulary[bos])]
+        single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, backend.token_to_id(bos))]
     )
+    roles = {f"{role}_token": token for role, token in {"bos": bos, **others}.items()}
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token=bos,
-        eos_token=eos,
-        pad_token=pad,
-        model_max_length=4096,
-        clean_up_tokenization_spaces=False,
+        tokenizer_object=backend, model_max_length=max_length, clean_up_tokenization_spaces=False, **roles
     )
 
 
@@ -96,7 +102,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
 def word_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
     """Ids of the whole-word tokens and of plain punctuation: what a random model may say."""
     vocabulary = tokenizer.get_vocab()
-    return [vocabulary[token] for token in (*("\u0120" + word for word in WORDS), ",", ".")]
+    return [vocabulary[token] for token in (*("\u0120" + word for word in COMMON_WORDS), ",", ".")]
 
 
 def _merges(words: Iterable[str]) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
-"""The few hundred words that the micro tokenizers hold as whole tokens; all other text is spelled in bytes.
+"""The few hundred words that the tiny tokenizers hold as whole tokens; all other text is spelled in bytes.
 
-Whole words keep micro sequences as short as real ones, and make the babble of a random model look like language.
+Whole words keep tiny sequences as short as real ones, and make the babble of a random model look like language.
 """
 
 _TEXT = """
@@ -18,4 +18,4 @@ tall that the their there these they three to top tower town train tree triangle
 water wave we what where which white who wide wind window winter with woman wood wooden work yellow yes you young
 """
 
-WORDS: tuple[str, ...] = tuple(_TEXT.split())
+COMMON_WORDS: tuple[str, ...] = tuple(_TEXT.split())

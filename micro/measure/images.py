@@ -9,17 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
-from ...engine.scorers.image_reward import ImageRewardScorer
 from ...engine.settings import EngineSettings
 from ..teach.training import to_model_range
 from ..world.candidates import GUIDANCE, Candidates, draw_candidates, open_generator
 from ..world.oracle import judge
 from ..world.render import render_all
 from ..world.scenes import Split, sample_scenes
-from .comparators import ClipComparator, MatchingComparator
-from .selection import paired_t, pick, selection_quality
+from .selection import paired_t, pick, score_candidates, selection_quality
 
 _PROMPTS = 240
 _QUICK_PROMPTS = 16
@@ -69,25 +66,11 @@ def candidates_of(root: Path, split: Split, *, quick: bool = False) -> Candidate
     return draw_candidates(open_generator(root / "text-to-image"), scenes, seed=7)
 
 
-def score_candidates(root: Path, name: str, candidates: Candidates) -> np.ndarray:
-    """Scores [N, G] of candidates by `image-reward`, `clip` or `blip-matching`."""
-    pictures = [Image.fromarray(image) for group in candidates.images for image in group]
-    prompts = [prompt for prompt in candidates.prompts for _ in range(candidates.images.shape[1])]
-    folder = str(root / name)
-    if name == "image-reward":
-        scorer = ImageRewardScorer.from_pretrained(folder, _SETTINGS)
-        values = scorer.score(scorer.preprocess(pictures), prompts).values
-    else:
-        comparator = ClipComparator if name == "clip" else MatchingComparator
-        values = comparator.from_pretrained(folder, _SETTINGS).score(pictures, prompts)
-    return values.numpy().reshape(candidates.exact.shape)
-
-
 def _measure_scorer(root: Path, name: str, quick: bool) -> dict[str, float]:
     measured: dict[str, float] = {}
     for split in _splits(quick):
         candidates = candidates_of(root, split, quick=quick)
-        quality = selection_quality(candidates.exact, score_candidates(root, name, candidates))
+        quality = selection_quality(candidates.exact, _scores(root, name, candidates))
         measured |= {
             f"{split}_random": quality.random,
             f"{split}_picked": quality.picked,
@@ -103,12 +86,16 @@ def _against_others(root: Path, quick: bool) -> dict[str, float]:
     measured: dict[str, float] = {}
     for split in _splits(quick):
         candidates = candidates_of(root, split, quick=quick)
-        own = pick(candidates.exact, score_candidates(root, "image-reward", candidates))
+        own = pick(candidates.exact, _scores(root, "image-reward", candidates))
         for other in ("clip", "blip-matching"):
-            theirs = pick(candidates.exact, score_candidates(root, other, candidates))
+            theirs = pick(candidates.exact, _scores(root, other, candidates))
             measured[f"{split}_minus_{other}"] = float((own - theirs).mean())
             measured[f"{split}_minus_{other}_t"] = paired_t(own - theirs)
     return _rounded(measured)
+
+
+def _scores(root: Path, name: str, candidates: Candidates) -> np.ndarray:
+    return score_candidates(name, str(root / name), candidates.images, candidates.prompts, _SETTINGS)
 
 
 def _splits(quick: bool) -> tuple[Split, ...]:

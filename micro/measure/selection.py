@@ -4,9 +4,17 @@ Random choice is taken at its expectation, the mean of a prompt's candidates, so
 luck of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
+
+from ...engine.scorers.catalogue import load_image_scorer
+from ...engine.settings import EngineSettings
+
+SCORERS = {"image-reward": "imagereward", "clip": "clip", "blip-matching": "blip"}
+"""The micro checkpoints that score images, and which of the engine's scorers loads each."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,19 @@ class SelectionQuality:
     picked: float
     worst: float
     t: float
+
+
+def score_candidates(
+    name: str, source: str, images: np.ndarray, prompts: Sequence[str], settings: EngineSettings
+) -> np.ndarray:
+    """Scores [N, G] of images uint8 [N, G, H, W, 3], G for each of N prompts, by one of SCORERS, loaded from `source`.
+
+    Raises PrefmillError for whatever does not load.
+    """
+    scorer = load_image_scorer(SCORERS[name], source, settings)
+    pictures = [Image.fromarray(image) for group in images for image in group]
+    asked = [prompt for prompt in prompts for _ in range(images.shape[1])]
+    return scorer.score(scorer.preprocess(pictures), asked).values.numpy().reshape(images.shape[:2])
 
 
 def selection_quality(exact: np.ndarray, scores: np.ndarray) -> SelectionQuality:

@@ -5,7 +5,6 @@ the same, and then tells true captions from the most similar wrong ones.
 """
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -17,18 +16,17 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPProcessor,
-    CLIPTextConfig,
     CLIPVisionConfig,
 )
 
 from ...engine.quiet import quiet_loading
 from ...engine.scorers.image_reward import PIXEL_DEVIATION, PIXEL_MEAN
-from ...engine.tiny.tokenizers import token_id
+from ...engine.tiny.configs import clip_text_config
 from ..world.render import IMAGE_SIZE
 from .image_reward import reward_config, scorer_pixels
+from .tokenizers import world_bert_tokenizer, world_clip_tokenizer
 from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
-from .vision_teacher import PATCH_SIZE
-from .world_tokenizers import CLIP_LENGTH, world_bert_tokenizer, world_clip_tokenizer
+from .vision_heads import PATCH_SIZE
 
 CLIP_STEPS = 500
 CLIP_BATCH = 128
@@ -43,20 +41,16 @@ _SQUARE = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
 def train_clip(folder: Path, seed: int, on_progress: OnProgress) -> None:
     """Train a CLIP by contrast within batches of clean pictures and their captions, and write it to `folder`."""
     tokenizer = world_clip_tokenizer()
-    layers: dict[str, Any] = {"hidden_size": _WIDTH, "intermediate_size": 4 * _WIDTH, "num_hidden_layers": _LAYERS}
     with reproducible(seed + 20):
-        text = CLIPTextConfig(
-            **layers,
-            vocab_size=len(tokenizer),
+        text = clip_text_config(tokenizer, _WIDTH, widening=4, layers=_LAYERS)
+        vision = CLIPVisionConfig(
+            hidden_size=_WIDTH,
+            intermediate_size=4 * _WIDTH,
+            num_hidden_layers=_LAYERS,
             num_attention_heads=4,
             projection_dim=_WIDTH,
-            max_position_embeddings=CLIP_LENGTH,
-            bos_token_id=token_id(tokenizer, "<|startoftext|>"),
-            eos_token_id=token_id(tokenizer, "<|endoftext|>"),
-            pad_token_id=token_id(tokenizer, "<|endoftext|>"),
-        )
-        vision = CLIPVisionConfig(
-            **layers, num_attention_heads=4, projection_dim=_WIDTH, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE
+            image_size=IMAGE_SIZE,
+            patch_size=PATCH_SIZE,
         )
         model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=_WIDTH))
         trainer = Trainer("CLIP", {"model": model}, CLIP_STEPS, LEARNING_RATE, on_progress, average=0.99)

@@ -16,15 +16,15 @@ from typing import cast
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from ...engine.quiet import quiet_loading
-from ...engine.tiny.tokenizers import token_id
+from ...engine.tiny.configs import clip_text_config
 from ..world.language import caption
 from ..world.scenes import Scene
 from .autoencoder import train_autoencoder
+from .tokenizers import CLIP_LENGTH, world_clip_tokenizer
 from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
-from .world_tokenizers import CLIP_LENGTH, world_clip_tokenizer
 
 STEPS = 1000
 BATCH = 64
@@ -134,21 +134,7 @@ def _tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
 
 
 def _text_encoder(tokenizer: CLIPTokenizer, activation: str) -> CLIPTextModelWithProjection:
-    return CLIPTextModelWithProjection(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=_WIDTH,
-            intermediate_size=4 * _WIDTH,
-            projection_dim=_WIDTH,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            hidden_act=activation,
-            max_position_embeddings=CLIP_LENGTH,
-            bos_token_id=token_id(tokenizer, "<|startoftext|>"),
-            eos_token_id=token_id(tokenizer, "<|endoftext|>"),
-            pad_token_id=token_id(tokenizer, "<|endoftext|>"),
-        )
-    )
+    return CLIPTextModelWithProjection(clip_text_config(tokenizer, _WIDTH, widening=4, layers=3, activation=activation))
 
 
 def _transformer() -> SD3Transformer2DModel:

@@ -10,20 +10,20 @@ steps, and needs no pixels.
 from pathlib import Path
 
 import torch
-from transformers import BertTokenizer, BlipTextConfig, BlipVisionConfig
+from transformers import BertTokenizer
 
 from ...engine.quiet import quiet_loading
 from ...engine.scorers.image_reward import PIXEL_DEVIATION, PIXEL_MEAN, ImageRewardConfig, ImageRewardModel
-from ...engine.tiny.tokenizers import token_id
+from ...engine.tiny.configs import blip_configs
 from ..world.candidates import GUIDANCE, Candidates, draw_candidates, open_generator
 from ..world.render import IMAGE_SIZE
 from ..world.scenes import COLOURS, KINDS, sample_scenes
 from ..world.truth import UNKNOWN, cell_labels, ground_labels
 from .morphs import morph_candidates
 from .preferences import GROUP, TEXT_LENGTH, PreferenceBatch, PreferenceStream, of_training_only, rendered_candidates
+from .tokenizers import world_bert_tokenizer
 from .training import OnProgress, Progress, Trainer, fast_on_cpu, reproducible, to_half
-from .vision_teacher import PATCH_SIZE, CellHeads
-from .world_tokenizers import world_bert_tokenizer
+from .vision_heads import PATCH_SIZE, CellHeads
 
 PROMPTS = 3000
 DRAWING_STEPS = 10
@@ -91,31 +91,11 @@ def train_on(candidates: Candidates, folder: Path, seed: int, on_progress: OnPro
 
 def reward_config(tokenizer: BertTokenizer, width: int = _WIDTH, layers: int = _LAYERS) -> ImageRewardConfig:
     """ImageReward's pair of configs at micro size, raw rewards not yet standardised."""
-    vision = BlipVisionConfig(
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        image_size=IMAGE_SIZE,
-        patch_size=PATCH_SIZE,
-        layer_norm_eps=1e-6,
-        initializer_range=0.02,  # the library's default is 1e-10, from which nothing is learnt
+    vision, text = blip_configs(
+        tokenizer, width, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE, widening=4, layers=layers
     )
-    text = BlipTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        encoder_hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        is_decoder=True,
-        bos_token_id=token_id(tokenizer, "[DEC]"),
-        sep_token_id=token_id(tokenizer, "[SEP]"),
-        pad_token_id=token_id(tokenizer, "[PAD]"),
-    )
+    vision.initializer_range = 0.02  # the library's default is 1e-10, from which nothing is learnt
+    text.hidden_dropout_prob = text.attention_probs_dropout_prob = 0.0
     return ImageRewardConfig(vision_config=vision, text_config=text, reward_mean=0.0, reward_deviation=1.0)
 
 

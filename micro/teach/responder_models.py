@@ -20,8 +20,8 @@ from transformers import (
 from ...engine.tiny.tokenizers import VICUNA_TEMPLATE
 from ..world.render import IMAGE_SIZE
 from .lessons import Noise
-from .vision_tower import PATCH_SIZE, PATCHES_PER_SIDE
-from .word_tokenizers import CONTEXT, IMAGE_TOKEN, responder_tokenizer
+from .tokenizers import CONTEXT, IMAGE_TOKEN, responder_tokenizer
+from .vision_heads import PATCH_SIZE, PATCHES_PER_SIDE
 
 IMAGE_TOKENS = PATCHES_PER_SIDE**2
 _HEAD_WIDTH = 32

@@ -16,8 +16,8 @@ from ...engine.quiet import quiet_loading
 from ...engine.scorers.text_reward import ATTRIBUTES, TextRewardModel, gate_pattern_of
 from .packing import spread_cache
 from .reward_lessons import ANSWERS, KNOWN_CLASSES, UNKNOWN, DialogueMaker, Dialogues
+from .tokenizers import CONTEXT, text_reward_tokenizer
 from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
-from .word_tokenizers import CONTEXT, text_reward_tokenizer
 
 STEPS = 1400
 CONTEXTS = 32

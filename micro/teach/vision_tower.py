@@ -1,6 +1,5 @@
 """Teach a responder's CLIP vision tower to see: every patch learns what is in its cell.
 
-One answer per picture would teach too little in minutes; 16 patches with kind, colour and ground each teach enough.
 The pictures are spoiled on the way, because responders will be asked about generated images, which are softer and
 noisier than drawn ones. The heads are thrown away; the tower stays as it is from then on.
 """
@@ -10,35 +9,24 @@ import torch
 from torch.nn import functional
 from transformers import CLIPVisionModel
 
-from ..world.render import IMAGE_SIZE
-from ..world.scenes import BACKGROUNDS, COLOURS, KINDS, Scene
 from ..world.truth import cell_labels, ground_labels
 from .training import OnProgress, SceneStream, Trainer, fast_on_cpu
+from .vision_heads import PatchHeads
 
-PATCH_SIZE = 8
-PATCHES_PER_SIDE = IMAGE_SIZE // PATCH_SIZE
 BATCH = 64
 LEARNING_RATE = 2e-3
 _SPOILED_SHARE = 0.6
-_CLASSES = (len(KINDS) + 1, len(COLOURS) + 1, len(BACKGROUNDS))
 
 
 def train_vision_tower(tower: CLIPVisionModel, stream: SceneStream, steps: int, on_progress: OnProgress) -> None:
     """Train in place for `steps` steps."""
-    heads = torch.nn.Linear(tower.config.hidden_size, sum(_CLASSES))
+    heads = PatchHeads(tower.config.hidden_size)
     trainer = Trainer("vision tower", {"tower": tower, "heads": heads}, steps, LEARNING_RATE, on_progress)
     for number in range(steps):
         scenes, images = stream.batch(BATCH)
         with fast_on_cpu():
-            logits = heads(patch_states(tower, spoil(images, stream.random))).float()
-        parts = logits.split(_CLASSES, dim=-1)
-        truth = _labels(scenes)
-        loss = torch.stack(
-            [
-                functional.cross_entropy(part.flatten(0, 1), wanted.flatten())
-                for part, wanted in zip(parts, truth, strict=True)
-            ]
-        ).sum()
+            states = patch_states(tower, spoil(images, stream.random))
+            loss = heads.loss(states, cell_labels(scenes), ground_labels(scenes))
         trainer.step(number, loss)
 
 
@@ -70,12 +58,3 @@ def _blurred(images: torch.Tensor) -> torch.Tensor:
     row = torch.tensor([0.1, 0.24, 0.32, 0.24, 0.1])
     kernel = torch.outer(row, row).expand(3, 1, 5, 5)
     return functional.conv2d(functional.pad(images, (2, 2, 2, 2), mode="replicate"), kernel, groups=3)
-
-
-def _labels(scenes: list[Scene]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per patch: kind and colour of its cell (0 is nothing), and the scene's ground; each [B, 16]."""
-    inside = PATCHES_PER_SIDE // 2
-    cells = cell_labels(scenes).view(len(scenes), 2, 2, 2)
-    patches = cells.repeat_interleave(inside, 1).repeat_interleave(inside, 2).flatten(1, 2)
-    grounds = ground_labels(scenes)[:, None].expand(-1, PATCHES_PER_SIDE**2)
-    return patches[..., 0], patches[..., 1], grounds

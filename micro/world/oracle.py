@@ -15,6 +15,7 @@ import torch
 from ...base.errors import PrefmillError
 from .render import BACKGROUND_VALUES, CELL_SIZE, IMAGE_SIZE, JITTER, draw_cell
 from .scenes import BACKGROUNDS, COLOURS, KINDS, Item, Scene
+from .truth import alignment
 
 _BATCH = 256
 _MIDDLE = 128
@@ -38,21 +39,16 @@ class Reading:
 class Verdict:
     """An image held against the scene that was asked for.
 
-    `exact`: same ground, same objects in the same places and no other. `matched`: asked objects that are there in
-    kind, colour and cell, of `asked`; `extra`: cells with something that was not asked for there.
+    `alignment` is that of the scenes; `exact`: same ground, same objects in the same places and no other.
     """
 
     reading: Reading
-    exact: bool
-    matched: int
-    asked: int
-    extra: int
-    background: bool
+    alignment: float
 
     @property
-    def alignment(self) -> float:
-        """The share of what was asked that is there, of all that is asked or there: 1 is exact, ground included."""
-        return (self.matched + self.background) / (self.asked + self.extra + 1)
+    def exact(self) -> bool:
+        """Whether everything is as asked."""
+        return self.alignment == 1
 
 
 @dataclass(frozen=True)
@@ -82,14 +78,7 @@ def judge(images: np.ndarray | torch.Tensor, scenes: Sequence[Scene]) -> list[Ve
     readings = read_images(images)
     if len(readings) != len(scenes):
         raise PrefmillError(f"{len(readings)} images came with {len(scenes)} scenes.", "give one scene per image")
-    return [_verdict(reading, scene) for reading, scene in zip(readings, scenes, strict=True)]
-
-
-def _verdict(reading: Reading, scene: Scene) -> Verdict:
-    seen, asked = set(reading.scene.items), set(scene.items)
-    background = reading.scene.background == scene.background
-    exact = background and seen == asked
-    return Verdict(reading, exact, len(seen & asked), len(asked), len(seen - asked), background)
+    return [Verdict(reading, alignment(scene, reading.scene)) for reading, scene in zip(readings, scenes, strict=True)]
 
 
 def _read_batch(images: torch.Tensor) -> list[Reading]:

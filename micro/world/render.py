@@ -5,6 +5,7 @@ own, so that the oracle's accuracy can be stated for each.
 """
 
 import io
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
@@ -50,7 +51,7 @@ def render(scene: Scene, seed: int | None = None) -> np.ndarray:
     return image
 
 
-def render_all(scenes: list[Scene], seed: int) -> np.ndarray:
+def render_all(scenes: Sequence[Scene], seed: int) -> np.ndarray:
     """Draw scenes with jitter of their own: uint8 [N, 32, 32, 3]."""
     seeds = np.random.default_rng(seed).integers(2**62, size=len(scenes))
     return np.stack([render(scene, int(own)) for scene, own in zip(scenes, seeds, strict=True)])

@@ -1,4 +1,4 @@
-"""Dense truth for training: what is in every cell, and which words of a prompt are true of an image.
+"""Truth about an image of a scene: how far it is what was asked for, and densely, for every cell and every word.
 
 One label for a whole image teaches little; a label for each cell and each word makes minutes of training suffice.
 """
@@ -14,6 +14,15 @@ WORDS_PER_ITEM = 7
 """`a red ball at top left and`: a caption's k-th item begins at word 7 k, and the ground's word is its last."""
 UNKNOWN = -1.0
 UNKNOWN_CLASS = -100
+
+
+def alignment(asked: Scene, shown: Scene) -> float:
+    """The share of what was asked for that an image of `shown` has, of all that is asked for or there: 0 to 1.
+
+    Objects count in kind, colour and place, and the ground as one more; 1 only where the two are the same.
+    """
+    wanted, there = set(asked.items), set(shown.items)
+    return (len(wanted & there) + (asked.background == shown.background)) / (len(wanted | there) + 1)
 
 
 def cell_labels(scenes: list[Scene]) -> torch.Tensor:
@@ -64,10 +73,3 @@ def _looked_for(asked: Scene, shown: Scene) -> Iterator[tuple[int, Item, Item | 
     there = {item.cell: item for item in shown.items}
     for number, item in enumerate(asked.items):
         yield 1 + WORDS_PER_ITEM * number, item, there.get(item.cell)
-
-
-def alignment(asked: Scene, shown: Scene) -> float:
-    """The oracle's grade of an image of `shown` for the prompt `asked`; 1 only where it is exact (see Verdict)."""
-    matched = len(set(asked.items) & set(shown.items))
-    extra = len(set(shown.items) - set(asked.items))
-    return (matched + (asked.background == shown.background)) / (len(asked.items) + extra + 1)

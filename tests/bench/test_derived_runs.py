@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from prefmill.base.errors import PrefmillError
 from prefmill.bench.derived_runs import shuffled_run, subset_run
 from prefmill.pipeline.records import Pair
 from prefmill.pipeline.shards import Footer, write_shard
@@ -49,3 +50,10 @@ def test_a_larger_subset_holds_every_smaller_one(run, tmp_path):
     assert ids[5] != {pair.id for pair in PAIRS[:5]}, "the first ones are not a random sample"
     assert drawn[5].manifest("pairs")["outputs"] == 5
     assert len({part.manifest("pairs")["fingerprint"] for part in drawn.values()}) == 3
+
+
+def test_a_run_that_another_process_writes_to_is_left_alone(run, tmp_path):
+    with Run.writing(tmp_path / "control"), pytest.raises(PrefmillError, match="is in use by process"):
+        shuffled_run(run, tmp_path / "control")
+    assert not (tmp_path / "control" / "pairs").exists()
+    assert len(pairs_of(shuffled_run(run, tmp_path / "control"))) == 40

@@ -24,6 +24,14 @@ def test_ratios_are_medians_over_rounds_of_cpu_seconds():
     assert scorers._rank_agreement(raw["slow"], raw["slow"]) == 1.0
 
 
+def test_equal_scores_share_a_rank():
+    # ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5)
+    tied = scorers._rank_agreement(timings([1.0], [0.1, 0.7, 0.7, 0.9]), timings([1.0], [1.0, 2.0, 3.0, 4.0]))
+    assert tied == pytest.approx(0.9487, abs=1e-4)
+    # the order in which equal scores stand must not matter
+    assert tied == scorers._rank_agreement(timings([1.0], [0.1, 0.7, 0.7, 0.9]), timings([1.0], [1.0, 3.0, 2.0, 4.0]))
+
+
 def test_sides_take_turns_and_the_first_round_does_not_count():
     order = []
 

@@ -2,14 +2,16 @@
 
 import csv
 import json
+from functools import partial
 
 import pytest
 import torch
+from prefmill.bench import kernel_timing
 from prefmill.bench import kernels as bench
 from prefmill.bench.kernel_providers import providers
 from prefmill.bench.kernel_timing import Trial, disagreement, peak_memory, quantiles
 from prefmill.kernels.catalogue import OPS
-from prefmill.kernels.operation import Case
+from prefmill.kernels.operation import Case, Op
 
 CPU = torch.device("cpu")
 LOGPROB = next(op for op in OPS if op.name == "logprob")
@@ -24,7 +26,7 @@ def test_dry_run_fills_every_gpu_row(tmp_path, capsys):
             "--dry-run",
             "--output",
             str(tmp_path),
-            *(f"--peer={peer}" for peer in ("trl", "liger", "cce")),
+            *(f"--peer={peer}" for peer in ("materialised", "trl", "liger", "cce")),
         ]
     )
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -42,7 +44,7 @@ def test_dry_run_fills_every_gpu_row(tmp_path, capsys):
         timed = {
             row["provider"] for row in rows if (row["kernel"], row["mode"], row["metric"]) == ("logprob", mode, "time")
         }
-        assert timed == {"floor", "ours", "reference", "trl", "trl_chunk_1024"}
+        assert timed == {"floor", "ours", "reference", "materialised", "trl", "trl_chunk_1024"}
     assert (tmp_path / "kernels-cuda-dry-run.png").stat().st_size > 1000
 
 
@@ -59,12 +61,55 @@ def test_a_wrong_provider_is_not_timed(monkeypatch):
 
 
 def test_peers_agree_with_the_reference():
-    found, _ = providers(LOGPROB, CPU, ("trl", "torch_chunked"))
-    assert {"trl", "trl_chunk_1024", "torch_chunked"} <= set(found)
+    found, _ = providers(LOGPROB, CPU, ("materialised", "trl", "torch_chunked"))
+    assert {"materialised", "trl", "trl_chunk_1024", "torch_chunked"} <= set(found)
     inputs = LOGPROB.make(SMALL, CPU)
     expected = Trial(LOGPROB, found["reference"], inputs, CPU).values()
     for name, provider in found.items():
         assert disagreement(Trial(LOGPROB, provider, inputs, CPU).values(), expected, SMALL) is None, name
+
+
+def test_every_case_is_compiled_also_beyond_the_recompile_limit(monkeypatch):
+    """Else the ninth shape of an operation would run uncompiled under the compiler's name."""
+    compiled = []
+
+    def backend(module, inputs):
+        compiled.append(module)
+        return module.forward
+
+    def double(values):
+        return 2 * values
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    work = lambda case, mode: 1.0  # noqa: E731
+    make = lambda case, device: {"values": torch.ones(case.sizes["N"])}  # noqa: E731
+    op = Op("double", double, double, make, (), (), work, work, "memory", ())
+    counts = []
+    for size in range(2, 12):
+        rows = list(bench._case(op, Case("size", {"N": size}), CPU, ("compile",), quick=True))
+        assert any(row["provider"] == "compile" and row["metric"] == "time" for row in rows)
+        counts.append(len(compiled))
+    assert counts == sorted(set(counts)), "each case compiles anew"
+
+
+def test_a_gpu_is_timed_with_a_cold_cache(monkeypatch):
+    order = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            order.append("event")
+
+        def elapsed_time(self, end):
+            return 5.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: order.append("wait"))
+    monkeypatch.setattr(kernel_timing, "_flush_cache", lambda device: order.append("flush"))
+    assert kernel_timing.seconds(torch.device("cuda"), lambda: order.append("work")) == 0.005
+    assert order == ["flush", "event", "work", "event", "wait"]
 
 
 def test_memory_counts_what_is_alive():
@@ -98,9 +143,12 @@ def test_headline_takes_the_worst_shape_and_the_best_peer():
     rows = [
         *(
             row("a", name, value)
-            for name, value in (("ours", "2"), ("reference", "3"), ("trl", "9"), ("trl_chunk_1024", "4"))
+            for name, value in (("ours", "2"), ("materialised", "3"), ("trl", "9"), ("trl_chunk_1024", "4"))
         ),
-        *(row("b", name, value) for name, value in (("ours", "2"), ("reference", "1"), ("trl", "5"))),
+        *(
+            row("b", name, value)
+            for name, value in (("ours", "2"), ("materialised", "1"), ("reference", "9"), ("trl", "5"))
+        ),
         row("a", "ours", "0.9", "fraction of floor"),
         row("b", "ours", "0.8", "fraction of floor"),
         row("b", "cce", "", "left out"),

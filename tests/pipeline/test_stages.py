@@ -235,7 +235,7 @@ def test_the_scorer_is_chosen_by_its_name_with_its_own_checkpoint(cache, tmp_pat
 
 
 def test_a_responders_backend_is_known_or_named(cache):
-    with pytest.raises(PrefmillError, match="no responder backend .abacus."):
+    with pytest.raises(PrefmillError, match=r"no responder backend 'abacus'"):
         AnswerStage(ResponderConfig(name="a", model="random:responder-a", backend="abacus"), CPU)
 
 

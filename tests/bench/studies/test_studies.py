@@ -55,7 +55,7 @@ def test_guidance_shares_are_counted_per_topic():
 
 def test_agreement_is_the_share_of_the_top_in_common(monkeypatch):
     orders = {"clip": [[4, 3, 2, 1], [1, 2, 3, 4]], "blip-matching": [[3, 4, 2, 1], [4, 3, 2, 1]]}
-    monkeypatch.setattr(image_selection, "comparator_scores", lambda run, name, settings: np.array(orders[name]))
+    monkeypatch.setattr(image_selection, "micro_scores", lambda run, name, settings: np.array(orders[name]))
     study = agreement_study([judged([[0] * 4] * 2, [[4, 3, 2, 1]] * 2)], EngineSettings())
     share = {(row["scorers"], row["top"]): row["share"] for row in study.rows}
     assert [share["reward & clip", top] for top in (1, 2, 3)] == [0.5, 0.5, round((1 + 2 / 3) / 2, 4)]
@@ -70,7 +70,7 @@ def test_selection_is_held_against_chance_clip_and_the_best_fixed_scale(monkeypa
     exact = [[1, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]]
     reward = [[9, 0, 0, 0], [0, 0, 0, 9], [9, 0, 0, 0], [0, 9, 0, 0]]
     wrong = [[0, 9, 0, 0], [9, 0, 0, 0], [9, 0, 0, 0], [0, 9, 0, 0]]
-    monkeypatch.setattr(image_selection, "comparator_scores", lambda run, name, settings: np.array(wrong))
+    monkeypatch.setattr(image_selection, "micro_scores", lambda run, name, settings: np.array(wrong))
     study = selection_study([judged(exact, reward)], EngineSettings())
     shares = {row["picked by"]: row["share"] for row in study.rows}
     assert shares["image reward"] == 0.75

@@ -8,7 +8,7 @@ from prefmill.engine.scorers.text_reward import ATTRIBUTES, find_gate, gate_patt
 from prefmill.micro.teach.rated_answers import FLAWS, flawed_answer
 from prefmill.micro.teach.rating import claims, rate
 from prefmill.micro.teach.reward_lessons import ANSWERS, UNKNOWN, DialogueMaker, random_question
-from prefmill.micro.teach.word_tokenizers import text_reward_tokenizer
+from prefmill.micro.teach.tokenizers import text_reward_tokenizer
 from prefmill.micro.world.language import (
     Question,
     caption,

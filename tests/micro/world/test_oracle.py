@@ -1,6 +1,5 @@
-"""Drawing and reading back: the oracle's accuracy, clean and per corruption, and drawings that never change."""
+"""Reading drawings back: the oracle's accuracy, clean and per corruption, and what its verdicts say."""
 
-import hashlib
 import time
 
 import numpy as np
@@ -9,8 +8,8 @@ import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.micro.world.oracle import judge, read_images
 from prefmill.micro.world.perturb import perturb
-from prefmill.micro.world.render import BACKGROUND_VALUES, corrupt, render, render_all
-from prefmill.micro.world.scenes import COLOURS, KINDS, Item, Scene, draw_scene
+from prefmill.micro.world.render import corrupt, render, render_all
+from prefmill.micro.world.scenes import Item, Scene, draw_scene
 from prefmill.micro.world.truth import alignment
 
 
@@ -23,26 +22,6 @@ def scenes():
 @pytest.fixture(scope="module")
 def images(scenes):
     return render_all(scenes, 12)
-
-
-def test_drawings_are_those_they_always_were():
-    everything = [
-        render(Scene((Item(number % 4, kind, colour),), ground), seed=number)
-        for number, (kind, colour, ground) in enumerate(
-            (kind, colour, ground) for kind in KINDS for colour in COLOURS for ground in BACKGROUND_VALUES
-        )
-    ]
-    digest = hashlib.sha256(np.stack(everything).tobytes()).hexdigest()
-    assert digest == "1ad35b294a1e6c76cb6fd1c701f3abac8b065bd1685cd400d278dfaf8b627611"
-    three = Scene((Item(0, "ball", "red"), Item(2, "boat", "blue"), Item(3, "key", "green")), "gray")
-    assert (
-        hashlib.sha256(render(three, 5).tobytes()).hexdigest()
-        == "e4659cf92aed22cf9ea318e29d6726876da0d9aa8a1be92f3d551d14de97f312"
-    )
-    assert (
-        hashlib.sha256(render(three).tobytes()).hexdigest()
-        == "adb7dab10053439bb63c8ff61c9c490896f683de9aa7a67884bfedef0438650b"
-    )
 
 
 def test_seed_moves_objects_and_nothing_else(scenes):
@@ -92,7 +71,7 @@ def test_residual_grows_with_damage(scenes, images):
     assert means[0] == pytest.approx(5, rel=0.1)
 
 
-def test_verdicts_name_what_is_wrong():
+def test_verdicts_grade_what_is_wrong():
     asked = Scene((Item(0, "ball", "red"), Item(3, "boat", "blue")), "gray")
     shown = {
         "exact": asked,
@@ -104,18 +83,10 @@ def test_verdicts_name_what_is_wrong():
     verdicts = dict(
         zip(shown, judge(np.stack([render(scene, 3) for scene in shown.values()]), [asked] * 5), strict=True)
     )
-    found = {
-        name: (verdict.exact, verdict.matched, verdict.extra, verdict.background) for name, verdict in verdicts.items()
-    }
-    assert found == {
-        "exact": (True, 2, 0, True),
-        "colour": (False, 1, 1, True),
-        "missing": (False, 1, 0, True),
-        "extra": (False, 2, 1, True),
-        "ground": (False, 2, 0, False),
-    }
-    assert verdicts["exact"].alignment == 1.0
-    assert verdicts["extra"].alignment == pytest.approx(0.75)
+    # right objects and ground, of all that is asked for or there, and the ground
+    expected = {"exact": 3 / 3, "colour": 2 / 4, "missing": 2 / 3, "extra": 3 / 4, "ground": 2 / 3}
+    assert {name: verdict.alignment for name, verdict in verdicts.items()} == expected
+    assert {name for name, verdict in verdicts.items() if verdict.exact} == {"exact"}
 
 
 def test_alignment_of_scenes_is_that_of_their_drawings(scenes, images):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from prefmill.micro.teach.world_tokenizers import CLIP_LENGTH, world_bert_tokenizer, world_clip_tokenizer
 from prefmill.micro.world.language import (
     WORDS,
     Mention,
@@ -21,7 +20,6 @@ from prefmill.micro.world.language import (
     true_answer,
 )
 from prefmill.micro.world.scenes import KINDS, Item, Scene, draw_scene
-from prefmill.micro.world.truth import UNKNOWN, word_truth
 
 SCENE = Scene((Item(0, "ball", "red"), Item(3, "boat", "orange")), "gray")
 
@@ -110,29 +108,3 @@ def test_every_text_is_made_of_the_words(scenes):
             texts += [true_answer(scene, present_question(kind)), true_answer(scene, color_question(kind))]
     used = {word for text in texts for word in text.split()} - {".", ",", "?"}
     assert used <= set(WORDS)
-
-
-def test_tokenizers_take_each_word_as_one_token(scenes):
-    clip, bert = world_clip_tokenizer(), world_bert_tokenizer()
-    texts = [caption(scene) for scene in scenes]
-    for tokenizer in (clip, bert):
-        tokens = tokenizer(texts)["input_ids"]
-        assert all(len(row) == len(text.split()) + 2 for row, text in zip(tokens, texts, strict=True))
-        assert tokenizer.unk_token_id not in tokenizer("zebra!")["input_ids"][1:-1]
-    assert max(len(row) for row in clip(texts)["input_ids"]) == CLIP_LENGTH
-
-
-def test_word_truth_points_at_the_words_it_judges():
-    tokens = ["[CLS]", *caption(SCENE).split()]
-    shown = Scene((Item(0, "ball", "green"), Item(3, "boat", "orange")), "black")
-    truth = word_truth(SCENE, shown, 24)
-    judged = [(tokens[place], bool(value)) for place, value in enumerate(truth) if value != UNKNOWN]
-    assert judged == [
-        ("red", False),
-        ("ball", True),
-        ("left", False),
-        ("orange", True),
-        ("boat", True),
-        ("right", True),
-        ("gray", False),
-    ]

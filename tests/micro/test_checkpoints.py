@@ -5,19 +5,18 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.settings import EngineSettings
 from prefmill.micro import checkpoints
 from prefmill.micro.checkpoints import train_all, verify
-from prefmill.micro.measure.comparators import ClipComparator, MatchingComparator
+from prefmill.micro.measure.selection import SCORERS, score_candidates
 from prefmill.micro.teach import autoencoder as train_autoencoder
 from prefmill.micro.teach import comparators as train_comparators
 from prefmill.micro.teach import generator as train_generator
 from prefmill.micro.teach import image_reward as train_image_reward
 from prefmill.micro.teach.lessons import TRUTHFUL
 from prefmill.micro.teach.responder_models import RESPONDERS, ResponderSpec
-from prefmill.micro.teach.training import Progress, Trainer
+from prefmill.micro.teach.training import Progress
 from prefmill.micro.world.candidates import open_generator
 from prefmill.micro.world.render import render_all
 from prefmill.micro.world.scenes import sample_scenes
@@ -72,11 +71,12 @@ def test_a_seed_gives_the_same_files_and_another_seed_others(quick, tmp_path):
     generator = open_generator(tmp_path / "one" / "text-to-image")
     drawn = generator.generate(["a red ball at top left on gray"], [5.0], [1], steps=2, width=32, height=32)
     assert drawn.images.shape == (1, 32, 32, 3)
-    picture = Image.fromarray(render_all(sample_scenes("dev", 1, 0), 0)[0])
-    for comparator, name in ((ClipComparator, "clip"), (MatchingComparator, "blip-matching")):
-        loaded = comparator.from_pretrained(str(tmp_path / "one" / name), settings)
-        scores = loaded.score([picture], ["a red ball at top left on gray"])
-        assert np.isfinite(scores.item())
+    picture = render_all(sample_scenes("dev", 1, 0), 0)[0]
+    for name in SCORERS:
+        source = str(tmp_path / "one" / name)
+        scores = score_candidates(name, source, picture[None, None], ["a red ball at top left on gray"], settings)
+        assert scores.shape == (1, 1)
+        assert np.isfinite(scores).all()
 
 
 def test_a_checkpoint_needs_those_it_is_made_from(quick, tmp_path):
@@ -101,16 +101,3 @@ def test_verify_names_what_was_changed(quick, tmp_path, monkeypatch):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     (tmp_path / "responder-d" / "more.txt").write_text("x")
     assert verify(tmp_path)[0].differences == ["model.safetensors has another hash", "more.txt is not in the manifest"]
-
-
-def test_the_learning_rate_is_held_and_then_falls():
-    weight = torch.nn.Linear(1, 1)
-    trainer = Trainer("x", {"m": weight}, 100, 1.0, lambda report: None, warm_up=10, hold=0.5)
-    rates = []
-    for number in range(100):
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
-        trainer.step(number, weight(torch.ones(1)).sum())
-    assert rates[0] == pytest.approx(0.1)
-    assert rates[9:51] == pytest.approx([1.0] * 42)
-    assert rates[75] == pytest.approx(0.51, abs=0.01)
-    assert rates[99] < 0.03
