@@ -19,7 +19,7 @@ class BaseRecipe(Loop):
     train: DPOTrainingConfig | None = None
 
 
-class Recipe(SynthesisConfig, BaseRecipe):
+class Recipe(BaseRecipe, SynthesisConfig):
     """PDS-DPO's loop, and the training on its pairs."""
 
 
