@@ -132,9 +132,8 @@ def check_weight_files(folder: Path) -> None:
 def _shards(folder: Path, index: str) -> set[str]:
     """The weight files that an index names, all of them inside its folder."""
     stated = read_config(folder, index).get("weight_map")
-    names = list(stated.values()) if isinstance(stated, dict) else [stated]
-    shards = set[str]()
-    for name in names:
+    shards = set()
+    for name in stated.values() if isinstance(stated, dict) else [[stated]]:
         # `PurePath.name` is the whole of a plain file name: no folder, no root, no way up
         if not isinstance(name, str) or "\0" in name or PurePath(name).name != name:
             raise PrefmillError(

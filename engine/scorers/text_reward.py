@@ -144,11 +144,18 @@ class TextReward:
         count = len(dialogues)
         scores, attributes, gate = torch.empty(count), *torch.empty(2, count, len(ATTRIBUTES))
         texts = [(dialogue.opening, dialogue.answer) for dialogue in dialogues]
-        for rows in batches(share(texts, self.max_length), self.batch_tokens):
-            places = [place for row in rows for place in row.places]
+
+        def judge(batch: Sequence[SharedRow]) -> None:
+            places = [place for row in batch for place in row.places]
             with torch.inference_mode():
-                judged = self._judge(rows, dialogues)
+                judged = self._judge(batch, dialogues)
             scores[places], attributes[places], gate[places] = (values.float().cpu() for values in judged)
+
+        for batch in batches(share(texts, self.max_length), self.batch_tokens):
+            judge(batch)
+        # NaN in one answer's states spoils those of its whole row, masked or not: who is to blame shows alone.
+        for place in (~scores.isfinite()).nonzero().flatten().tolist():
+            judge([SharedRow(texts[place][0], (texts[place][1],), (place,))])
         return Judgements(scores, attributes, gate, [dialogue.truncated for dialogue in dialogues])
 
     def _judge(

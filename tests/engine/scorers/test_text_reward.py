@@ -124,7 +124,7 @@ def test_a_row_that_overflows_does_not_stop_the_others(engine_checkpoints):
     after = judge.score(["a", "a"], ["b", "zebra"]).scores
     assert before.isfinite().all()
     assert after.isnan().tolist() == [False, True]
-    assert after[0] == before[0]
+    assert abs(after[0] - before[0]) < 1e-5
 
 
 def test_the_heads_go_through_the_kernel_and_keep_their_gradients(judge):
