@@ -13,9 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..base.errors import PrefmillError
+from ..base.settings import Settings
 from ..base.tables.table import binary_kind, readable
 from .records import Prompt, Reject, content_id
 
@@ -27,10 +28,8 @@ INSTRUCTION_FIELDS = ("instruction", "question")
 FILES = ".txt, .json, .jsonl, .parquet, a `datasets` folder"
 
 
-class PromptsConfig(BaseModel):
+class PromptsConfig(Settings):
     """Where prompts come from and which are accepted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str | None = Field(default=None, description=f"{FILES}, or hub:owner/name")
     split: str = Field(default="train", description="of a `datasets` data set")

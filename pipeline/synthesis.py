@@ -12,10 +12,11 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, model_validator
 
 from ..base.errors import PrefmillError
 from ..base.progress import Progress
+from ..base.settings import Settings
 from ..engine.settings import RANDOM_PREFIX, EngineSettings
 from . import sources
 from .execute.local import run_tasks
@@ -37,10 +38,8 @@ RANDOM_NOTICE = "random weights: the output means nothing"
 NARROW_BATCH = 1024  # stages without a model: rows at a time
 
 
-class SynthesisConfig(BaseModel):
+class SynthesisConfig(Settings):
     """Everything that decides a run's pairs, and how the work is executed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompts: PromptsConfig = PromptsConfig()
     generate: GenerateConfig = GenerateConfig()

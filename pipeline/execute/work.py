@@ -14,19 +14,18 @@ from concurrent.futures import Executor, Future
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ...base.progress import Progress
+from ...base.settings import Settings
 from ..manifest import StageManifest, check_fingerprint
 from ..stage import Source, Stage, Task, work_digest
 from ..store import Dataset, Run
 from .commit import Batch, Committer
 
 
-class ExecutorConfig(BaseModel):
+class ExecutorConfig(Settings):
     """How work is cut and committed. None of it changes a result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prepare_ahead: int = Field(default=2, ge=1, description="batches prepared ahead of the device")
     host_threads: int = Field(default=2, ge=1, description="threads for decoding and encoding")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ...base.settings import Settings
 from ...engine.images import UnreadableImage, decode_image
 from ...engine.settings import EngineSettings
 from ..records import Reject, Score
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 STAGE = "image_scores"
 
 
-class ScoreConfig(BaseModel):
+class ScoreConfig(Settings):
     """Which image reward, and how many images at a time."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = "THUDM/ImageReward"
     batch_size: int = Field(default=16, ge=1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ...base.settings import Settings
 from ..records import Reject, Selection
 from ..sources import Contest
 from ..stage import Stage
@@ -13,10 +14,8 @@ from ..stage import Stage
 STAGE = "selections"
 
 
-class SelectConfig(BaseModel):
+class SelectConfig(Settings):
     """The published pipeline has no minimum: the best of four goes on however poor it is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum_score: float | None = Field(default=None, description="reject prompts whose best candidate scores less")
 
