@@ -62,11 +62,6 @@ def read_prompts(config: PromptsConfig) -> list[Prompt | Reject]:
     return items
 
 
-def demo_prompts() -> Path:
-    """Return the prompts that ship with the package."""
-    return Path(__file__).with_name("demo_prompts.txt")
-
-
 def prompt_from(row: Any, index: int, place: str, max_characters: int) -> Prompt | Reject:
     """Return a row (a string, or a mapping with a text field) as a prompt, or why it cannot be one."""
     if isinstance(row, str):

@@ -36,7 +36,8 @@ def test_what_is_not_meant_is_refused(field, value, word):
 
 
 def test_what_is_meant_is_taken_and_frozen():
-    drawing = Drawing.model_validate({"steps": 3, "scales": [1, 2.5], "sharp": True, "seed": 2**63 - 1, "texts": ["🎈"]})
+    given = {"steps": 3, "scales": [1, 2.5], "sharp": True, "seed": 2**63 - 1, "texts": ["🎈"]}
+    drawing = Drawing.model_validate(given)
     assert drawing == Drawing(steps=3, scales=(1.0, 2.5), sharp=True, seed=2**63 - 1, texts=("🎈",))
     with pytest.raises(ValidationError, match="frozen"):
         drawing.steps = 4  # pyright: ignore[reportAttributeAccessIssue]
