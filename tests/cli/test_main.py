@@ -13,8 +13,7 @@ from prefmill.base.errors import PrefmillError
 from prefmill.cli.main import app
 from prefmill.pipeline.store import Run
 from prefmill.recipes.catalogue import RECIPES, load_recipe, tiny
-from prefmill.recipes.recipe import Recipe
-from prefmill.recipes.settings import from_yaml, override, to_yaml
+from prefmill.recipes.settings import override, to_yaml
 from typer.testing import CliRunner
 
 
@@ -46,9 +45,7 @@ def test_help_imports_no_model_library():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_survives_its_yaml(name, tmp_path):
-    shown = prefmill("recipe", "show", name).stdout
-    assert from_yaml(Recipe, shown, "shown") == load_recipe(name)
-    (tmp_path / "mine.yaml").write_text(shown)
+    (tmp_path / "mine.yaml").write_text(prefmill("recipe", "show", name).stdout)
     assert load_recipe(str(tmp_path / "mine.yaml")) == load_recipe(name)
 
 
