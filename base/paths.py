@@ -1,24 +1,30 @@
-"""Paths that people write, on a command line or in a recipe."""
+"""Paths as users write them, checked where they come in: no system call further down ends in a traceback then."""
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from .errors import PrefmillError
 
 
-def user_path(text: str) -> Path:
-    """Return a path as it was written, with `~` filled in; whether it exists is another question.
+def user_path(text: str | Path, option: str) -> Path:
+    """Return a path that a user gave for `option`, with `~` expanded; nothing need be there.
 
-    Raises PrefmillError for one that no file system takes: too long, with a NUL, of an unknown user.
+    Raises PrefmillError for an empty one, a NUL, half a surrogate pair, an unknown `~user`, a name that is too long,
+    links in a circle, and a folder that may not be entered.
     """
+    written = str(text)
+    path = Path(written)
     try:
-        if "\0" in text:
-            raise ValueError("it holds a NUL")
-        path = Path(text).expanduser()
-        path.exists()
+        if not written:
+            raise ValueError("it is empty")
+        path = path.expanduser()
+        path.stat()
     except (OSError, RuntimeError, ValueError) as error:
-        shown = repr(text if len(text) <= 80 else f"{text[:77]}...")
-        reason = getattr(error, "strerror", None) or str(error)
-        raise PrefmillError(f"{shown} cannot be a path: {reason}", "correct it") from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        shown = written if len(written) <= 80 else f"{written[:77]}..."
+        raise PrefmillError(f"{option} {shown!r} is no usable path: {reason}", f"correct {option}") from error
     return path

@@ -18,11 +18,10 @@ from typing import Annotated
 import typer
 
 from ..base.errors import PrefmillError
-from ..base.paths import user_path
 from ..base.text import printable
 from . import micro as micro_group
 from . import recipe as recipe_group
-from .options import Discard, Json, Limit, Prompts, Recipe, Remake, RunFolder, Settings, To, Train
+from .options import Discard, Json, Limit, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
 
 LINES = "\n"
 
@@ -92,7 +91,7 @@ def train_(
     folder: RunFolder,
     to: Annotated[
         Path | None,
-        typer.Option(help="where the adapter goes; by default RUN/training", parser=user_path, metavar="FOLDER"),
+        typer.Option(help="where the adapter goes; by default RUN/training", parser=as_path, metavar="FOLDER"),
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="take the training settings of this recipe")] = None,
     settings: Settings = None,
@@ -106,7 +105,7 @@ def train_(
 
 @app.command(name="import")
 def import_(
-    to: Annotated[Path, typer.Option(help="the run's folder, new or existing", parser=user_path, metavar="FOLDER")],
+    to: Annotated[Path, typer.Option(help="the run's folder, new or existing", parser=as_path, metavar="FOLDER")],
     prompts: Annotated[str | None, typer.Option(help="prompts, as for `prefmill run`")] = None,
     images: Annotated[str | None, typer.Option(help="a folder of images, or rows that name them")] = None,
     answers: Annotated[str | None, typer.Option(help="rows of answers about images")] = None,
@@ -125,7 +124,7 @@ def import_(
 @app.command()
 def export(
     folder: RunFolder,
-    to: Annotated[Path, typer.Option(help="the file or folder to write", parser=user_path, metavar="PATH")],
+    to: Annotated[Path, typer.Option(help="the file or folder to write", parser=as_path, metavar="PATH")],
     format: Annotated[str, typer.Option(help="trl, pds-dpo or llava")] = "trl",
     as_json: Json = False,
 ) -> None:
@@ -185,7 +184,7 @@ def report(folder: RunFolder) -> None:
 
 @app.command()
 def demo(
-    to: Annotated[Path, typer.Option(help="the run's folder", parser=user_path, metavar="FOLDER")] = Path("runs/demo"),
+    to: Annotated[Path, typer.Option(help="the run's folder", parser=as_path, metavar="FOLDER")] = Path("runs/demo"),
     as_json: Json = False,
 ) -> None:
     """Run the whole loop on the built-in prompts and print where the report is."""
@@ -199,9 +198,9 @@ def study(
     name: Annotated[
         str, typer.Argument(help="guidance, agreement, selection, same-seed, similarity, pairs, junk, or all")
     ],
-    to: Annotated[
-        Path, typer.Option(help="the folder for runs and results", parser=user_path, metavar="FOLDER")
-    ] = Path("runs/studies"),
+    to: Annotated[Path, typer.Option(help="the folder for runs and results", parser=as_path, metavar="FOLDER")] = Path(
+        "runs/studies"
+    ),
     seeds: Annotated[int, typer.Option(min=1, help="how many loops, each with prompts of its own")] = 3,
     prompts: Annotated[int, typer.Option(min=8, help="prompts of each loop")] = 240,
     as_json: Json = False,

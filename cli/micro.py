@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..base.errors import PrefmillError
-from ..base.paths import user_path
-from .options import Json
+from .options import Json, as_path
 from .progress import ConsoleProgress, watched
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ Names = Annotated[list[str] | None, typer.Argument(help="which checkpoints; by d
 @app.command("train")
 def train_command(
     names: Names = None,
-    to: Annotated[Path, typer.Option(help="the folder they go to", parser=user_path, metavar="FOLDER")] = Path(
+    to: Annotated[Path, typer.Option(help="the folder they go to", parser=as_path, metavar="FOLDER")] = Path(
         "runs/micro-checkpoints"
     ),
     seed: Annotated[int, typer.Option(help="seed of weights and training data")] = 0,
@@ -50,7 +49,7 @@ def verify_command(
     names: Names = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--from", help="another folder than that of the package", parser=user_path, metavar="FOLDER"),
+        typer.Option("--from", help="another folder than that of the package", parser=as_path, metavar="FOLDER"),
     ] = None,
     quick: Annotated[bool, typer.Option(help="measure a small sample, in seconds")] = False,
     as_json: Json = False,

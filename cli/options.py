@@ -9,7 +9,13 @@ import typer
 
 from ..base.paths import user_path
 
-RunFolder = Annotated[Path, typer.Argument(help="a run's folder", parser=user_path, metavar="FOLDER")]
+
+def as_path(text: str) -> Path:
+    """Return an argument that is a path. Raises PrefmillError for one that no file system takes."""
+    return user_path(text, "the path")
+
+
+RunFolder = Annotated[Path, typer.Argument(help="a run's folder", parser=as_path, metavar="FOLDER")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="override a setting, e.g. generate.steps=20 (repeatable)", metavar="KEY=VALUE"),
@@ -21,7 +27,7 @@ Recipe = Annotated[
 ]
 To = Annotated[
     Path | None,
-    typer.Option("--to", help="the run's folder; by default runs/RECIPE", parser=user_path, metavar="FOLDER"),
+    typer.Option("--to", help="the run's folder; by default runs/RECIPE", parser=as_path, metavar="FOLDER"),
 ]
 Prompts = Annotated[str | None, typer.Option(help=".txt, .json, .jsonl, .parquet, datasets folder, hub:name")]
 Limit = Annotated[int | None, typer.Option(min=1, help="use the first so many prompts")]

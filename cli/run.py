@@ -60,7 +60,7 @@ def folder_for(recipe: str | None, to: Path | None) -> Path:
         return to
     if recipe is None:
         raise PrefmillError("neither a recipe nor a run was named", "prefmill run tiny --to runs/first")
-    return Path("runs") / user_path(recipe).stem
+    return Path("runs") / user_path(recipe, "the recipe").stem
 
 
 def configuration(
@@ -86,6 +86,6 @@ def configuration(
 def _anywhere(config: Recipe) -> Recipe:
     """Return a recipe whose prompts are found from any folder, so that its run continues from any."""
     path = config.prompts.path
-    if path is None or path.startswith("hub:") or not (file := user_path(path)).exists():
+    if path is None or path.startswith("hub:") or not (file := user_path(path, "--prompts")).exists():
         return config
     return config.model_copy(update={"prompts": config.prompts.model_copy(update={"path": str(file.resolve())})})

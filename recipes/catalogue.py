@@ -36,7 +36,7 @@ def load_recipe(name: str) -> Recipe:
     """Return a recipe by name, from a YAML file or from a Python file. Raises PrefmillError when there is none."""
     if name in RECIPES:
         return RECIPES[name]()
-    path = user_path(name)
+    path = user_path(name, "the recipe")
     if path.suffix in {".yaml", ".yml"} and path.is_file():
         return read_recipe(path)
     if path.suffix == ".py" and path.is_file():

@@ -19,7 +19,7 @@ from .plan import PlannedModel, Problem
 def folder_problems(folder: Path) -> Iterator[Problem]:
     """Yield why a run's folder could not be written to; nothing is created to find out."""
     try:
-        user_path(str(folder))
+        user_path(folder, "--to")
     except PrefmillError as error:
         yield Problem.of("--to", error)
         return
@@ -69,7 +69,7 @@ def checkpoint_problems(models: Sequence[PlannedModel]) -> Iterator[Problem]:
             except PrefmillError as error:
                 found[model.source] = error
         if error := found[model.source]:
-            yield Problem.of(f"{model.setting} = {model.source}", error)
+            yield Problem.of(model.setting, error)
 
 
 def _checkpoint_check() -> Callable[[str], Any]:

@@ -93,7 +93,7 @@ def default_side(source: str) -> int:
         return _RANDOM_SIDE
     try:
         micro = source.startswith(MICRO_PREFIX)
-        folder = MICRO_CHECKPOINTS / source.removeprefix(MICRO_PREFIX) if micro else user_path(source)
+        folder = MICRO_CHECKPOINTS / source.removeprefix(MICRO_PREFIX) if micro else user_path(source, "the checkpoint")
         sample = json.loads((folder / "transformer" / "config.json").read_text())["sample_size"]
         blocks = json.loads((folder / "vae" / "config.json").read_text())["block_out_channels"]
         return int(sample) * 2 ** (len(blocks) - 1)
