@@ -86,5 +86,5 @@ def test_the_same_command_without_its_prompts_continues_with_the_same(tmp_path):
     save(tmp_path, begun)
     assert configuration("tiny", tmp_path, None, None, []).prompts == begun.prompts
     assert configuration(None, tmp_path, None, 5, []).prompts.limit == 5
-    with pytest.raises(PrefmillError, match="neither a recipe|no run"):
+    with pytest.raises(PrefmillError, match=r"no run\.yaml to continue"):
         configuration(None, tmp_path / "none", None, None, [])
