@@ -13,7 +13,7 @@ from ..base.errors import PrefmillError
 from ..base.paths import user_path
 from ..pipeline.prompts import PromptsConfig
 from ..recipes.catalogue import load_recipe
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import BaseRecipe
 from ..recipes.run import run_recipe
 from ..recipes.saved import continued, has_recipe, prompts_of
 from ..recipes.settings import override, validated
@@ -38,7 +38,7 @@ def run_command(
 
 
 def execute(
-    folder: Path, config: Recipe, remake: str | None, as_json: bool, discard: bool = False, train: bool = True
+    folder: Path, config: BaseRecipe, remake: str | None, as_json: bool, discard: bool = False, train: bool = True
 ) -> None:
     """Bring a run to its end and print what it holds."""
     began = time.monotonic()
@@ -65,12 +65,10 @@ def folder_for(recipe: str | None, to: Path | None) -> Path:
 
 def configuration(
     recipe: str | None, folder: Path, prompts: str | None, limit: int | None, settings: Sequence[str]
-) -> Recipe:
+) -> BaseRecipe:
     """Return the recipe that was named, else the one the run was begun with, with the command's settings applied."""
     if recipe is not None:
         config = load_recipe(recipe)
-        if config.prompts.path is None and has_recipe(folder):  # the same command without its input: the same input
-            config = config.model_copy(update={"prompts": prompts_of(folder)})
     elif has_recipe(folder):
         config = continued(folder)
     else:
@@ -78,14 +76,21 @@ def configuration(
             f"{folder} has no run.yaml to continue from", f"name a recipe: prefmill run tiny --to {folder}"
         )
     given = {key: value for key, value in (("path", prompts), ("limit", limit)) if value is not None}
-    if given:
-        config = config.model_copy(update={"prompts": validated(PromptsConfig, {**dict(config.prompts), **given})})
-    return _anywhere(override(config, settings))
+    read = getattr(config, "prompts", None)
+    if isinstance(read, PromptsConfig):
+        if read.path is None and has_recipe(folder):  # the same command without its input continues with the same
+            read = prompts_of(folder)
+        config = config.model_copy(update={"prompts": validated(PromptsConfig, {**dict(read), **given})})
+    elif given:
+        raise PrefmillError("this recipe reads no prompts", "leave out --prompts and --limit")
+    config = override(config, settings)
+    read = getattr(config, "prompts", None)
+    return config.model_copy(update={"prompts": _anywhere(read)}) if isinstance(read, PromptsConfig) else config
 
 
-def _anywhere(config: Recipe) -> Recipe:
-    """Return a recipe whose prompts are found from any folder, so that its run continues from any."""
-    path = config.prompts.path
+def _anywhere(prompts: PromptsConfig) -> PromptsConfig:
+    """Return where prompts are as it is found from any folder, so that a run continues from any."""
+    path = prompts.path
     if path is None or path.startswith("hub:") or not (file := user_path(path, "--prompts")).exists():
-        return config
-    return config.model_copy(update={"prompts": config.prompts.model_copy(update={"path": str(file.resolve())})})
+        return prompts
+    return prompts.model_copy(update={"path": str(file.resolve())})

@@ -12,20 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..base.errors import PrefmillError
-from ..pipeline.records import Candidate, Instruction, Pair, Prompt, Record, Reject, Response, Score, Selection
+from ..pipeline.records import Record, Reject
 from ..pipeline.store import Run
-from ..pipeline.summary import stage_names, summarize
-
-RECORDS: dict[str, type[Record]] = {
-    "prompts": Prompt,
-    "candidates": Candidate,
-    "picks": Selection,
-    "image_scores": Score,
-    "selections": Selection,
-    "instructions": Instruction,
-    "response_scores": Score,
-    "pairs": Pair,
-}
+from ..pipeline.summary import record_type_of, stage_names, summarize
 
 
 def show_command(folder: Path, stage: str | None, rejects: bool, rows: int, as_json: bool) -> None:
@@ -46,7 +35,7 @@ def show_command(folder: Path, stage: str | None, rejects: bool, rows: int, as_j
 
 
 def _dataset(run: Run, stage: str) -> Any:
-    return run.dataset(stage, RECORDS.get(stage, Response))
+    return run.dataset(stage, record_type_of(stage))
 
 
 def _presentable(row: Record | Reject) -> dict[str, Any]:

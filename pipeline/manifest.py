@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageManifest:
-    """See the module. `seconds` is device time summed over every process that worked on the stage."""
+    """See the module. `seconds` is device time summed over every process that worked on the stage.
+
+    `precision`, `backend` and `device` are what the settings came to where the stage ran; empty without a model.
+    """
 
     stage: str
     fingerprint: str
     config: dict[str, Any]
     started: str
     models: list[str] = field(default_factory=list)
+    precision: str = ""
+    backend: str = ""
+    device: str = ""
     hardware: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
@@ -45,7 +51,7 @@ class StageManifest:
             key: previous[key] for key in ("models", "started", "notices", "hardware", "finished") if key in previous
         }
         fresh = {"started": _now(), "versions": package_versions()}
-        return cls(stage=task.name, fingerprint=fingerprint, config=task.config, **{**fresh, **kept})
+        return cls(stage=task.name, fingerprint=fingerprint, config=task.config, **task.execution, **{**fresh, **kept})
 
     def with_stage(self, stage: Stage[Any, Any]) -> Self:
         """Record what the built stage really uses. Raises PrefmillError when the weights changed under a run."""
@@ -89,16 +95,21 @@ def check_fingerprint(run: Run, task: Task, fingerprint: str) -> None:
     if not manifest or manifest["fingerprint"] == fingerprint:
         return
     before, now = manifest["config"], task.config
-    changed = [
-        f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    reason = "; ".join(changed) or "a stage before it has changed"
+    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    told = [f"{key} was {before.get(key)!r}, now {now.get(key)!r}" for key in changed]
     raise PrefmillError(
-        f"{run.folder} holds {task.name} made with another configuration ({reason})",
-        f"choose a new folder with --to, or make it again from there with --remake {task.name}",
+        f"{run.folder} holds {task.name} made with another configuration "
+        f"({'; '.join(told) or 'a stage before it has changed'})",
+        f"{_earlier(task, before, changed)}choose a new folder with --to, or make it again from there with "
+        f"--remake {task.name}",
     )
+
+
+def _earlier(task: Task, before: dict[str, Any], changed: list[str]) -> str:
+    """Return the settings that bring back what a stage was begun with, as advice."""
+    places = {"precision": "engine.dtype", **{key: f"{task.setting}.{key}" for key in ("batch_size",) if task.setting}}
+    settings = [f"--set {places[key]}={before[key]}" for key in changed if key in places and before.get(key)]
+    return f"continue with {' '.join(settings)}, " if settings else ""
 
 
 def _now() -> str:

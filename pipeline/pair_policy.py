@@ -22,7 +22,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from pydantic import Field
@@ -44,6 +44,14 @@ class PairPolicy(Settings):
     minimum_margin: float = Field(default=0.0, ge=0, description="least difference of the two scores")
     same_language: bool = Field(default=True, description="answers must be in the instruction's language")
     language_confidence: float = Field(default=0.9, gt=0, le=1, description="how sure the identification must be")
+
+    def pairs(self, instruction: Instruction, answers: Sequence[JudgedAnswer]) -> Sequence[Pair | Reject]:
+        """Return the pairs of the answers to one instruction, and a reject for everything set aside.
+
+        A policy of one's own overrides this: the answers come in the responders' order, each with its score. Equal
+        arguments must give equal results.
+        """
+        return make_pair(instruction, answers, self)
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ def _language_fault(answer: str, instruction: str, words: int, policy: PairPolic
         if shared < found.total() / 2:
             return f"written in {found.most_common(1)[0][0].lower()}, asked in {expected.most_common(1)[0][0].lower()}"
     if words >= 8 and len(instruction.split()) >= 5:
-        (asked, sure_asked), (answered, sure) = (_identifier().classify(text) for text in (instruction, answer))
+        (asked, sure_asked), (answered, sure) = _language_asked(instruction), _identifier().classify(answer)
         if asked != answered and min(sure, sure_asked) >= policy.language_confidence:
             return f"in {answered} ({sure:.0%}), asked in {asked} ({sure_asked:.0%})"
     return None
@@ -154,6 +162,11 @@ def _language_fault(answer: str, instruction: str, words: int, policy: PairPolic
 
 def _scripts(text: str) -> Counter[str]:
     return Counter(unicodedata.name(letter, "?").split()[0] for letter in text if letter.isalpha())
+
+
+@lru_cache(4096)  # every answer to an instruction asks, and templates stand under many images
+def _language_asked(instruction: str) -> tuple[str, float]:
+    return _identifier().classify(instruction)
 
 
 @cache

@@ -1,8 +1,12 @@
 """The records every stage reads and writes: frozen, typed, and named by what they were made from.
 
-An id is a hash of a record's inputs, never of a counter or a path: the same prompt, seed and model give the
-same id on every machine, so a rerun finds its own work and two runs can be merged. Model outputs that differ
-in their last bits between machines (a score, an image's pixels) stay out of the ids.
+An id is a hash of a record's inputs, never of a path: the same prompt, seed and model give the same id on every
+machine, so a rerun finds its own work and two runs can be merged. Model outputs that differ in their last bits
+between machines (a score, an image's pixels) stay out of the ids.
+
+A counter gets into them in one place. The published seeds of candidates are `index * 1000 + k`, and a seed is one of
+the inputs of an image: by default, the same prompt on another line is drawn from other noise, and is another
+candidate. With `generate.seeds=id` the seed comes from the prompt's id, and no id depends on an order.
 
 One prompt's way through the records:
 

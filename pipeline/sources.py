@@ -1,18 +1,20 @@
-"""What stages read: the rows of the stages before, joined by id into what each one needs.
+"""What stages read: rows of the stages before, joined by id into what each one needs.
 
 A source's order is fixed (see `Source`), so that a batch is a range of numbers and stays the same after a crash.
-Only ids and numbers are held in memory; images are read where a batch needs them.
+Only ids, numbers and the places of rows are held in memory; texts and images are read where a batch needs them.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+
 from .pair_policy import JudgedAnswer
-from .records import Candidate, Instruction, Prompt, Response, Score, Selection
+from .records import Instruction, Prompt, Selection
 from .store import Dataset, Run
 
 if TYPE_CHECKING:
@@ -41,10 +43,17 @@ class ListSource(Generic[T]):
 
 
 class DatasetSource(Generic[T]):
-    """The rows of one dataset, each turned into an input by `join`."""
+    """The rows of one dataset, turned into inputs by `join`: a row by itself, or (`join_all`) a batch at a time."""
 
-    def __init__(self, dataset: Dataset[Any], join: Callable[[Any], T], key: str = "id") -> None:
-        self.dataset, self.join = dataset, join
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        join: Callable[[Any], T] | None = None,
+        key: str = "id",
+        *,
+        join_all: Callable[[list[Any]], Sequence[T]] | None = None,
+    ) -> None:
+        self.dataset, self.join, self.join_all = dataset, join, join_all
         self.identities: list[str] = dataset.column(key)
 
     def __len__(self) -> int:
@@ -56,7 +65,34 @@ class DatasetSource(Generic[T]):
 
     def read(self, start: int, stop: int) -> Sequence[T]:
         """Return a range, read and joined."""
-        return [self.join(row) for row in self.dataset.read(start, stop)]
+        rows = self.dataset.read(start, stop)
+        if self.join_all:
+            return self.join_all(rows)
+        return [self.join(row) for row in rows] if self.join else rows
+
+
+class Groups:
+    """Which members belong to each owner: the members' numbers, grouped by the owners' order, eight bytes each."""
+
+    def __init__(self, owners: Sequence[str], belongs_to: Iterable[str | None]) -> None:
+        """`belongs_to`: the owner of every member; None, and unknown ones, belong to nobody."""
+        number = {owner: place for place, owner in enumerate(owners)}
+        places = np.fromiter((number.get(owner or "", -1) for owner in belongs_to), np.int64)
+        self.members = np.argsort(places, kind="stable")[np.count_nonzero(places < 0) :]
+        self.ends = np.searchsorted(places[self.members], np.arange(len(owners)), side="right")
+
+    def of(self, owner: int) -> list[int]:
+        """Return the members of an owner, in their own order."""
+        return self.members[self.ends[owner - 1] if owner else 0 : self.ends[owner]].tolist()
+
+
+def read_rows(dataset: Dataset[Any], rows: Iterable[int]) -> dict[int, Any]:
+    """Return rows by their numbers; neighbours are read together, and every part of a file once."""
+    found: dict[int, Any] = {}
+    for _, group in groupby(enumerate(sorted(set(rows))), key=lambda entry: entry[1] - entry[0]):
+        numbers = [row for _, row in group]
+        found |= zip(numbers, dataset.read(numbers[0], numbers[-1] + 1), strict=True)
+    return found
 
 
 @dataclass(frozen=True)
@@ -102,64 +138,6 @@ class Panel:
     instruction: Instruction
     answers: tuple[JudgedAnswer, ...]
     prompt: str | None = None  # the image's text-to-image prompt, where it has one
-
-
-def prompted_images(run: Run) -> DatasetSource[PromptedImage]:
-    """Return the candidates with their prompts' texts."""
-    texts = _prompt_texts(run)
-    candidates = run.dataset("candidates", Candidate)
-    return DatasetSource(candidates, lambda row: PromptedImage(row.id, row.image, texts.get(row.prompt_id or "")))
-
-
-def _prompt_texts(run: Run) -> dict[str, str]:
-    prompts = run.dataset("prompts", Prompt)
-    return dict(zip(prompts.column("id"), prompts.column("text"), strict=True))
-
-
-def contests(run: Run) -> ListSource[Contest]:
-    """Return, per prompt, the scores of its candidates."""
-    candidates, scores = run.dataset("candidates", Candidate), run.dataset("image_scores", Score)
-    owner = dict(zip(candidates.column("id"), candidates.column("prompt_id"), strict=True))
-    by_prompt: dict[str, list[tuple[str, float]]] = defaultdict(list)
-    for subject, value in zip(scores.column("subject_id"), scores.column("value"), strict=True):
-        if owner[subject] is not None:
-            by_prompt[owner[subject]].append((subject, value))
-    items = [Contest(prompt, tuple(by_prompt[prompt])) for prompt in run.dataset("prompts", Prompt).column("id")]
-    return ListSource(items, [" ".join([item.prompt_id, *(image for image, _ in item.scores)]) for item in items])
-
-
-def chosen_images(run: Run) -> DatasetSource[ChosenImage]:
-    """Return the selections with their prompts."""
-    prompts = {prompt.id: prompt for prompt in run.dataset("prompts", Prompt)}
-    selections = run.dataset("selections", Selection)
-    return DatasetSource(selections, lambda row: ChosenImage(row, prompts[row.prompt_id]), key="image_id")
-
-
-def questions(run: Run) -> DatasetSource[Question]:
-    """Return the instructions with their images."""
-    candidates = run.dataset("candidates", Candidate)
-    instructions = run.dataset("instructions", Instruction)
-    return DatasetSource(instructions, lambda row: Question(row, next(candidates.take([row.image_id])).image))
-
-
-def panels(run: Run, responders: Sequence[str], judged: bool) -> ListSource[Panel]:
-    """Return, per instruction, the answers of all responders, in their order; with scores where `judged`."""
-    scores: dict[str, float] = {}
-    if judged:
-        dataset = run.dataset("response_scores", Score)
-        scores = dict(zip(dataset.column("subject_id"), dataset.column("value"), strict=True))
-    answers: dict[str, list[JudgedAnswer]] = defaultdict(list)
-    for name in responders:
-        for response in run.dataset(responses_folder(name), Response):
-            answers[response.instruction_id].append(JudgedAnswer(response, scores.get(response.id)))
-    candidates, texts = run.dataset("candidates", Candidate), _prompt_texts(run)
-    owners = dict(zip(candidates.column("id"), candidates.column("prompt_id"), strict=True))
-    items = [
-        Panel(row, tuple(answers[row.id]), texts.get(owners.get(row.image_id) or ""))
-        for row in run.dataset("instructions", Instruction)
-    ]
-    identities = [" ".join([item.instruction.id, *(a.response.id for a in item.answers)]) for item in items]
-    return ListSource(items, identities)
 
 
 def responses_folder(responder: str) -> str:

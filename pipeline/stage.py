@@ -78,10 +78,14 @@ class Task:
     unit: str = "rows"
     fan_out: int = 1  # rows per input, as far as is known before
     follows: str = ""  # the task whose rows it takes from memory, where that one runs before it and hands them on
+    reads: tuple[str, ...] = ()  # the folders its inputs are made of
+    setting: str = ""  # where its settings stand in the configuration, for advice
+    execution: dict[str, str] = field(default_factory=dict)  # precision, backend and device, where it has a model
+    checkpoints: tuple[str, ...] = ()  # the models it will load
 
-    def fingerprint(self, upstream: str) -> str:
-        """Return the digest of this stage's configuration and of all before it."""
-        return digest([upstream, self.name, self.config])
+    def fingerprint(self, *upstream: str) -> str:
+        """Return the digest of this stage's configuration and of all it reads."""
+        return digest([*upstream, self.name, self.config])
 
 
 def digest(value: Any) -> str:

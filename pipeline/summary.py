@@ -5,31 +5,48 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..base.errors import PrefmillError
+from .declaration import StageDeclaration
+from .loop import Loop, every_loop
+from .stages.catalogue import STAGES
 from .store import Run
-
-# The order of the pipeline; responders come in their place by name.
-STAGE_ORDER = (
-    "prompts",
-    "candidates",
-    "picks",
-    "image_scores",
-    "selections",
-    "instructions",
-    "responses-",
-    "response_scores",
-    "pairs",
-)
 
 
 def stage_names(run: Run) -> list[str]:
-    """Return the stages a run has begun, in pipeline order."""
-    found = run.stages()
-    return [
-        name
-        for stage in STAGE_ORDER
-        for name in found
-        if name == stage or (stage[-1] == "-" and name.startswith(stage))
-    ]
+    """Return the stages a run has begun, in the order of its loop, as far as that is known here."""
+    known = [stage.name for stage in known_stages()]
+
+    def place(folder: str) -> tuple[int, str]:
+        declared = _declaration(folder)
+        started = run.manifest(folder).get("started", "")
+        return (known.index(declared.name), folder) if declared else (len(known), started)
+
+    return sorted(run.stages(), key=place)
+
+
+def record_type_of(folder: str) -> type:
+    """Return the record type of a stage's rows. Raises PrefmillError for a stage that nothing here declares."""
+    declared = _declaration(folder)
+    if declared is None:
+        raise PrefmillError(f"nothing here knows the stage {folder!r}", "import the recipe that declares it first")
+    return declared.output
+
+
+def known_stages() -> list[StageDeclaration]:
+    """Return the stages of the catalogue, and those of all loops that have been imported, in their order."""
+    known = list(STAGES)
+    for loop in every_loop(Loop):
+        place = 0
+        for stage in loop.STAGES:
+            if not any(stage.name == other.name for other in known):
+                known.insert(place, stage)
+            place = next(number for number, other in enumerate(known, 1) if other.name == stage.name)
+    return known
+
+
+def _declaration(folder: str) -> StageDeclaration | None:
+    owners = [stage for stage in known_stages() if stage.owns(folder)]
+    return max(owners, key=lambda stage: len(stage.name), default=None)
 
 
 def summarize(run: Run) -> dict[str, Any]:

@@ -1,45 +1,53 @@
-"""The synthesis run: which stages there are, in which order, and what each reads.
+"""The synthesis run: which stages of a loop this run computes, and how they are brought to their end.
 
-    prompts -> candidates -> image_scores -> selections -> instructions -> responses-* -> response_scores -> pairs
-
-A stage whose rows were imported is left as it is, and the run begins after it: images alone, answers alone or
-finished pairs are all places to start from.
+What is computed follows from one rule. Imported rows are where a run begins: they are left as they are, and so is
+everything they were made from. All other stages are computed. Stages that only say something of rows (`annotates`)
+are computed also where nothing is made of them, if what they read is there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
-from importlib import import_module
-from typing import Any
-
-from pydantic import BaseModel, model_validator
+from typing import Any, ClassVar
 
 from ..base.errors import PrefmillError
 from ..base.progress import Progress
-from ..base.settings import Settings
-from ..engine.settings import RANDOM_PREFIX, EngineSettings
-from . import sources
+from ..engine.settings import RANDOM_PREFIX
+from .declaration import Inputs, StageDeclaration
 from .execute.local import run_tasks
-from .execute.work import ExecutorConfig
+from .execute.plan import Plan, plan_task
+from .loop import Loop
 from .pair_policy import PairPolicy
 from .prompts import PromptsConfig
-from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
-from .stage import Source, Stage, Task, digest
+from .stage import Stage, Task
+from .stages.answer import STAGE as ANSWER
 from .stages.answer import ResponderConfig
+from .stages.generate import STAGE as GENERATE
 from .stages.generate import GenerateConfig
+from .stages.instruct import STAGE as INSTRUCT
 from .stages.instruct import InstructConfig
+from .stages.judge import STAGE as JUDGE
 from .stages.judge import JudgeConfig
+from .stages.pair import STAGE as PAIR
+from .stages.prompts import STAGE as PROMPTS
+from .stages.score import STAGE as SCORE
 from .stages.score import ScoreConfig
+from .stages.select import STAGE as SELECT
 from .stages.select import SelectConfig
 from .store import Run
-from .summary import stage_names
 
 RANDOM_NOTICE = "random weights: the output means nothing"
 NARROW_BATCH = 1024  # stages without a model: rows at a time
 
 
-class SynthesisConfig(Settings):
+class SynthesisConfig(Loop):
     """Everything that decides a run's pairs, and how the work is executed."""
+
+    STAGES: ClassVar[tuple[StageDeclaration, ...]] = (
+        *(PROMPTS, GENERATE, SCORE, SELECT),
+        *(INSTRUCT, ANSWER, JUDGE, PAIR),
+    )
 
     prompts: PromptsConfig = PromptsConfig()
     generate: GenerateConfig = GenerateConfig()
@@ -49,170 +57,150 @@ class SynthesisConfig(Settings):
     responders: tuple[ResponderConfig, ...] = ()
     judge: JudgeConfig = JudgeConfig()
     pair: PairPolicy = PairPolicy()
-    engine: EngineSettings = EngineSettings()
-    executor: ExecutorConfig = ExecutorConfig()
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> SynthesisConfig:
-        names = [responder.name for responder in self.responders]
-        if len(set(names)) < len(names):
-            raise ValueError(f"responders share a name: {', '.join(names)}")
-        return self
 
 
-def synthesize(run: Run, config: SynthesisConfig, progress: Progress) -> None:
-    """Bring a run to its pairs: begin it, continue it, or find it complete."""
-    imported = {name: manifest["fingerprint"] for name in stage_names(run) if _imported(manifest := run.manifest(name))}
-    run_tasks(run, tasks_of(run, config), config.executor, progress, digest(imported) if imported else "")
+def synthesize(run: Run, loop: Loop, progress: Progress, *, discard: bool = False) -> None:
+    """Bring a run to its end: begin it, continue it, or find it complete.
+
+    Raises PrefmillError where rows would be lost because inputs have changed, unless `discard` says that they may.
+    """
+    for notice in _needed(run, loop)[1]:
+        progress.notice(notice)
+    run_tasks(run, tasks_of(run, loop), loop.executor, progress, discard=discard)
 
 
-def tasks_of(run: Run, config: SynthesisConfig) -> list[Task]:
+def plan_run(run: Run, loop: Loop) -> list[Plan]:
+    """Return what there is to do for every stage, as far as it can be told now; nothing is written.
+
+    A stage's inputs are those that are there: more come when the stages before it have run. Raises PrefmillError for
+    whatever would stop the run before its first stage.
+    """
+    fingerprints: dict[str, str] = {}
+    plans = []
+    for task in tasks_of(run, loop):
+        plans.append(plan_task(run, task, fingerprints))
+        fingerprints[task.name] = plans[-1].fingerprint
+    return plans
+
+
+def tasks_of(run: Run, loop: Loop) -> list[Task]:
     """Return the stages that this run computes, in order. Raises PrefmillError when it has nothing to start from."""
-    if is_imported(run, "pairs"):
-        return []
-    tasks = [*_image_tasks(run, config), *(_answer_task(run, config, responder) for responder in config.responders)]
-    imported = [name for name in sources.responders_of(run) if is_imported(run, sources.responses_folder(name))]
-    responders = [*(responder.name for responder in config.responders), *imported]
-    if not responders:
-        raise PrefmillError(
-            "no responders: nobody would answer the instructions",
-            "name them in the recipe's `responders`, or import answers with `prefmill import --answers`",
-        )
-    tasks += _preference_tasks(run, config, responders)
-    if is_imported(run, "instructions"):  # they are about images that are there: nothing is drawn, chosen or asked
-        unneeded = {"prompts", "candidates", "selections"}
-        if not len(run.dataset("prompts", Prompt)):
-            unneeded.add("image_scores")  # an image reward scores an image on its prompt
-        tasks = [task for task in tasks if task.name not in unneeded]
-    elif is_imported(run, "candidates"):
-        tasks = [task for task in tasks if task.name != "prompts"]
-    return [task for task in tasks if not is_imported(run, task.name)]
-
-
-def _image_tasks(run: Run, config: SynthesisConfig) -> list[Task]:
-    read = config.prompts.model_dump(exclude={"path", "limit"})  # a file may move and grow
+    needed, _ = _needed(run, loop)
+    folders = {stage.name: _folders(run, loop, stage) for stage in loop.STAGES}
+    for stage in needed:
+        for read in stage.reads:
+            if not folders[read.name]:
+                raise PrefmillError(f"no {read.setting}: there are no {read.name} for {stage.name}", read.remedy)
+    shared: dict[Any, Any] = {}
     return [
-        Task(
-            "prompts",
-            Prompt,
-            partial(_prompt_source, config.prompts),
-            lambda: _stage("prompts", "RecordStage"),
-            NARROW_BATCH,
-            read,
-            unit="prompts",
-        ),
-        Task(
-            "candidates",
-            Candidate,
-            lambda: sources.DatasetSource(run.dataset("prompts", Prompt), lambda row: row),
-            lambda: _stage("generate", "GenerateStage", config.generate, config.engine),
-            config.generate.batch_size,
-            _settings(config.generate, config.engine),
-            unit="prompts",
-            fan_out=len(config.generate.guidance),
-        ),
-        Task(
-            "image_scores",
-            Score,
-            partial(sources.prompted_images, run),
-            lambda: _stage("score", "ScoreStage", config.score, config.engine),
-            config.score.batch_size,
-            _settings(config.score, config.engine),
-            unit="images",
-            # what is scored is what is stored: only a lossless file is the image that was drawn
-            follows="candidates" if config.generate.format != "jpeg" else "",
-        ),
-        Task(
-            "selections",
-            Selection,
-            partial(sources.contests, run),
-            lambda: _stage("select", "SelectStage", config.select),
-            NARROW_BATCH,
-            _settings(config.select),
-            unit="prompts",
-        ),
-        Task(
-            "instructions",
-            Instruction,
-            partial(sources.chosen_images, run),
-            lambda: _stage("instruct", "InstructStage", config.instruct, config.engine),
-            config.instruct.batch_size,
-            _settings(config.instruct, config.engine),
-            unit="images",
-        ),
+        _task(stage, folder, settings, Inputs(run, settings, folders, shared), loop)
+        for stage in needed
+        for folder, settings in stage.instances(loop.settings_of(stage)).items()
+        if not is_imported(run, folder)
     ]
 
 
-def _answer_task(run: Run, config: SynthesisConfig, responder: ResponderConfig) -> Task:
+def _needed(run: Run, loop: Loop) -> tuple[list[StageDeclaration], list[str]]:
+    """Return the stages to compute, and what is left out though it could be wanted."""
+    imported = [folder for folder in run.stages() if is_imported(run, folder)]
+    begun = [stage for stage in loop.STAGES if any(stage.owns(folder) for folder in imported)]
+    settled = set(_read_by(begun))
+    needed = [stage for stage in loop.STAGES if stage not in settled and stage.name not in imported]
+    if not needed:
+        return [], []
+    notices = []
+    for stage in loop.STAGES:
+        if stage in settled and stage.annotates and stage.name not in imported:
+            lacking = [read.name for read in stage.reads if not len(run.dataset(read.name, read.output))]
+            if lacking:
+                notices.append(f"{stage.name} are left out: this run holds no {', '.join(lacking)}")
+            else:
+                needed.append(stage)
+    return sorted(needed, key=loop.STAGES.index), notices
+
+
+def _read_by(stages: Iterable[StageDeclaration]) -> Iterable[StageDeclaration]:
+    for stage in stages:
+        yield from stage.reads
+        yield from _read_by(stage.reads)
+
+
+def _folders(run: Run, loop: Loop, stage: StageDeclaration) -> list[str]:
+    """Return the folders of a stage's instances: the loop's own, then imported ones."""
+    own = stage.instances(loop.settings_of(stage))
+    return list(dict.fromkeys([*own, *(name for name in run.stages() if stage.owns(name) and is_imported(run, name))]))
+
+
+def _task(stage: StageDeclaration, folder: str, settings: Any, inputs: Inputs, loop: Loop) -> Task:
+    checkpoints = tuple(stage.checkpoints(settings))
+    entries = loop.settings_of(stage)
+    place = f"{stage.setting}.{entries.index(settings)}" if isinstance(entries, tuple) else stage.setting
+    execution = _execution(loop) if checkpoints else {}
+    leader = stage.follows
     return Task(
-        sources.responses_folder(responder.name),
-        Response,
-        partial(sources.questions, run),
-        lambda: _stage("answer", "AnswerStage", responder, config.engine),
-        responder.batch_size,
-        _settings(responder, config.engine),
-        unit="answers",
+        folder,
+        stage.output,
+        partial(stage.source, inputs),
+        partial(_build, stage, settings, checkpoints, loop),
+        getattr(settings, "batch_size", NARROW_BATCH),
+        _dependencies(stage, settings, execution, inputs),
+        unit=stage.unit,
+        fan_out=stage.fan_out(settings),
+        follows=leader.name if leader and leader.hands_on(loop.settings_of(leader)) else "",
+        reads=tuple(name for read in stage.reads for name in inputs.folders[read.name]),
+        setting=place,
+        execution=execution,
+        checkpoints=checkpoints,
     )
 
 
-def _preference_tasks(run: Run, config: SynthesisConfig, responders: list[str]) -> list[Task]:
-    return [
-        Task(
-            "response_scores",
-            Score,
-            partial(sources.panels, run, responders, judged=False),
-            lambda: _stage("judge", "JudgeStage", config.judge, config.engine),
-            config.judge.batch_size,
-            {**_settings(config.judge, config.engine), "responders": responders},
-            unit="instructions",
-        ),
-        Task(
-            "pairs",
-            Pair,
-            partial(sources.panels, run, responders, judged=True),
-            lambda: _stage("pair", "PairStage", config.pair),
-            NARROW_BATCH,
-            _settings(config.pair),
-            unit="instructions",
-        ),
-    ]
+def _dependencies(stage: StageDeclaration, settings: Any, execution: dict[str, str], inputs: Inputs) -> dict[str, Any]:
+    """Return what a stage's rows depend on besides its inputs.
+
+    Where a model computes, the last bits depend on the precision and on the composition of batches too.
+    """
+    independent = stage.independent | (set() if execution else {"batch_size"})
+    values = settings.model_dump(mode="json", exclude=set(independent))
+    if not type(settings).__module__.startswith(f"{__package__}."):
+        values["settings"] = type(settings).__qualname__  # a policy of one's own, say, with the fields of another
+    values |= {name: execution[name] for name in ("precision", "backend") if name in execution}
+    several = [read for read in stage.reads if inputs.folders[read.name] != [read.name]]
+    return values | {
+        read.setting: [folder.removeprefix(f"{read.name}-") for folder in inputs.folders[read.name]] for read in several
+    }
 
 
-def _prompt_source(config: PromptsConfig) -> Source[Any]:
-    from .stages.prompts import prompt_source
+def _execution(loop: Loop) -> dict[str, str]:
+    from ..engine.device import resolve_execution  # torch: only where a model is to run
 
-    return prompt_source(config)
-
-
-def _stage(module: str, name: str, *arguments: Any) -> Stage[Any, Any]:
-    """Build a stage by name, so that a command that computes nothing imports no model library."""
-    stage = getattr(import_module(f".stages.{module}", __package__), name)(*arguments)
-    if any(str(getattr(argument, "model", "")).startswith(RANDOM_PREFIX) for argument in arguments):
-        stage.notices = (*stage.notices, RANDOM_NOTICE)
-    return stage
+    execution = resolve_execution(loop.engine)
+    return {"precision": execution.precision, "backend": execution.backend, "device": execution.device}
 
 
-def _settings(config: BaseModel, engine: EngineSettings | None = None) -> dict[str, Any]:
-    """Return what a stage's rows depend on: its settings without the batch size, and the precision."""
-    settings = config.model_dump(mode="json", exclude={"batch_size"})
-    return settings | ({"dtype": engine.dtype} if engine else {})
+def _build(stage: StageDeclaration, settings: Any, checkpoints: tuple[str, ...], loop: Loop) -> Stage[Any, Any]:
+    built = stage.build(settings, loop.engine)
+    if any(checkpoint.startswith(RANDOM_PREFIX) for checkpoint in checkpoints):
+        built.notices = (*built.notices, RANDOM_NOTICE)
+    return built
 
 
 def is_imported(run: Run, stage: str) -> bool:
     """Return whether a stage's rows came from outside."""
-    return _imported(run.manifest(stage))
+    return "imported" in run.manifest(stage).get("config", {})
 
 
-def _imported(manifest: dict[str, Any]) -> bool:
-    return "imported" in manifest.get("config", {})
+def remake_from(run: Run, loop: Loop, stage: str, progress: Progress) -> None:
+    """Set a stage's rows aside, and those of all stages after it, so that they are made again.
 
-
-def remake_from(run: Run, config: SynthesisConfig, stage: str, progress: Progress) -> None:
-    """Set a stage's rows aside, and those of all stages after it, so that they are made again."""
-    names = [task.name for task in tasks_of(run, config)]
+    Raises PrefmillError, with every row still in its place, where the stage's inputs cannot be had.
+    """
+    tasks = tasks_of(run, loop)
+    names = [task.name for task in tasks]
     if stage not in names:
         raise PrefmillError(f"--remake {stage}: this run computes no such stage", f"choose one of {', '.join(names)}")
-    for task in tasks_of(run, config)[names.index(stage) :]:
+    remade = tasks[names.index(stage) :]
+    remade[0].source()
+    for task in remade:
         dataset = run.dataset(task.name, task.output)
         for shard in dataset.shards:
             dataset.set_aside(shard, "remade")

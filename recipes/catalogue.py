@@ -18,7 +18,7 @@ from .imported import imported
 from .micro import micro
 from .pds_dpo import pds_dpo
 from .python_file import load_python_recipe
-from .recipe import Recipe
+from .recipe import BaseRecipe, Recipe
 from .saved import read_recipe
 from .tiny import tiny
 
@@ -32,7 +32,7 @@ if all((MICRO_CHECKPOINTS / name).is_dir() for name in MICRO_NAMES):  # trained,
     RECIPES = {"micro": micro, **RECIPES}
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str) -> BaseRecipe:
     """Return a recipe by name, from a YAML file or from a Python file. Raises PrefmillError when there is none."""
     if name in RECIPES:
         return RECIPES[name]()

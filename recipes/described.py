@@ -19,8 +19,8 @@ def described_yaml(config: BaseModel) -> str:
 
 def _lines(config: BaseModel, indent: str, *, comments: bool) -> list[str]:
     lines: list[str] = []
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
+    for name in config.model_dump():
+        field, value = type(config).model_fields[name], getattr(config, name)
         if comments and field.description:
             text = " ".join(field.description.split())
             lines += textwrap.wrap(text, _WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")

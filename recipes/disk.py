@@ -12,7 +12,7 @@ from ..base.paths import user_path
 from ..engine.settings import MICRO_CHECKPOINTS, MICRO_PREFIX, RANDOM_PREFIX
 from ..pipeline.store import Run
 from .plan import PlannedStage
-from .recipe import Recipe
+from .recipe import BaseRecipe, Recipe
 
 BYTES_PER_PIXEL = {"png": 1.4, "webp": 1.0, "jpeg": 0.4}
 """Measured on eight generated photographs of 1024 x 1024 pixels; drawings take less, noise takes more."""
@@ -52,11 +52,11 @@ class DiskEstimate:
         return f"about {_size(self.needed)} will be written ({self.basis}), {_size(self.free)} are free"
 
 
-def estimate_disk(run: Run, recipe: Recipe, stages: list[PlannedStage]) -> DiskEstimate | None:
+def estimate_disk(run: Run, recipe: BaseRecipe, stages: list[PlannedStage]) -> DiskEstimate | None:
     """Return what the rest of a run takes; None where that is not known, or nothing is drawn or answered."""
     drawing = next((stage for stage in stages if stage.name == "candidates"), None)
     prompts = next((stage for stage in stages if stage.name == "prompts"), None)
-    if drawing is None or prompts is None or prompts.inputs is None:
+    if not isinstance(recipe, Recipe) or drawing is None or prompts is None or prompts.inputs is None:
         return None
     missing = max(0, prompts.inputs - drawing.done)
     answers = sum(responder.sampling.max_new_tokens for responder in recipe.responders) * recipe.instruct.per_image

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Any
 
 from ..base.errors import PrefmillError
+from ..pipeline.execute.plan import plan_task, refuse_loss
 from ..pipeline.manifest import check_fingerprint
-from ..pipeline.stage import Task, digest
+from ..pipeline.stage import Task
 from ..pipeline.store import Dataset, Run
-from ..pipeline.summary import stage_names
-from ..pipeline.synthesis import is_imported, tasks_of
-from .recipe import Recipe
+from ..pipeline.synthesis import tasks_of
+from .recipe import BaseRecipe
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class PlannedStage:
     """A stage of a run, as it will find its folder.
 
     `inputs` is None where it is known only when the stages before have finished; `expected` is then what this run's
-    own ratio of inputs to prompts lets expect, if it has one. `rate` is measured: device seconds per input.
+    own ratio of inputs to prompts lets expect, if it has one. `models` are settings with their checkpoints. `rate` is
+    measured: device seconds per input.
     """
 
     name: str
     unit: str
     fan_out: int
-    model: str | None
+    models: tuple[tuple[str, str], ...]
     done: int
     inputs: int | None
     expected: int | None
@@ -83,7 +84,9 @@ class PlannedModel:
     where: str
 
 
-def plan_stages(run: Run, recipe: Recipe, remake: str | None) -> tuple[list[PlannedStage], list[Problem]]:
+def plan_stages(
+    run: Run, recipe: BaseRecipe, remake: str | None, discard: bool
+) -> tuple[list[PlannedStage], list[Problem]]:
     """Return the stages that a recipe computes in a run, in order, and what keeps them from it."""
     try:
         tasks = tasks_of(run, recipe)
@@ -94,39 +97,41 @@ def plan_stages(run: Run, recipe: Recipe, remake: str | None) -> tuple[list[Plan
         choice = f"choose one of {', '.join(names)}"
         return [], [Problem("--remake", f"this run computes no stage {remake!r}", choice)]
     remade = set(names[names.index(remake) :]) if remake else set[str]()
-    stages, problems = list[PlannedStage](), list[Problem]()
-    upstream, known, fits, grown = _upstream(run), True, True, 1.0
-    for task in tasks:
-        upstream = task.fingerprint(upstream)
+    stages, problems, fingerprints = list[PlannedStage](), list[Problem](), dict[str, str]()
+    fits, grown, complete = True, 1.0, set(run.stages()) - set(names)  # imported rows are there
+    for number, task in enumerate(tasks):
+        upstream = [fingerprints.get(name) or run.manifest(name).get("fingerprint", "") for name in task.reads]
+        fingerprint = fingerprints[task.name] = task.fingerprint(*upstream)
         if fits and task.name not in remade:  # where one stage does not fit, those after it do not either: said once
-            problems += _raised_by(task.name, partial(check_fingerprint, run, task, upstream))
+            problems += _raised_by(task.name, partial(check_fingerprint, run, task, fingerprint))
             fits = not problems
         inputs = None
-        if known:
+        if complete.issuperset(task.reads):
             try:
                 inputs = _inputs(run, task)
             except PrefmillError as error:
                 problems.append(Problem.of(task.name, error))
+        if inputs is not None and not (task.reads or discard or task.name in remade) and fits:
+            problems += _raised_by(task.name, partial(_refuse_loss, run, task, tasks[number + 1 :]))
         stage = _planned(run, task, inputs, again=task.name in remade, grown=grown)
-        before = run.manifest("prompts").get("inputs") or 0
-        if task.name == "prompts" and inputs and before:
+        if not task.reads and inputs and (before := run.manifest(task.name).get("inputs")):
             grown = inputs / before
-        known = known and stage.missing == 0
+        if stage.missing == 0:
+            complete.add(task.name)
         stages.append(stage)
     return stages, problems
 
 
-def _upstream(run: Run) -> str:
-    imported = {name: run.manifest(name)["fingerprint"] for name in stage_names(run) if is_imported(run, name)}
-    return digest(imported) if imported else ""
+def _refuse_loss(run: Run, task: Task, after: list[Task]) -> None:
+    refuse_loss(run, plan_task(run, task), after)
 
 
 def _inputs(run: Run, task: Task) -> int:
     """Return how many inputs a task has: a complete stage has counted them, another one counts them now."""
     manifest = run.manifest(task.name)
-    if task.name != "prompts" and manifest.get("complete"):
+    if task.reads and manifest.get("complete"):
         return manifest["inputs"]
-    return len(task.source())
+    return len(task.source())  # what comes from outside may have grown
 
 
 def _planned(run: Run, task: Task, inputs: int | None, *, again: bool, grown: float) -> PlannedStage:
@@ -137,8 +142,8 @@ def _planned(run: Run, task: Task, inputs: int | None, *, again: bool, grown: fl
     if inputs is None and manifest.get("complete"):
         expected = round(manifest["inputs"] * grown)
     done = 0 if again else covered
-    model, rate = task.config.get("model"), _rate(dataset, covered)
-    return PlannedStage(task.name, task.unit, task.fan_out, model, done, inputs, expected, rate)
+    models = tuple((f"{task.setting}.model", source) for source in task.checkpoints)
+    return PlannedStage(task.name, task.unit, task.fan_out, models, done, inputs, expected, _rate(dataset, covered))
 
 
 def _rate(dataset: Dataset[Any], covered: int) -> float | None:

@@ -6,12 +6,9 @@ at once, each by its setting; nothing is written or downloaded, and no weights a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from ..base.errors import PrefmillError
 from ..engine.settings import MICRO_PREFIX, RANDOM_PREFIX
@@ -19,7 +16,7 @@ from ..pipeline.store import Run
 from . import checks
 from .disk import DiskEstimate, estimate_disk
 from .plan import PlannedModel, PlannedStage, Problem, plan_stages
-from .recipe import Recipe
+from .recipe import BaseRecipe
 
 TRAINING = "training"
 
@@ -40,7 +37,7 @@ class Plan:
     @property
     def device_hours(self) -> float | None:
         """The hours of synthesis still to come at the rates that this run measured; None where one is missing."""
-        seconds = [stage.seconds for stage in self.stages if stage.missing != 0 and stage.model]
+        seconds = [stage.seconds for stage in self.stages if stage.missing != 0 and stage.models]
         known = [one for one in seconds if one is not None]
         return sum(known) / 3600 if len(known) == len(seconds) else None
 
@@ -66,69 +63,32 @@ class Plan:
 
 
 def plan_run(
-    folder: Path, recipe: Recipe, *, remake: str | None = None, discard: bool = False, train: bool = True
+    folder: Path, recipe: BaseRecipe, *, remake: str | None = None, discard: bool = False, train: bool = True
 ) -> Plan:
     """Return what `run_recipe` with the same arguments would do."""
     problems = [*checks.folder_problems(folder)]
     if problems:  # a path that cannot be looked at
         return Plan(folder, (), False, (), None, tuple(problems), (), None)
-    run, notes = Run(folder), list[str]()
-    stages, found = plan_stages(run, recipe, remake)
+    run, planned = Run(folder), recipe
+    if found := [*checks.device_problems(recipe.engine)]:
+        problems += found
+        planned = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"device": "cpu"})})
+    stages, found = plan_stages(run, planned, remake, discard)
     problems += found
-    if shrunk := _shrunk(stages, recipe):
-        if discard:
-            notes.append(shrunk)
-        else:
-            problems.append(Problem("prompts", shrunk, "give all rows again, or let those go with --discard"))
     config = recipe.train if train else None
     trains = config is not None and not checks.is_trained(folder / TRAINING)
     if config is not None:
         problems += checks.training_problems(folder / TRAINING, config)
         problems += checks.trainer_problems(config) if trains else []
-    models = _needed(recipe, stages, trains)
+    sources = [entry for stage in stages if stage.missing != 0 for entry in stage.models]
+    sources += [("train.model", config.model)] if config is not None and trains else []
+    models = tuple(PlannedModel(setting, source, _where(source)) for setting, source in sources)
     problems += checks.checkpoint_problems(models)
-    problems += checks.device_problems(recipe.engine) if any(_pending(stages)) else []
     disk = estimate_disk(run, recipe, stages)
     problems += checks.disk_problems(disk)
-    if disk is not None and disk.tight and not disk.clearly_short:
-        notes.append(disk.text)
+    notes = (disk.text,) if disk is not None and disk.tight and not disk.clearly_short else ()
     price = recipe.executor.price_per_device_hour
-    return Plan(folder, tuple(stages), trains, models, disk, tuple(problems), tuple(notes), price)
-
-
-def _shrunk(stages: Sequence[PlannedStage], recipe: Recipe) -> str:
-    prompts = next((stage for stage in stages if stage.name == "prompts"), None)
-    if prompts is None or prompts.inputs is None or prompts.inputs >= prompts.done:
-        return ""
-    return (
-        f"{recipe.prompts.path} gives {prompts.inputs} rows, but this run has worked on {prompts.done}: "
-        "what was made from the others would be set aside"
-    )
-
-
-def _pending(stages: Sequence[PlannedStage]) -> Iterator[str]:
-    return (stage.model for stage in stages if stage.model and stage.missing != 0)
-
-
-def _needed(recipe: Recipe, stages: Sequence[PlannedStage], trains: bool) -> tuple[PlannedModel, ...]:
-    """Return the settings whose checkpoints will be loaded."""
-    pending = set(_pending(stages))
-    return tuple(
-        PlannedModel(setting, source, _where(source))
-        for setting, source in _models(recipe)
-        if (trains if setting.startswith("train.") else source in pending)
-    )
-
-
-def _models(config: BaseModel, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every setting that names a checkpoint: its path and its value."""
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        if name == "model" and isinstance(value, str):
-            yield f"{path}model", value
-        for number, item in enumerate(value if isinstance(value, tuple) else [value]):
-            if isinstance(item, BaseModel):
-                yield from _models(item, f"{path}{name}.{number}." if isinstance(value, tuple) else f"{path}{name}.")
+    return Plan(folder, tuple(stages), trains, models, disk, tuple(problems), notes, price)
 
 
 def _where(source: str) -> str:

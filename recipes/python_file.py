@@ -13,12 +13,12 @@ from pathlib import Path
 from types import ModuleType
 
 from ..base.errors import PrefmillError
-from .recipe import Recipe
+from .recipe import BaseRecipe
 
 _EXAMPLE = "def recipe(): return tiny()   # from prefmill.recipes.tiny import tiny"
 
 
-def load_python_recipe(path: Path) -> Recipe:
+def load_python_recipe(path: Path) -> BaseRecipe:
     """Run a file and return what its `recipe()` returns.
 
     Raises PrefmillError, with the file and line, when the file or the function raises, when there is no such function
@@ -35,7 +35,7 @@ def load_python_recipe(path: Path) -> Recipe:
         raise
     except (Exception, SystemExit) as error:
         raise PrefmillError(f"{_place(error, path)}: {_said(error)}", "correct the recipe's file") from error
-    if not isinstance(found, Recipe):
+    if not isinstance(found, BaseRecipe):
         raise PrefmillError(
             f"recipe() in {path} returned {_kind(found)}, not a Recipe",
             "return one: prefmill.recipes.recipe.Recipe(...)",
@@ -43,7 +43,7 @@ def load_python_recipe(path: Path) -> Recipe:
     return found
 
 
-def source_of(recipe: Recipe) -> str | None:
+def source_of(recipe: BaseRecipe) -> str | None:
     """Return the file that defines a recipe's class, or None where that is a class of the package."""
     name = type(recipe).__module__
     if name.partition(".")[0] == "prefmill":

@@ -13,7 +13,7 @@ from ..pipeline.summary import summarize
 from ..pipeline.synthesis import remake_from, synthesize
 from ..train.progress import train_with_progress
 from .preflight import TRAINING, plan_run
-from .recipe import Recipe
+from .recipe import BaseRecipe
 from .saved import save
 
 
@@ -28,7 +28,7 @@ class Finished:
 
 def run_recipe(
     folder: Path,
-    recipe: Recipe,
+    recipe: BaseRecipe,
     progress: Progress | None = None,
     *,
     remake: str | None = None,
@@ -52,7 +52,7 @@ def run_recipe(
         save(folder, recipe)
         if remake:
             remake_from(run, recipe, remake, progress)
-        synthesize(run, recipe, progress, **({"discard": True} if discard else {}))
+        synthesize(run, recipe, progress, discard=discard)
         if train and recipe.train is not None:
             train_with_progress(folder, folder / TRAINING, recipe.train, progress)
         report = write_report(run)

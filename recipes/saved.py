@@ -14,21 +14,21 @@ from ..base.files import write_text
 from ..pipeline.prompts import PromptsConfig
 from ..train.settings import DPOTrainingConfig
 from .python_file import source_of
-from .recipe import Recipe
+from .recipe import BaseRecipe, recipe_class_of
 from .settings import parsed, read_text, to_yaml, validated
 
 NAME = "run.yaml"
 _FILE = "recipe_file"
 
 
-def save(folder: Path, recipe: Recipe) -> None:
+def save(folder: Path, recipe: BaseRecipe) -> None:
     """Write the recipe into a run's folder."""
     source = source_of(recipe)
     head = "" if source is None else to_yaml({_FILE: source})
     write_text(folder / NAME, head + to_yaml(recipe))
 
 
-def read_recipe(path: Path, folder: Path | None = None) -> Recipe:
+def read_recipe(path: Path, folder: Path | None = None) -> BaseRecipe:
     """Return the recipe in a YAML file. Raises PrefmillError when it cannot be read, is not valid, or needs code."""
     values = _values(path)
     if _FILE in values:
@@ -37,7 +37,7 @@ def read_recipe(path: Path, folder: Path | None = None) -> Recipe:
             f"{path} is of a recipe class that {values[_FILE]} defines: code, which is run only when you name it",
             f"prefmill run {values[_FILE]}{where}",
         )
-    return validated(Recipe, values)
+    return validated(recipe_class_of(values), values)
 
 
 def has_recipe(folder: Path) -> bool:
@@ -45,7 +45,7 @@ def has_recipe(folder: Path) -> bool:
     return (folder / NAME).exists()
 
 
-def continued(folder: Path) -> Recipe:
+def continued(folder: Path) -> BaseRecipe:
     """Return the recipe that a run was begun with."""
     return read_recipe(folder / NAME, folder)
 

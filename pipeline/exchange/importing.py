@@ -71,7 +71,7 @@ def import_into(run: Run, spec: ImportSpec, config: ExecutorConfig, progress: Pr
     for task in tasks:
         _refuse_other(run, task)
     for task in tasks:
-        run_task(run, task, "", config, progress)
+        run_task(run, task, config, progress)
 
 
 def _tasks(run: Run, spec: ImportSpec, config: ExecutorConfig) -> list[Task]:

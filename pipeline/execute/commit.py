@@ -1,9 +1,15 @@
-"""Gathers what a stage's batches give and commits it as shards of a bounded size and age."""
+"""Gathers what a stage's batches give and commits it as shards of a bounded size and age.
+
+Ctrl-C may strike between any two instructions, also between a rename and the note that it was done. So every step can
+be done twice: a batch is taken whole, in one step, and known when it comes again; and what a shard will hold is
+settled before it is written, so that writing it again puts the same bytes under the same name.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...base.errors import PrefmillError
@@ -11,14 +17,29 @@ from ..records import Reject
 from ..shards import Footer, write_shard
 from ..stage import Source, work_digest
 from ..store import Dataset
+from .plan import Batch
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Inputs start..stop-1, computed together."""
+@dataclass
+class _Portion:
+    """What one shard will hold: consecutive batches. `before`: rows on disk when it was opened."""
 
     start: int
-    stop: int
+    before: int
+    batches: list[tuple[Batch, list[Any], float]] = field(default_factory=list)
+    opened: float = field(default_factory=time.monotonic)
+
+    @property
+    def stop(self) -> int:
+        return self.batches[-1][0].stop if self.batches else self.start
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [output for _, outputs, _ in self.batches for output in outputs]
+
+    @property
+    def rows(self) -> int:
+        return sum(not isinstance(output, Reject) for output in self.outputs)
 
 
 class Committer:
@@ -32,36 +53,45 @@ class Committer:
         self.largest, self.longest = largest, longest
         self.rows = len(dataset)
         """Rows on disk."""
-        self._reset(0)
-
-    def _reset(self, position: int) -> None:
-        self.start = self.stop = position
-        self.records: list[Any] = []
-        self.rejects: list[Reject] = []
-        self.bytes, self.seconds, self.opened = 0, 0.0, time.monotonic()
+        self.bytes = 0
+        self.portions = deque([_Portion(0, self.rows)])
+        """To be written, oldest first; the last one is open."""
 
     def add(self, batch: Batch, outputs: list[Any], seconds: float) -> None:
         """Take a batch's outputs; commit when they no longer fit the shard, or it has waited long enough."""
-        if batch.start != self.stop:
+        if batch.stop <= self.portions[-1].stop:
+            return  # batches come in order, so this one was taken before an interrupt
+        if batch.start != self.portions[-1].stop:
             self.commit()
-            self._reset(batch.start)
+            self.portions[-1].start = batch.start
         for output in outputs:
-            if isinstance(output, Reject):
-                self.rejects.append(output)
-            elif isinstance(output, self.dataset.record_type):
-                self.records.append(output)
-                self.bytes += len(getattr(output, "image", b"")) + 200
-            else:
+            if not isinstance(output, Reject | self.dataset.record_type):
                 raise PrefmillError(f"stage {self.dataset.name} returned a {type(output).__name__}", "report this")
-        self.stop, self.seconds = batch.stop, self.seconds + seconds
-        if self.bytes >= self.largest or time.monotonic() - self.opened >= self.longest:
+        self.portions[-1].batches.append((batch, outputs, seconds))
+        self.bytes += sum(_size(output) for output in outputs)
+        if self.bytes >= self.largest or time.monotonic() - self.portions[-1].opened >= self.longest:
             self.commit()
 
     def commit(self) -> None:
         """Write what has been gathered, if anything."""
-        if self.stop > self.start:
-            work = work_digest(self.fingerprint, self.source.keys(self.start, self.stop))
-            footer = Footer(work, tuple(self.rejects), round(self.seconds, 3))
-            write_shard(self.dataset.folder, self.start, self.stop, self.dataset.record_type, self.records, footer)
-            self.rows += len(self.records)
-        self._reset(self.stop)
+        last = self.portions[-1]
+        if last.batches:
+            self.portions.append(_Portion(last.stop, last.before + last.rows))
+        self.bytes = 0
+        while len(self.portions) > 1:
+            self._write(self.portions[0])
+            self.portions.popleft()
+        self.portions[-1].opened = time.monotonic()
+
+    def _write(self, portion: _Portion) -> None:
+        outputs, kind = portion.outputs, self.dataset.record_type
+        rejects = tuple(output for output in outputs if isinstance(output, Reject))
+        records = [output for output in outputs if not isinstance(output, Reject)]
+        work = work_digest(self.fingerprint, self.source.keys(portion.start, portion.stop))
+        footer = Footer(work, rejects, round(sum(seconds for _, _, seconds in portion.batches), 3))
+        write_shard(self.dataset.folder, portion.start, portion.stop, kind, records, footer)
+        self.rows = portion.before + len(records)
+
+
+def _size(output: Any) -> int:
+    return 0 if isinstance(output, Reject) else len(getattr(output, "image", b"")) + 200

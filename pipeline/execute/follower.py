@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from typing import Any, Self
 
 from ..stage import Source, Task
-from .commit import Batch
+from .plan import Batch
 from .work import Work
 
 
@@ -48,25 +48,28 @@ class Follower:
     def __init__(self, work: Work, leader: Work) -> None:
         self.work, self.leader = work, leader
         self.source = work.source = HandedOn(work.source)
-        self.position = work.done
+        self.position = work.plan.done
 
-    @classmethod
-    def beside(cls, leader: Work, task: Task) -> Self | None:
-        """The task beside its leader, if both miss only their ends; else None: then it runs after the leader.
+    @staticmethod
+    def may_run_beside(leader: Work, task: Task) -> bool:
+        """Whether a task can take its inputs from its leader's memory; else it runs after the leader.
 
         A gap in the leader's rows leaves open which number the rows behind it will have.
         """
-        if task.follows != leader.task.name or not leader.batches or not leader.misses_only_its_end:
-            return None
+        plan = leader.plan
+        if task.follows != leader.task.name or not plan.missing or not plan.misses_only_its_end:
+            return False
         shards = leader.run.dataset(task.name, task.output).shards
-        if shards and shards[-1].stop > len(leader.dataset):
-            return None
-        work = Work(leader.run, task, leader.fingerprint, leader.config, leader.progress)
-        return cls(work, leader) if work.misses_only_its_end else None
+        return not shards or shards[-1].stop <= len(leader.dataset)
+
+    @classmethod
+    def beside(cls, leader: Work, work: Work) -> Self | None:
+        """The task beside its leader, if it misses only its end as well."""
+        return cls(work, leader) if work.plan.misses_only_its_end else None
 
     def begin(self) -> None:
         """Load the model before the leader starts: what is wrong with it shows now and not in hours."""
-        missing = len(self.leader.source) - self.leader.done
+        missing = len(self.leader.source) - self.leader.plan.done
         self.work.begin(len(self.source) + missing * self.leader.task.fan_out, missing=True)
 
     def take(self, items: Sequence[tuple[str, Any]], finishers: Executor) -> None:

@@ -12,41 +12,51 @@ where they were drawn, and no image is read back from a file that was just writt
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ...base.progress import Progress
 from ..stage import Task
 from ..store import Run
-from .commit import Batch
 from .follower import Follower
+from .plan import Batch, plan_task, refuse_loss
 from .work import ExecutorConfig, Work
 
 
-def run_tasks(run: Run, tasks: list[Task], config: ExecutorConfig, progress: Progress, upstream: str = "") -> None:
+def run_tasks(
+    run: Run, tasks: list[Task], config: ExecutorConfig, progress: Progress, *, discard: bool = False
+) -> None:
     """Bring every task of a run to its end, in order. Safe to call again after any interruption.
 
-    `upstream` stands for what came before them: the digest of imported rows.
+    Raises PrefmillError where intact rows would have to be set aside, unless `discard` says that they may.
     """
+    fingerprints: dict[str, str] = {}
     remaining = deque(tasks)
+
+    def work_on(task: Task) -> Work:
+        plan = plan_task(run, task, fingerprints)
+        if not discard:
+            refuse_loss(run, plan, [other for other in remaining if other is not task])
+        fingerprints[task.name] = plan.fingerprint
+        return Work(run, plan, config, progress)
+
     while remaining:
-        work = Work(run, remaining.popleft(), upstream, config, progress)
-        follower = Follower.beside(work, remaining[0]) if remaining else None
+        work, follower = work_on(remaining.popleft()), None
+        if remaining and Follower.may_run_beside(work, remaining[0]):
+            follower = Follower.beside(work, work_on(remaining[0]))
         if follower:
             remaining.popleft()
         _run(work, follower)
-        upstream = (follower.work if follower else work).fingerprint
 
 
-def run_task(run: Run, task: Task, upstream: str, config: ExecutorConfig, progress: Progress) -> str:
-    """Do what is missing of one task, and return its fingerprint for the tasks that follow."""
-    work = Work(run, task, upstream, config, progress)
-    _run(work, None)
-    return work.fingerprint
+def run_task(run: Run, task: Task, config: ExecutorConfig, progress: Progress) -> None:
+    """Do what is missing of one task, whatever rows have to be set aside for it."""
+    run_tasks(run, [task], config, progress, discard=True)
 
 
 def _run(work: Work, follower: Follower | None) -> None:
-    batches = work.batches
+    batches = work.plan.missing
     work.begin(len(work.source), missing=bool(batches))
     if follower:
         follower.begin()
@@ -57,7 +67,7 @@ def _run(work: Work, follower: Follower | None) -> None:
         follower.work.end()
 
 
-def _compute(work: Work, batches: list[Batch], follower: Follower | None) -> None:
+def _compute(work: Work, batches: Sequence[Batch], follower: Follower | None) -> None:
     stage, source, ahead_of_device = work.stage, work.source, work.config.prepare_ahead
     upcoming = iter(batches)
     # A source reads files through one cursor, so one thread reads; the rest encodes.

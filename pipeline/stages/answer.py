@@ -4,16 +4,22 @@ loaded at a time and a responder can be added to a run later."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image
 from pydantic import Field
 
+from ...base.errors import PrefmillError
 from ...base.settings import Settings
-from ...engine.images import UnreadableImage, decode_image
+from ...engine.images import UnreadableImage
 from ...engine.settings import EngineSettings, Sampling
+from ..declaration import Inputs, StageDeclaration
+from ..pictures import decode_picture
 from ..records import Instruction, Reject, Response, content_id, seed_for
-from ..sources import Question, responses_folder
+from ..sources import DatasetSource, Question, read_rows, responses_folder
 from ..stage import Stage
+from .generate import STAGE as GENERATE
+from .instruct import STAGE as INSTRUCT
 
 
 class ResponderConfig(Settings):
@@ -21,18 +27,25 @@ class ResponderConfig(Settings):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names the folder of its answers")
     model: str
+    backend: str = Field(default="transformers", description="what runs the model")
     sampling: Sampling = Sampling()
     batch_size: int = Field(default=8, ge=1)
+
+
+def _load_responder(backend: str, source: str, settings: EngineSettings) -> Any:
+    from ...engine.responders.transformers import Responder  # a model library: only where something is answered
+
+    if backend != "transformers":
+        raise PrefmillError(f"there is no backend {backend!r} of responders", "--set responders.0.backend=transformers")
+    return Responder.from_pretrained(source, settings)
 
 
 class AnswerStage(Stage[Question, Response]):
     """Answer a batch of questions. The seed of a row depends on its instruction and the responder alone."""
 
     def __init__(self, config: ResponderConfig, settings: EngineSettings) -> None:
-        from ...engine.responders.transformers import Responder
-
         self.config, self.stage = config, responses_folder(config.name)
-        self.engine = Responder.from_pretrained(config.model, settings)
+        self.engine = _load_responder(config.backend, config.model, settings)
         self.model_keys = (self.engine.key,)
 
     def prepare(self, inputs: Sequence[Question]) -> list[tuple[Instruction, Image.Image | Reject]]:
@@ -41,7 +54,7 @@ class AnswerStage(Stage[Question, Response]):
 
     def _decode(self, item: Question) -> Image.Image | Reject:
         try:
-            return decode_image(item.image)
+            return decode_picture(item.image)
         except UnreadableImage as error:
             return Reject(item.instruction.id, self.stage, f"image_{error.reason}", error.message)
 
@@ -72,3 +85,28 @@ class AnswerStage(Stage[Question, Response]):
                 )
             )
         return outcome
+
+
+def questions(inputs: Inputs) -> DatasetSource[Question]:
+    """Return the instructions with their images; an image that a batch asks about more than once is read once."""
+    candidates = inputs.rows(GENERATE)
+    places = candidates.rows_by("id")
+
+    def join(instructions: list[Instruction]) -> list[Question]:
+        read = read_rows(candidates, (places[instruction.image_id] for instruction in instructions))
+        return [Question(instruction, read[places[instruction.image_id]].image) for instruction in instructions]
+
+    return DatasetSource(inputs.rows(INSTRUCT), join_all=join)
+
+
+STAGE = StageDeclaration(
+    name="responses",
+    output=Response,
+    setting="responders",
+    reads=(GENERATE, INSTRUCT),
+    source=questions,
+    build=AnswerStage,
+    unit="answers",
+    checkpoints=lambda settings: (settings.model,),
+    remedy="name them in the recipe's `responders`, or import answers with `prefmill import --answers`",
+)

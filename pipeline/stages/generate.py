@@ -1,8 +1,9 @@
 """Prompts to candidates: several images of each prompt at different guidance scales (PDS-DPO, section 3.1).
 
-The published seeds are `index * 1000 + k`, so a prompt's candidates differ in guidance and in noise. The same-seed
-mode gives all of them one noise, which is what a study of guidance needs. Every candidate keeps its seed and noise
-specification: that is enough to draw it again, and to know its own prior noise in later training.
+The published seeds are `index * 1000 + k`, so a prompt's candidates differ in guidance and in noise, and a prompt that
+moves to another line gets other candidates; seeds from its id do not move with it. The same-seed mode gives all of
+them one noise, which is what a study of guidance needs. Every candidate keeps its seed and noise specification: that
+is enough to draw it again, and to know its own prior noise in later training.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pydantic import Field
 from ...base.settings import Settings
 from ...engine.images import encode_image
 from ...engine.settings import EngineSettings
+from ..declaration import StageDeclaration
 from ..records import Candidate, Prompt, Reject, content_id, seed_for
-from ..sources import PromptedImage
+from ..sources import DatasetSource, PromptedImage
 from ..stage import Stage
+from .prompts import STAGE as PROMPTS
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +34,9 @@ class GenerateConfig(Settings):
     model: str = "stabilityai/stable-diffusion-3-medium-diffusers"
     guidance: tuple[float, ...] = Field(default=(5.0, 7.0, 9.0, 11.0), min_length=1, description="one candidate each")
     seeds: Literal["paper", "same", "id"] = Field(
-        default="paper", description="paper: index * 1000 + k; same: index * 1000 + 1 for all; id: from the prompt's id"
+        default="paper",
+        description="paper: index * 1000 + k, so a prompt on another line gives other images with other ids; "
+        "same: index * 1000 + 1 for all of a prompt; id: from the prompt's id, the same on every line",
     )
     steps: int = Field(default=28, ge=1, le=1000)
     width: int | None = Field(default=None, ge=16, le=16_384, description="pixels; by default the model's own size")
@@ -100,7 +105,7 @@ class GenerateStage(Stage[Prompt, Candidate]):
     def _record(self, drawn: _Drawn) -> Candidate | Reject:
         if drawn.failure:
             detail = f"prompt {drawn.prompt.source}, guidance {drawn.guidance}, seed {drawn.seed}"
-            return Reject(drawn.identity, "candidates", f"{drawn.failure}_image", detail)
+            return Reject(drawn.identity, STAGE.name, f"{drawn.failure}_image", detail)
         return Candidate(
             drawn.identity,
             drawn.prompt.id,
@@ -123,3 +128,18 @@ class GenerateStage(Stage[Prompt, Candidate]):
         if self.config.seeds == "id":
             return seed_for(prompt.id, number)
         return prompt.index * 1000 + (number if self.config.seeds == "paper" else 1)
+
+
+STAGE = StageDeclaration(
+    name="candidates",
+    output=Candidate,
+    setting="generate",
+    reads=(PROMPTS,),
+    source=lambda inputs: DatasetSource(inputs.rows(PROMPTS)),
+    build=GenerateStage,
+    unit="prompts",
+    fan_out=lambda settings: len(settings.guidance),
+    checkpoints=lambda settings: (settings.model,),
+    hands_on=lambda settings: settings.format != "jpeg",  # only a lossless file is the image that was drawn
+    remedy="give generate.model, or import images with `prefmill import --images`",
+)

@@ -3,6 +3,9 @@
 Three ways, tried in the configured order for each image: the input's own instructions, a text model that turns the
 prompt into a question, or templates. The input and templates can give an image several instructions, each of which is
 answered, judged and paired by itself. An image that none of the ways serves becomes a reject.
+
+Instructions of training data often carry the marker `<image>`, which says where a model's input puts the image. Every
+model here puts it there by its own template, so the marker is taken out.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ from pydantic import Field, model_validator
 
 from ...base.settings import Settings, Text
 from ...engine.settings import EngineSettings, Sampling
-from ..records import Instruction, Reject, content_id, seed_for
-from ..sources import ChosenImage
+from ..declaration import Inputs, StageDeclaration
+from ..exchange.row_formats import without_marker
+from ..records import Instruction, Reject, Selection, content_id, seed_for
+from ..sources import ChosenImage, DatasetSource, read_rows
 from ..stage import Stage
-
-STAGE = "instructions"
+from .prompts import STAGE as PROMPTS
+from .select import STAGE as SELECT
 
 
 class InstructConfig(Settings):
@@ -46,10 +51,10 @@ class InstructStage(Stage[ChosenImage, Instruction]):
     def __init__(self, config: InstructConfig, settings: EngineSettings) -> None:
         self.config = config
         self.writer = None
-        if config.model is not None and "model" in config.order:
+        for model in written_by(config):
             from ...engine.responders.instruction_writer import InstructionWriter
 
-            self.writer = InstructionWriter.from_pretrained(config.model, settings)
+            self.writer = InstructionWriter.from_pretrained(model, settings)
             self.model_keys = (self.writer.key,)
 
     def compute(self, prepared: Sequence[ChosenImage]) -> list[Instruction | Reject]:
@@ -59,7 +64,7 @@ class InstructStage(Stage[ChosenImage, Instruction]):
             open_rows = [row for row in range(len(prepared)) if row not in texts]
             written = self._write(way, [prepared[row] for row in open_rows])
             for row, found in zip(open_rows, written, strict=True):
-                if useful := [text for text in found if text.strip()]:
+                if useful := [text for text in map(_plain, found) if text.strip()]:
                     texts[row] = (useful, way)
         return [record for row, item in enumerate(prepared) for record in self._records(item, texts.get(row))]
 
@@ -86,6 +91,39 @@ class InstructStage(Stage[ChosenImage, Instruction]):
     def _records(self, item: ChosenImage, written: tuple[list[str], str] | None) -> list[Instruction | Reject]:
         image = item.selection.image_id
         if written is None:
-            return [Reject(image, STAGE, "no_instruction", f"none of {', '.join(self.config.order)} gave a text")]
+            return [Reject(image, STAGE.name, "no_instruction", f"none of {', '.join(self.config.order)} gave a text")]
         texts, way = written
         return [Instruction(content_id("instruction", image, text), image, text, way) for text in texts]
+
+
+def _plain(text: str) -> str:
+    return without_marker(text) if "<image>" in text else text  # any other text keeps its bytes
+
+
+def written_by(config: InstructConfig) -> tuple[str, ...]:
+    """Return the text model that writes instructions, if one is asked to."""
+    return (config.model,) if config.model is not None and "model" in config.order else ()
+
+
+def chosen_images(inputs: Inputs) -> DatasetSource[ChosenImage]:
+    """Return the selections with their prompts."""
+    prompts = inputs.rows(PROMPTS)
+    places = prompts.rows_by("id")
+
+    def join(selections: list[Selection]) -> list[ChosenImage]:
+        read = read_rows(prompts, (places[selection.prompt_id] for selection in selections))
+        return [ChosenImage(selection, read[places[selection.prompt_id]]) for selection in selections]
+
+    return DatasetSource(inputs.rows(SELECT), key="image_id", join_all=join)
+
+
+STAGE = StageDeclaration(
+    name="instructions",
+    output=Instruction,
+    setting="instruct",
+    reads=(PROMPTS, SELECT),
+    source=chosen_images,
+    build=InstructStage,
+    unit="images",
+    checkpoints=written_by,
+)

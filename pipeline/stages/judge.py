@@ -1,7 +1,7 @@
 """Responses to scores: the text reward of every answer, with all its attributes.
 
-The judge reads the answer that would be trained on: without an echo of the instruction in front, and without the
-`<image>` marker that a text-only model has never seen.
+The judge reads the answer that would be trained on: without an echo of the instruction in front. A score that is no
+number rejects its answer, and the others go on.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ from pydantic import Field
 
 from ...base.settings import Settings
 from ...engine.settings import EngineSettings
+from ..declaration import Inputs, StageDeclaration
 from ..pair_policy import clean
+from ..panels import PanelSource, PanelStages
 from ..records import Reject, Response, Score
 from ..sources import Panel
 from ..stage import Stage
+from .answer import STAGE as ANSWER
+from .generate import STAGE as GENERATE
+from .instruct import STAGE as INSTRUCT
+from .prompts import STAGE as PROMPTS
 
-STAGE = "response_scores"
+PANELS = PanelStages(PROMPTS, GENERATE, INSTRUCT, ANSWER)
 
 
 class JudgeConfig(Settings):
@@ -55,7 +61,7 @@ class JudgeStage(Stage[Panel, Score]):
                 if text:
                     asked.append((response, self._context(panel), text))
                 else:
-                    outcome.append(Reject(response.id, STAGE, "empty", "nothing to judge"))
+                    outcome.append(Reject(response.id, STAGE.name, "empty", "nothing to judge"))
         if not asked:
             return outcome
         judged = self.engine.score([context for _, context, _ in asked], [text for _, _, text in asked])
@@ -65,10 +71,27 @@ class JudgeStage(Stage[Panel, Score]):
                 named = dict(zip(self.attributes, attributes, strict=True))
                 outcome.append(Score(response.id, self.engine.key, value, truncated, named))
             else:
-                outcome.append(Reject(response.id, STAGE, "not_finite", f"scored {value}"))
+                outcome.append(Reject(response.id, STAGE.name, "not_finite", f"scored {value}"))
         return outcome
 
     def _context(self, panel: Panel) -> str:
         if self.config.context == "prompt" and panel.prompt:
             return f"{panel.prompt}\n{panel.instruction.text}"
         return panel.instruction.text
+
+
+def panels(inputs: Inputs) -> PanelSource:
+    """Return the instructions with all answers, not yet judged."""
+    return PanelSource(inputs.once(PANELS), with_prompts=inputs.settings.context == "prompt")
+
+
+STAGE = StageDeclaration(
+    name="response_scores",
+    output=Score,
+    setting="judge",
+    reads=(PROMPTS, GENERATE, INSTRUCT, ANSWER),
+    source=panels,
+    build=JudgeStage,
+    unit="instructions",
+    checkpoints=lambda settings: (settings.model,),
+)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..declaration import StageDeclaration
+from ..prompts import STAGE as NAME
 from ..prompts import PromptsConfig, read_prompts
 from ..records import Prompt, Reject, content_id
 from ..sources import ListSource
@@ -28,3 +30,15 @@ def prompt_source(config: PromptsConfig) -> ListSource[Prompt | Reject]:
         for item in items
     ]
     return ListSource(items, identities)
+
+
+STAGE = StageDeclaration(
+    name=NAME,
+    output=Prompt,
+    setting="prompts",
+    source=lambda inputs: prompt_source(inputs.settings),
+    build=lambda settings, engine: RecordStage(),
+    unit="prompts",
+    independent=frozenset({"path", "limit"}),  # a file may move and grow
+    remedy="name a file with --prompts FILE",
+)

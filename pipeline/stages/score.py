@@ -1,4 +1,4 @@
-"""Candidates to scores: the image reward of every candidate on its prompt. All scores are kept, not only the best."""
+"""Candidates to scores: how well every candidate fits its prompt. All scores are kept, not only the best."""
 
 from __future__ import annotations
 
@@ -7,26 +7,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from ...base.settings import Settings
-from ...engine.images import UnreadableImage, decode_image
+from ...engine.images import UnreadableImage
+from ...engine.scorers.catalogue import IMAGE_SCORERS, load_image_scorer
 from ...engine.settings import EngineSettings
-from ..records import Reject, Score
-from ..sources import PromptedImage
+from ..declaration import Inputs, StageDeclaration
+from ..pictures import decode_picture
+from ..records import Candidate, Reject, Score
+from ..sources import DatasetSource, PromptedImage, read_rows
 from ..stage import Stage
+from .generate import STAGE as GENERATE
+from .prompts import STAGE as PROMPTS
 
 if TYPE_CHECKING:
     import torch
 
-STAGE = "image_scores"
-
 
 class ScoreConfig(Settings):
-    """Which image reward, and how many images at a time."""
+    """Which scorer of images, and how many images at a time."""
 
-    model: str = "THUDM/ImageReward"
+    scorer: str = Field(default="imagereward", description="imagereward, clip, blip, aesthetic, or one of your own")
+    model: str = Field(default=IMAGE_SCORERS["imagereward"].checkpoint, description="by default the scorer's own")
     batch_size: int = Field(default=16, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scorers_own_checkpoint(cls, values: Any) -> Any:
+        """Take the named scorer's checkpoint where none, or that of the default scorer, is given."""
+        if not isinstance(values, dict) or values.get("scorer") not in IMAGE_SCORERS:
+            return values
+        if values.get("model", IMAGE_SCORERS["imagereward"].checkpoint) != IMAGE_SCORERS["imagereward"].checkpoint:
+            return values
+        return {**values, "model": IMAGE_SCORERS[values["scorer"]].checkpoint}
+
+    @field_validator("scorer")
+    @classmethod
+    def _is_known(cls, scorer: str) -> str:
+        if scorer not in IMAGE_SCORERS:
+            raise ValueError(f"there is no image scorer {scorer!r}: choose one of {', '.join(IMAGE_SCORERS)}")
+        return scorer
 
 
 @dataclass(frozen=True)
@@ -41,9 +62,7 @@ class ScoreStage(Stage[PromptedImage, Score]):
     """Score images against their prompts."""
 
     def __init__(self, config: ScoreConfig, settings: EngineSettings) -> None:
-        from ...engine.scorers.image_reward import ImageRewardScorer
-
-        self.engine = ImageRewardScorer.from_pretrained(config.model, settings)
+        self.engine = load_image_scorer(config.scorer, config.model, settings)
         self.model_keys = (self.engine.key,)
 
     def prepare(self, inputs: Sequence[PromptedImage]) -> _Prepared:
@@ -54,12 +73,12 @@ class ScoreStage(Stage[PromptedImage, Score]):
         for item in inputs:
             identity = item.candidate_id
             if item.prompt is None:
-                rejects.append(Reject(identity, STAGE, "no_prompt", "imported without a prompt to score it on"))
+                rejects.append(Reject(identity, STAGE.name, "no_prompt", "imported without a prompt to score it on"))
                 continue
             try:
                 parts.append(self._pixels(item.image))
             except UnreadableImage as error:
-                rejects.append(Reject(identity, STAGE, f"image_{error.reason}", error.message))
+                rejects.append(Reject(identity, STAGE.name, f"image_{error.reason}", error.message))
                 continue
             subjects.append(identity)
             prompts.append(item.prompt)
@@ -69,7 +88,7 @@ class ScoreStage(Stage[PromptedImage, Score]):
     def _pixels(self, image: bytes | torch.Tensor) -> torch.Tensor:
         """One image as pixels [1, 3, S, S]; a decoded one stays on its device."""
         if isinstance(image, bytes):
-            return self.engine.preprocess([decode_image(image)])
+            return self.engine.preprocess([decode_picture(image)])
         return self.engine.preprocess(image.permute(2, 0, 1)[None])
 
     def compute(self, prepared: _Prepared) -> list[Score | Reject]:
@@ -83,5 +102,35 @@ class ScoreStage(Stage[PromptedImage, Score]):
             if math.isfinite(value):
                 outcome.append(Score(subject, self.engine.key, value, truncated))
             else:
-                outcome.append(Reject(subject, STAGE, "not_finite", f"scored {value}"))
+                outcome.append(Reject(subject, STAGE.name, "not_finite", f"scored {value}"))
         return outcome
+
+
+def prompted_images(inputs: Inputs) -> DatasetSource[PromptedImage]:
+    """Return the candidates with their prompts' texts."""
+    prompts = inputs.rows(PROMPTS)
+    places = prompts.rows_by("id")
+
+    def join(candidates: list[Candidate]) -> list[PromptedImage]:
+        rows = [places.get(candidate.prompt_id or "") for candidate in candidates]
+        read = read_rows(prompts, (row for row in rows if row is not None))
+        return [
+            PromptedImage(candidate.id, candidate.image, None if row is None else read[row].text)
+            for candidate, row in zip(candidates, rows, strict=True)
+        ]
+
+    return DatasetSource(inputs.rows(GENERATE), join_all=join)
+
+
+STAGE = StageDeclaration(
+    name="image_scores",
+    output=Score,
+    setting="score",
+    reads=(PROMPTS, GENERATE),
+    source=prompted_images,
+    build=ScoreStage,
+    unit="images",
+    checkpoints=lambda settings: (settings.model,),
+    follows=GENERATE,
+    annotates=True,
+)

@@ -84,7 +84,8 @@ def test_the_same_command_without_its_prompts_continues_with_the_same(tmp_path):
     begun = configuration("tiny", tmp_path, str(tmp_path / "🎈.txt"), 3, [])
     assert begun == override(tiny(), [f"prompts.path={tmp_path / '🎈.txt'}", "prompts.limit=3"])
     save(tmp_path, begun)
-    assert configuration("tiny", tmp_path, None, None, []).prompts == begun.prompts
-    assert configuration(None, tmp_path, None, 5, []).prompts.limit == 5
+    again, shorter = configuration("tiny", tmp_path, None, None, []), configuration(None, tmp_path, None, 5, [])
+    assert again == begun
+    assert shorter == override(begun, ["prompts.limit=5"])
     with pytest.raises(PrefmillError, match=r"no run\.yaml to continue"):
         configuration(None, tmp_path / "none", None, None, [])

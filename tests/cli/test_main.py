@@ -13,6 +13,7 @@ from prefmill.base.errors import PrefmillError
 from prefmill.cli.main import app
 from prefmill.pipeline.store import Run
 from prefmill.recipes.catalogue import RECIPES, load_recipe, tiny
+from prefmill.recipes.recipe import Recipe
 from prefmill.recipes.settings import override, to_yaml
 from typer.testing import CliRunner
 
@@ -51,6 +52,7 @@ def test_a_recipe_survives_its_yaml(name, tmp_path):
 
 def test_the_paper_recipe_is_the_papers():
     recipe = load_recipe("pds-dpo")
+    assert isinstance(recipe, Recipe)
     assert recipe.generate.guidance == (5.0, 7.0, 9.0, 11.0)
     assert recipe.generate.steps == 28
     assert len(recipe.responders) == 3

@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
+from prefmill.pipeline import pair_policy
 from prefmill.pipeline.pair_policy import JudgedAnswer, PairPolicy, clean, fault_of, make_pair, repetition, similarity
 from prefmill.pipeline.records import Instruction, Pair, Reject, Response
 
@@ -201,3 +202,20 @@ def test_measures_against_counts_by_hand():
     assert similarity("a b c d", "a b c e") == pytest.approx(1 / 3)
     assert similarity("a b", "a b") == 1.0
     assert similarity("a", "b") == 0.0
+
+
+def test_an_instructions_language_is_told_once_for_all_its_answers(monkeypatch):
+    pair_policy._language_asked.cache_clear()
+    asked = []
+    real = pair_policy._identifier()
+
+    class Counting:
+        def classify(self, text):
+            asked.append(text)
+            return real.classify(text)
+
+    monkeypatch.setattr(pair_policy, "_identifier", Counting)
+    for text in GOOD:
+        assert fault_of(text, QUESTION, PairPolicy()) is None
+    assert asked.count(QUESTION) == 1
+    assert all(asked.count(text) == 1 for text in GOOD)

@@ -1,13 +1,19 @@
 """Stages by themselves: what an actor pool calls, and what each does with what can go wrong in a row."""
 
+import io
+import math
 import pickle
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
 from prefmill.engine.images import encode_image
+from prefmill.engine.scorers.catalogue import IMAGE_SCORERS, ScorerEntry
 from prefmill.engine.sd3.text_to_image import Generated
 from prefmill.engine.settings import EngineSettings, Sampling
 from prefmill.pipeline.execute.local import run_task
@@ -40,7 +46,7 @@ def test_an_actor_pool_gets_what_the_local_executor_commits(generate, tmp_path):
     called = stage_class(config, settings)(PROMPTS[:2]) + stage_class(config, settings)(PROMPTS[2:])
     task = Task("candidates", Candidate, lambda: ListSource(PROMPTS, ["1", "2", "3"]), lambda: generate, 2)
     with Run.writing(tmp_path) as run:
-        run_task(run, task, "", ExecutorConfig(), Progress())
+        run_task(run, task, ExecutorConfig(), Progress())
         assert list(run.dataset("candidates", Candidate)) == called
 
 
@@ -148,3 +154,100 @@ def test_the_judge_reads_the_cleaned_answer_and_the_context_it_is_given(cache, m
     assert len(rows[1].attributes) == 19
     panel_of(JudgeStage(JudgeConfig(model="random:text-reward", context="prompt"), CPU))
     assert seen[1][0] == ["a red kite\nWhat is it?"] * 2
+
+
+class Broken:
+    """A scorer whose arithmetic overflows on the second row."""
+
+    key = "broken@1"
+
+    def preprocess(self, images):
+        return torch.zeros(len(images), 3, 2, 2)
+
+    def score(self, first, second):
+        values = torch.tensor([0.5, math.nan, math.inf, 1.5])[: len(second)]
+        attributes = torch.zeros(len(second), 19)
+        return SimpleNamespace(values=values, scores=values, attributes=attributes, truncated=[False] * len(second))
+
+
+def test_a_score_that_is_no_number_costs_its_row_and_not_the_run(cache, monkeypatch):
+    stage = ScoreStage(ScoreConfig(model="random:image-reward"), CPU)
+    monkeypatch.setattr(stage, "engine", Broken())
+    rows: list[Any] = stage([PromptedImage(f"c{number}", PICTURE, "a kite") for number in range(4)])
+    assert [row.reason if isinstance(row, Reject) else row.value for row in rows] == [
+        0.5,
+        "not_finite",
+        "not_finite",
+        1.5,
+    ]
+    judge = JudgeStage(JudgeConfig(model="random:text-reward"), CPU)
+    monkeypatch.setattr(judge, "engine", Broken())
+    answers = tuple(JudgedAnswer(Response(f"r{n}", "c", "i", "m", f"answer {n}"), None) for n in range(4))
+    rows = judge([Panel(Instruction("i", "c", "What is it?", "field"), answers)])
+    assert [(row.subject_id, isinstance(row, Reject)) for row in rows] == [
+        ("r0", False),
+        ("r1", True),
+        ("r2", True),
+        ("r3", False),
+    ]
+
+
+def test_an_image_of_too_many_pixels_is_a_reject_of_its_row_everywhere(cache):
+    """100,000 x 2,000 pixels in a kilobyte of file: named by its header, never decoded."""
+    buffer = io.BytesIO()
+    Image.new("1", (100_000, 2_000)).save(buffer, "PNG")
+    scored: list[Any] = ScoreStage(ScoreConfig(model="random:image-reward"), CPU)(
+        [PromptedImage("huge", buffer.getvalue(), "a kite"), PromptedImage("good", PICTURE, "a kite")]
+    )
+    assert [(row.subject_id, getattr(row, "reason", "")) for row in scored] == [
+        ("huge", "image_too_large"),
+        ("good", ""),
+    ]
+    answer = AnswerStage(ResponderConfig(name="a", model="random:responder-a"), CPU)
+    answered: list[Any] = answer([Question(Instruction("i", "huge", "What?", "field"), buffer.getvalue())])
+    assert [row.reason for row in answered] == ["image_too_large"]
+
+
+def test_an_image_that_no_tower_can_be_fed_is_a_reject(cache, monkeypatch):
+    """A strip of 3,000,000 x 2 pixels would become 330 million pixels wide at the tower's height."""
+    buffer = io.BytesIO()
+    Image.new("1", (3_000_000, 2)).save(buffer, "PNG")
+    stage = ScoreStage(ScoreConfig(model="random:image-reward"), CPU)
+    rows: list[Any] = stage(
+        [PromptedImage("strip", buffer.getvalue(), "a kite"), PromptedImage("good", PICTURE, "a kite")]
+    )
+    assert [row.subject_id for row in rows if not isinstance(row, Reject)] == ["good"]
+
+
+def test_the_scorer_is_chosen_by_its_name_with_its_own_checkpoint(cache, tmp_path):
+    assert ScoreConfig().model == "THUDM/ImageReward"
+    assert ScoreConfig(scorer="clip").model == "openai/clip-vit-large-patch14"
+    assert ScoreConfig(scorer="clip", model="mine").model == "mine"
+    with pytest.raises(ValueError, match="there is no image scorer 'clap': choose one of imagereward, clip"):
+        ScoreConfig(scorer="clap")
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as patch:
+        entry = ScorerEntry("mine/own", "brightness", lambda source, settings: cast(Any, Broken()))
+        patch.setitem(IMAGE_SCORERS, "brightness", entry)
+        config = ScoreConfig(scorer="brightness")
+        assert config.model == "mine/own"
+        assert ScoreStage(config, CPU).model_keys == ("broken@1",)
+
+
+def test_a_responders_backend_is_known_or_named(cache):
+    with pytest.raises(PrefmillError, match="no backend 'abacus'"):
+        AnswerStage(ResponderConfig(name="a", model="random:responder-a", backend="abacus"), CPU)
+
+
+def test_the_image_marker_of_training_data_is_no_part_of_an_instruction():
+    prompt = Prompt("p1", 1, "a kite", "s", None, ("<image>\nWhat is it?", "How many?\n<image>", "<image>"))
+    rows: list[Any] = InstructStage(InstructConfig(), CPU)([ChosenImage(Selection("p1", "i1", 1.0), prompt)])
+    assert [row.text for row in rows] == ["What is it?", "How many?"]
+
+
+@pytest.mark.parametrize(("seeds", "moves"), [("paper", True), ("same", True), ("id", False)])
+def test_whether_a_prompt_on_another_line_is_another_candidate(cache, seeds, moves):
+    stage = GenerateStage(GenerateConfig(model="random:text-to-image", steps=1, guidance=(5.0,), seeds=seeds), CPU)
+    first, moved = (stage([Prompt("p", index, "a kite", "s")]) for index in (1, 2))
+    identities = [[row.id for row in rows if isinstance(row, Candidate)] for rows in (first, moved)]
+    assert (identities[0] != identities[1]) == moves

@@ -55,7 +55,7 @@ def test_stopping_at_the_pairs_is_not_remembered(done):
         (["judge.model=/no/judge"], "response_scores", ["judge.model", "/no/judge"]),
         (["engine.device=cuda:7"], "candidates", ["cuda:7"]),
         ([], "pears", ["pears"]),
-        (["prompts.limit=2"], None, ["2 rows", "3", "set aside"]),
+        (["prompts.limit=2"], None, ["prompts", "3 of its rows", "set aside"]),
         (["judge.model=/no/judge", "score.model=/no/reward"], "prompts", ["judge.model", "score.model", "2 things"]),
     ],
 )
@@ -92,9 +92,11 @@ def test_settings_that_a_begun_training_does_not_have_are_refused(copy):
 def test_fewer_prompts_need_a_word(copy):
     folder, recipe = copy
     fewer = override(recipe, ["prompts.limit=2"])
-    plan = plan_run(folder, fewer, discard=True, train=False)
-    assert not plan.problems
-    assert "set aside" in plan.notes[0]
+    assert not plan_run(folder, fewer, discard=True, train=False).problems
+    (folder.parent / "prompts.txt").write_text("a red kite\na green boat\na white cup\n")
+    assert "--discard" in plan_run(folder, recipe, train=False).problems[0].fix
+    assert not plan_run(folder, recipe, discard=True, train=False).problems
+    assert not plan_run(folder, recipe, remake="prompts", train=False).problems
 
 
 def test_a_plan_says_what_is_done_and_what_is_missing(copy):
@@ -108,7 +110,7 @@ def test_a_plan_says_what_is_done_and_what_is_missing(copy):
     assert (stages["prompts"].done, stages["prompts"].missing, stages["prompts"].state) == (3, 3, "continues")
     assert (stages["candidates"].inputs, stages["candidates"].expected) == (None, 6)
     assert (stages["image_scores"].done, stages["image_scores"].expected) == (12, 24)
-    seconds = {name: Run.open(folder).manifest(name)["seconds"] for name in stages if stages[name].model}
+    seconds = {name: Run.open(folder).manifest(name)["seconds"] for name in stages if stages[name].models}
     assert plan.cost == pytest.approx(sum(seconds.values()), abs=0.01)  # as much again as for the first three
     assert {model.setting for model in plan.models} >= {"generate.model", "judge.model", "responders.2.model"}
     assert "train.model" not in {model.setting for model in plan.models}

@@ -154,7 +154,7 @@ def test_ctrl_c_keeps_both_and_the_next_run_reads_only_what_was_left_over(tmp_pa
 def test_rows_of_an_earlier_run_that_were_not_scored_come_from_the_store(tmp_path, expected, monkeypatch):
     monkeypatch.setattr(Stored, "reads", 0)
     with Run.writing(tmp_path) as run, pytest.raises(KeyboardInterrupt):
-        run_task(run, tasks(run, Pairs(stop_at=13), Sums())[0], "", EAGER, Progress())
+        run_task(run, tasks(run, Pairs(stop_at=13), Sums())[0], EAGER, Progress())
     assert run_both(tmp_path) == expected
     assert Stored.reads == 20
 
@@ -198,7 +198,7 @@ def test_images_are_scored_as_they_were_drawn_and_as_they_are_stored(cache, tmp_
         with Run.writing(tmp_path / name) as run, monkeypatch.context() as patch:
             work = tasks_of(run, config)[:3]
             if name == "memory":
-                patch.setattr(score, "decode_image", lambda data: pytest.fail("a file was decoded"))
+                patch.setattr(score, "decode_picture", lambda data: pytest.fail("a file was decoded"))
                 run_tasks(run, work, EAGER, Progress())
             else:
                 for task in work:

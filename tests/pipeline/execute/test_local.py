@@ -10,9 +10,9 @@ import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
 from prefmill.pipeline import shards
-from prefmill.pipeline.execute.commit import Batch
 from prefmill.pipeline.execute.local import run_tasks
-from prefmill.pipeline.execute.work import ExecutorConfig, missing_batches
+from prefmill.pipeline.execute.plan import Batch, missing_batches
+from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.records import Reject, Score
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.sources import ListSource
@@ -62,9 +62,9 @@ def task(stage, count=50, batch_size=4, **config):
 EAGER = ExecutorConfig(commit_seconds=0)
 
 
-def run_once(folder, work, config=EAGER, progress=None):
+def run_once(folder, work, config=EAGER, progress=None, discard=False):
     with Run.writing(folder) as run:
-        run_tasks(run, [work], config, progress or Progress())
+        run_tasks(run, [work], config, progress or Progress(), discard=discard)
         return list(run.dataset("scores", Score)), sorted(run.dataset("scores", Score).rejects(), key=str)
 
 
@@ -180,7 +180,12 @@ def test_changed_inputs_make_their_shard_out_of_date(tmp_path):
     names[9] = "another"
     stage, progress = Batched(), Recorded()
     changed = Task("scores", Score, lambda: ListSource(range(20), names), lambda: stage, 4, {})
-    run_once(tmp_path, changed, progress=progress)
+    before = sorted((tmp_path / "scores").iterdir())
+    with pytest.raises(PrefmillError, match="are no longer what 6 of its rows were made from") as caught:
+        run_once(tmp_path, changed, progress=progress)
+    assert "--discard" in caught.value.fix
+    assert (sorted((tmp_path / "scores").iterdir()), stage.calls) == (before, [])
+    run_once(tmp_path, changed, progress=progress, discard=True)
     assert stage.calls == [(8, 9, 10, 11)]
     assert any("out-of-date" in notice for notice in progress.notices)
 
@@ -273,7 +278,7 @@ def test_shards_stay_within_their_size(tmp_path):
 def test_missing_batches_are_cut_at_multiples_of_the_batch_size(tmp_path, done, expected):
     for start, stop in done:
         write_shard(tmp_path, start, stop, Score, [], Footer("w"))
-    found = list(missing_batches(Dataset(tmp_path, Score), 10, 4))
+    found = list(missing_batches(Dataset(tmp_path, Score).shards, 10, 4))
     assert found == [Batch(start, stop) for start, stop in expected]
 
 

@@ -1,0 +1,116 @@
+"""What there is to do for one task: what is missing, and which shards have to be made again. Reads only.
+
+A batch is always the same inputs: it is cut at multiples of the batch size from the start of the input, also after
+a crash, so that the last bits of its results, which depend on its composition, do not change either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from ...base.errors import PrefmillError
+from ..manifest import check_fingerprint
+from ..shards import Shard
+from ..stage import Source, Task, work_digest
+from ..store import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Inputs start..stop-1, computed together."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Useless:
+    """A shard to set aside: its bytes are damaged, or its inputs are no longer what they were."""
+
+    shard: Shard
+    why: Literal["damaged", "out-of-date"]
+    rows: int
+    """That are lost with it; 0 where it is damaged, and they are lost already."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One task against what its folder holds."""
+
+    task: Task
+    fingerprint: str
+    source: Source[Any] = field(repr=False)
+    inputs: int
+    shards: tuple[Shard, ...]
+    """That stay."""
+    useless: tuple[Useless, ...]
+    missing: tuple[Batch, ...]
+
+    @property
+    def done(self) -> int:
+        """How many inputs the shards cover."""
+        return sum(shard.stop - shard.start for shard in self.shards)
+
+    @property
+    def misses_only_its_end(self) -> bool:
+        """Whether the shards cover the first inputs without a gap."""
+        return self.done == (self.shards[-1].stop if self.shards else 0)
+
+
+def plan_task(run: Run, task: Task, fingerprints: Mapping[str, str] | None = None) -> Plan:
+    """Return what there is to do for a task. `fingerprints`: those of the tasks planned before, by name.
+
+    Raises PrefmillError where its folder holds rows of another configuration, and where its inputs cannot be read.
+    """
+    known = fingerprints or {}
+    upstream = [known.get(name) or run.manifest(name).get("fingerprint", "") for name in task.reads]
+    fingerprint = task.fingerprint(*upstream)
+    check_fingerprint(run, task, fingerprint)
+    source = task.source()
+    useless = tuple(_useless_shards(run, task, source, fingerprint))
+    gone = {entry.shard for entry in useless}
+    shards = tuple(shard for shard in run.dataset(task.name, task.output).shards if shard not in gone)
+    missing = tuple(missing_batches(shards, len(source), task.batch_size))
+    return Plan(task, fingerprint, source, len(source), shards, useless, missing)
+
+
+def refuse_loss(run: Run, plan: Plan, after: Sequence[Task]) -> None:
+    """Raise PrefmillError where intact rows would be set aside; `after` are the tasks whose rows may go with them."""
+    lost = [entry for entry in plan.useless if entry.why == "out-of-date"]
+    rows = sum(entry.rows for entry in lost)
+    if not rows:
+        return
+    counted = [(task.name, len(run.dataset(task.name, task.output))) for task in after]
+    made = [f"{count} {name}" for name, count in counted if count]
+    raise PrefmillError(
+        f"the inputs of {plan.task.name} are no longer what {rows} of its rows were made from; those would be set "
+        "aside" + (f", and with them up to {', '.join(made)} made from them" if made else ""),
+        "give the earlier inputs again (they may grow at their end), choose a new folder with --to, or say with "
+        "--discard that these rows may go",
+    )
+
+
+def _useless_shards(run: Run, task: Task, source: Source[Any], fingerprint: str) -> Iterator[Useless]:
+    dataset = run.dataset(task.name, task.output)
+    intact = [shard for shard in dataset.shards if shard.is_intact()]
+    yield from (Useless(shard, "damaged", 0) for shard in sorted(set(dataset.shards) - set(intact)))
+    dataset.shards = intact
+    for shard, footer in dataset.footers():
+        fits = shard.stop <= len(source)
+        if not fits or footer.work != work_digest(fingerprint, source.keys(shard.start, shard.stop)):
+            yield Useless(shard, "out-of-date", pq.read_metadata(shard.path).num_rows)
+
+
+def missing_batches(shards: Sequence[Shard], total: int, batch_size: int) -> Iterator[Batch]:
+    """Yield the batches that no shard covers, cut at multiples of the batch size."""
+    position = 0
+    for start, stop in [*((shard.start, shard.stop) for shard in shards), (total, total)]:
+        while position < start:
+            end = min(start, (position // batch_size + 1) * batch_size)
+            yield Batch(position, end)
+            position = end
+        position = max(position, stop)

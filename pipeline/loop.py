@@ -1,0 +1,72 @@
+"""A loop: which stages there are, in which order, with which settings.
+
+A loop of one's own is a class with another tuple and the settings of its stages:
+
+    class Rated(Loop):
+        STAGES = (PROMPTS, GENERATE, RATE)
+
+        prompts: PromptsConfig = PromptsConfig()
+        generate: GenerateConfig = GenerateConfig()
+        rate: RateConfig = RateConfig()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from ..base.settings import Settings
+from ..engine.settings import EngineSettings
+from .declaration import StageDeclaration
+from .execute.work import ExecutorConfig
+
+L = TypeVar("L", bound="Loop")
+
+
+class Loop(Settings):
+    """The settings of a loop: one field for every stage (`StageDeclaration.setting`), and how the work is executed."""
+
+    STAGES: ClassVar[tuple[StageDeclaration, ...]] = ()
+    """In the order in which they run: a stage comes after those it reads."""
+
+    engine: EngineSettings = EngineSettings()
+    executor: ExecutorConfig = ExecutorConfig()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **keywords: Any) -> None:
+        super().__pydantic_init_subclass__(**keywords)
+        for place, stage in enumerate(cls.STAGES):
+            if stage.setting not in cls.model_fields:
+                raise TypeError(f"{cls.__name__} has no field {stage.setting!r} for the settings of {stage.name}")
+            for read in stage.reads:
+                if read not in cls.STAGES[:place]:
+                    raise TypeError(f"{cls.__name__}.STAGES: {stage.name} reads {read.name}, which does not precede it")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Loop:
+        for stage in self.STAGES:
+            settings = self.settings_of(stage)
+            names = [entry.name for entry in settings] if isinstance(settings, tuple) else []
+            if len(set(names)) < len(names):
+                raise ValueError(f"{stage.setting} share a name: {', '.join(names)}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _stages_first(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The settings as one reads them: those of the stages in their order, then the others."""
+        values = serialize(self)
+        first = [stage.setting for stage in self.STAGES if stage.setting in values]
+        return {name: values[name] for name in dict.fromkeys([*first, *values])}
+
+    def settings_of(self, stage: StageDeclaration) -> Any:
+        """Return the settings of a stage: a tuple of them where it has several instances."""
+        return getattr(self, stage.setting)
+
+
+def every_loop(base: type[L]) -> Iterator[type[L]]:
+    """Yield every loop that derives from `base` and has been imported."""
+    for loop in base.__subclasses__():
+        yield loop
+        yield from every_loop(loop)
