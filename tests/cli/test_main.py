@@ -97,7 +97,7 @@ def test_a_wrong_setting_is_named_with_the_nearest_valid_one(setting, words):
 
 def test_unknown_keys_in_a_yaml_file(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text(to_yaml(tiny()).replace("steps:", "stpes:"))
+    file.write_text(to_yaml(tiny()).replace("  steps:", "  stpes:"))
     assert refused(prefmill("run", file, "--to", tmp_path / "run"), "generate.stpes", "generate.steps?")
 
 
