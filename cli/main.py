@@ -9,56 +9,90 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..base.errors import PrefmillError
+from ..base.text import printable
+from . import micro as micro_group
+from . import recipe as recipe_group
+from .options import Discard, Json, Limit, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
+
+LINES = "\n"
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Text-to-image prompts to multimodal preference data, and that data to better models.",
 )
-recipe_app = typer.Typer(no_args_is_help=True, help="List and print the recipes: the configurations a run starts from.")
-app.add_typer(recipe_app, name="recipe")
-micro_app = typer.Typer(no_args_is_help=True, help="Train and verify the checkpoints of the built-in micro world.")
-app.add_typer(micro_app, name="micro")
+app.add_typer(recipe_group.app, name="recipe")
+app.add_typer(micro_group.app, name="micro")
 
-RunFolder = Annotated[Path, typer.Argument(help="a run's folder")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="override a setting, e.g. generate.steps=20 (repeatable)", metavar="KEY=VALUE"),
-]
-Json = Annotated[bool, typer.Option("--json", help="print the result as one JSON object")]
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"prefmill {version('prefmill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and exit", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Text-to-image prompts to multimodal preference data, and that data to better models."""
 
 
 @app.command()
 def run(
-    recipe: Annotated[str | None, typer.Argument(help="a recipe's name or a .yaml file; continuing needs none")] = None,
-    to: Annotated[Path | None, typer.Option(help="the run's folder; by default runs/RECIPE")] = None,
-    prompts: Annotated[
-        str | None, typer.Option(help=".txt, .json, .jsonl, .parquet, datasets folder, hub:name")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="use the first so many prompts")] = None,
+    recipe: Recipe = None,
+    to: To = None,
+    prompts: Prompts = None,
+    limit: Limit = None,
     settings: Settings = None,
-    remake: Annotated[str | None, typer.Option(help="make this stage, and all after it, again")] = None,
-    train: Annotated[bool, typer.Option(help="train on the pairs, where the recipe says so")] = True,
+    remake: Remake = None,
+    discard: Discard = False,
+    train: Train = True,
     as_json: Json = False,
 ) -> None:
     """Make preference pairs from prompts (or from what was imported), and train on them. Continues where it stopped."""
     from .run import run_command
 
-    run_command(recipe, to, prompts, limit, settings or [], remake, train, as_json)
+    run_command(recipe, to, prompts, limit, settings or [], remake, discard, train, as_json)
+
+
+@app.command()
+def plan(
+    recipe: Recipe = None,
+    to: To = None,
+    prompts: Prompts = None,
+    limit: Limit = None,
+    settings: Settings = None,
+    remake: Remake = None,
+    discard: Discard = False,
+    train: Train = True,
+    as_json: Json = False,
+) -> None:
+    """Print what `run` with the same arguments would do: what is done, what is missing, what stands in the way."""
+    from .plan import plan_command
+
+    plan_command(recipe, to, prompts, limit, settings or [], remake, discard, train, as_json)
 
 
 @app.command(name="train")
 def train_(
     folder: RunFolder,
-    to: Annotated[Path | None, typer.Option(help="where the adapter goes; by default RUN/training")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="where the adapter goes; by default RUN/training", parser=as_path, metavar="FOLDER"),
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="take the training settings of this recipe")] = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -71,7 +105,7 @@ def train_(
 
 @app.command(name="import")
 def import_(
-    to: Annotated[Path, typer.Option(help="the run's folder, new or existing")],
+    to: Annotated[Path, typer.Option(help="the run's folder, new or existing", parser=as_path, metavar="FOLDER")],
     prompts: Annotated[str | None, typer.Option(help="prompts, as for `prefmill run`")] = None,
     images: Annotated[str | None, typer.Option(help="a folder of images, or rows that name them")] = None,
     answers: Annotated[str | None, typer.Option(help="rows of answers about images")] = None,
@@ -90,7 +124,7 @@ def import_(
 @app.command()
 def export(
     folder: RunFolder,
-    to: Annotated[Path, typer.Option(help="the file or folder to write")],
+    to: Annotated[Path, typer.Option(help="the file or folder to write", parser=as_path, metavar="PATH")],
     format: Annotated[str, typer.Option(help="trl, pds-dpo or llava")] = "trl",
     as_json: Json = False,
 ) -> None:
@@ -150,7 +184,7 @@ def report(folder: RunFolder) -> None:
 
 @app.command()
 def demo(
-    to: Annotated[Path, typer.Option(help="the run's folder")] = Path("runs/demo"),
+    to: Annotated[Path, typer.Option(help="the run's folder", parser=as_path, metavar="FOLDER")] = Path("runs/demo"),
     as_json: Json = False,
 ) -> None:
     """Run the whole loop on the built-in prompts and print where the report is."""
@@ -164,7 +198,9 @@ def study(
     name: Annotated[
         str, typer.Argument(help="guidance, agreement, selection, same-seed, similarity, pairs, junk, or all")
     ],
-    to: Annotated[Path, typer.Option(help="the folder for runs and results")] = Path("runs/studies"),
+    to: Annotated[Path, typer.Option(help="the folder for runs and results", parser=as_path, metavar="FOLDER")] = Path(
+        "runs/studies"
+    ),
     seeds: Annotated[int, typer.Option(min=1, help="how many loops, each with prompts of its own")] = 3,
     prompts: Annotated[int, typer.Option(min=8, help="prompts of each loop")] = 240,
     as_json: Json = False,
@@ -190,67 +226,31 @@ def bench(
     import_module(f"..bench.{name}", __package__).main()
 
 
-@recipe_app.command("list")
-def recipe_list(as_json: Json = False) -> None:
-    """List the recipes."""
-    from .recipe import list_command
-
-    list_command(as_json)
-
-
-@recipe_app.command("show")
-def recipe_show(
-    name: Annotated[str, typer.Argument(help="a recipe's name or a .yaml file")],
-    settings: Settings = None,
-    as_json: Json = False,
-) -> None:
-    """Print a recipe as YAML, to read or to save and edit."""
-    from .recipe import show_command
-
-    show_command(name, settings or [], as_json)
-
-
-@micro_app.command("train")
-def micro_train(
-    names: Annotated[list[str] | None, typer.Argument(help="which checkpoints; by default all")] = None,
-    to: Annotated[Path, typer.Option(help="the folder they go to")] = Path("runs/micro-checkpoints"),
-    seed: Annotated[int, typer.Option(help="seed of weights and training data")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Train the micro checkpoints from nothing: 40 to 55 minutes on one core for all of them."""
-    from .micro import train_command
-
-    train_command(names or [], to, seed, as_json)
-
-
-@micro_app.command("verify")
-def micro_verify(
-    names: Annotated[list[str] | None, typer.Argument(help="which checkpoints; by default all")] = None,
-    folder: Annotated[Path | None, typer.Option("--from", help="another folder than that of the package")] = None,
-    quick: Annotated[bool, typer.Option(help="measure a small sample, in seconds")] = False,
-    as_json: Json = False,
-) -> None:
-    """Compare checkpoint files with their manifest's hashes, and measure their quality again."""
-    from .micro import verify_command
-
-    verify_command(names or [], folder, quick, as_json)
-
-
 def _quiet_libraries() -> None:
     """Keep the libraries' chatter off the screen; what they warn about that matters is an error of ours."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+    """Refuse bytes that are no text: neither a manifest nor a message could hold them."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise PrefmillError(f"the argument {argument} is not UTF-8 text", "rename the file or folder") from error
+
+
 def main() -> None:
     """Run the command line. Turns errors for users into one message and exit code 2."""
     _quiet_libraries()
     try:
+        _check_text(sys.argv[1:])
         app()
     except PrefmillError as error:
-        print(f"error: {error.message}", file=sys.stderr)
+        print(f"error: {printable(error.message, keep=LINES)}", file=sys.stderr)
         if error.fix:
-            print(f"  fix: {error.fix}", file=sys.stderr)
+            print(f"  fix: {printable(error.fix)}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(0)  # the reader of our output (head, less) has seen enough

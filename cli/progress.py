@@ -8,16 +8,17 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from ..base.progress import Progress
+from ..base.text import printable
+from .pace import Pace
 
 LINE_SECONDS = 10.0
 PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}  # paths stay whole
@@ -32,38 +33,27 @@ def watched(continue_with: str) -> Iterator[ConsoleProgress]:
         with ConsoleProgress(console) as progress:
             yield progress
     except KeyboardInterrupt:
-        console.print(f"\nstopped; all finished work is kept. Continue with: {continue_with}", **PLAIN)
+        console.print(f"\nstopped; all finished work is kept. Continue with: {printable(continue_with)}", **PLAIN)
         sys.exit(INTERRUPTED)
-
-
-@dataclass
-class _Work:
-    """A piece of work that has a bar: several may be under way at once."""
-
-    bar: TaskID
-    total: int
-    done: int
-    unit: str
-    fresh: int = 0  # done since it began, which is what a rate is about
-    began: float = field(default_factory=time.monotonic)
-    printed: float = field(default_factory=time.monotonic)
 
 
 class ConsoleProgress(Progress):
     """Draws the progress of a run; give it to the executor, the importer and the trainer."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.clock = console, clock
         self.bars = Bars(
-            TextColumn("{task.description:<22}"),
+            TextColumn("{task.description:<22}", markup=False),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TextColumn("{task.fields[left]}", style="progress.remaining", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
-        self.work: dict[str, _Work] = {}
+        self.paces: dict[str, Pace] = {}
+        self.rows: dict[str, TaskID] = {}
+        self.printed: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -76,30 +66,41 @@ class ConsoleProgress(Progress):
 
     def begin(self, name: str, total: int, done: int = 0, unit: str = "rows") -> None:
         """Start the bar of one piece of work, `done` of whose `total` steps are finished already."""
-        self.work[name] = _Work(self.bars.add_task(name, total=total, completed=done, rate=""), total, done, unit)
+        now = self.clock()
+        under_way = [pace for pace in self.paces.values() if not pace.over]
+        # what begins while something else is under way takes its inputs from there, and ends with it
+        self.paces[name] = Pace(total, done, unit, now, leader=under_way[-1] if under_way else None)
+        self.rows[name] = self.bars.add_task(printable(name), total=total, completed=done, rate="", left="")
+        self.printed[name] = now
 
     def step(self, name: str, steps: int, note: str = "") -> None:
         """Move a bar on by so many steps."""
-        work, now = self.work[name], time.monotonic()
-        work.fresh, work.done = work.fresh + steps, work.done + steps
-        rate = f"{work.fresh / max(now - work.began, 1e-9):.1f} {work.unit}/s{note}"
-        self.bars.update(work.bar, advance=steps, rate=rate)
-        if not self.console.is_terminal and now - work.printed >= LINE_SECONDS:
-            work.printed = now
-            left = (work.total - work.done) * (now - work.began) / max(work.fresh, 1)
-            self.line(f"{name}: {work.done}/{work.total}, {rate}, {left:.0f} s left")
+        pace, now = self.paces[name], self.clock()
+        pace.step(steps, now)
+        rate = f"{pace.rate(now):.1f} {pace.unit}/s{note}"
+        left = pace.left(now)
+        self.bars.update(self.rows[name], advance=steps, rate=rate, left=f"{_clock(left)} left")
+        if not self.console.is_terminal and now - self.printed[name] >= LINE_SECONDS:
+            self.printed[name] = now
+            self.line(f"{name}: {pace.done}/{pace.total}, {rate}, {left:.0f} s left")
 
     def end(self, name: str, text: str) -> None:
         """Fill a bar and say what came out."""
-        work = self.work[name]
-        seconds = f" in {time.monotonic() - work.began:.1f} s" if work.fresh else ", found complete"
-        self.bars.update(work.bar, completed=work.total)
+        pace = self.paces[name]
+        seconds = f" in {self.clock() - pace.began:.1f} s" if pace.fresh else ", found complete"
+        pace.over = True
+        self.bars.update(self.rows[name], completed=pace.total, left="")
         self.line(f"{name}: {text}{seconds}")
 
     def line(self, text: str) -> None:
         """Print one line above the bars."""
-        self.console.print(text, **PLAIN)
+        self.console.print(printable(text), **PLAIN)
 
     def notice(self, text: str) -> None:
         """Something to read: a fallback, a shard set aside."""
-        self.console.print(f"note: {text}", style="yellow", **PLAIN)
+        self.console.print(f"note: {printable(text)}", style="yellow", **PLAIN)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

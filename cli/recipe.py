@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from ..recipes.catalogue import RECIPES, load_recipe
-from ..recipes.settings import override, to_yaml
+from .options import Json, Settings
+
+app = typer.Typer(no_args_is_help=True, help="List and print the recipes: the configurations a run starts from.")
 
 
-def list_command(as_json: bool) -> None:
-    """Print every recipe's name and first line."""
+@app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """List the recipes."""
+    from ..recipes.catalogue import RECIPES
+
     lines = {name: (recipe.__doc__ or "").strip().splitlines()[0] for name, recipe in RECIPES.items()}
     if as_json:
         typer.echo(json.dumps(lines))
@@ -21,7 +25,16 @@ def list_command(as_json: bool) -> None:
         typer.echo(f"{name:<10} {line}")
 
 
-def show_command(name: str, settings: Sequence[str], as_json: bool) -> None:
-    """Print a recipe with overrides applied."""
-    recipe = override(load_recipe(name), settings)
-    typer.echo(recipe.model_dump_json() if as_json else to_yaml(recipe), nl=as_json)
+@app.command("show")
+def show_command(
+    name: Annotated[str, typer.Argument(help="a recipe's name, or a .yaml or .py file")],
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Print a recipe as YAML with what each setting means, to read or to save and edit."""
+    from ..recipes.catalogue import load_recipe
+    from ..recipes.described import described_yaml
+    from ..recipes.settings import override
+
+    recipe = override(load_recipe(name), settings or [])
+    typer.echo(recipe.model_dump_json() if as_json else described_yaml(recipe), nl=as_json)

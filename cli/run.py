@@ -1,4 +1,4 @@
-"""`prefmill run` and `prefmill demo`: the whole loop, begun or continued."""
+"""`prefmill run`: the whole loop, begun or continued."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 import typer
 
 from ..base.errors import PrefmillError
-from ..pipeline.prompts import demo_prompts
+from ..base.paths import user_path
+from ..pipeline.prompts import PromptsConfig
 from ..recipes.catalogue import load_recipe
-from ..recipes.recipe import Recipe
+from ..recipes.recipe import BaseRecipe
 from ..recipes.run import run_recipe
-from ..recipes.settings import from_yaml, override
+from ..recipes.saved import continued, has_recipe, prompts_of
+from ..recipes.settings import override, validated
 from .progress import watched
 from .show import print_summary
 
@@ -26,33 +28,22 @@ def run_command(
     limit: int | None,
     settings: Sequence[str],
     remake: str | None,
+    discard: bool,
     train: bool,
     as_json: bool,
 ) -> None:
     """Begin or continue a run."""
-    if to is None:
-        if recipe is None:
-            raise PrefmillError("neither a recipe nor a run was named", "prefmill run tiny --to runs/first")
-        to = Path("runs") / Path(recipe).stem
-    config = _configuration(recipe, to, prompts, limit, settings)
-    execute(to, config if train else config.model_copy(update={"train": None}), remake, as_json)
+    folder = folder_for(recipe, to)
+    execute(folder, configuration(recipe, folder, prompts, limit, settings), remake, as_json, discard, train)
 
 
-def demo_command(to: Path, as_json: bool) -> None:
-    """Run the embedded default on the embedded prompts."""
-    typer.echo(
-        "The demo runs the whole loop with tiny random checkpoints, made on the spot: "
-        "every step is real, and its images and answers mean nothing.",
-        err=True,
-    )
-    execute(to, override(load_recipe("tiny"), [f"prompts.path={demo_prompts()}"]), None, as_json)
-
-
-def execute(folder: Path, config: Recipe, remake: str | None, as_json: bool) -> None:
+def execute(
+    folder: Path, config: BaseRecipe, remake: str | None, as_json: bool, discard: bool = False, train: bool = True
+) -> None:
     """Bring a run to its end and print what it holds."""
     began = time.monotonic()
     with watched(f"prefmill run --to {folder}") as progress:
-        finished = run_recipe(folder, config, progress, remake)
+        finished = run_recipe(folder, config, progress, remake=remake, discard=discard, train=train)
     seconds = round(time.monotonic() - began, 1)
     if as_json:
         report = {"run": str(folder), "report": str(finished.report), "wall_seconds": seconds}
@@ -63,23 +54,43 @@ def execute(folder: Path, config: Recipe, remake: str | None, as_json: bool) -> 
     typer.echo(f"report: {finished.report}")
 
 
-def _configuration(
+def folder_for(recipe: str | None, to: Path | None) -> Path:
+    """Return a run's folder: the one that was named, else runs/RECIPE."""
+    if to is not None:
+        return to
+    if recipe is None:
+        raise PrefmillError("neither a recipe nor a run was named", "prefmill run tiny --to runs/first")
+    return Path("runs") / user_path(recipe, "the recipe").stem
+
+
+def configuration(
     recipe: str | None, folder: Path, prompts: str | None, limit: int | None, settings: Sequence[str]
-) -> Recipe:
-    saved = folder / "run.yaml"
+) -> BaseRecipe:
+    """Return the recipe that was named, else the one the run was begun with, with the command's settings applied."""
     if recipe is not None:
         config = load_recipe(recipe)
-        if prompts is None and saved.exists():  # the same command without its input continues with the same input
-            before = from_yaml(Recipe, saved.read_text(encoding="utf-8"), str(saved))
-            config = config.model_copy(update={"prompts": before.prompts})
-    elif saved.exists():
-        config = from_yaml(Recipe, saved.read_text(encoding="utf-8"), str(saved))
+    elif has_recipe(folder):
+        config = continued(folder)
     else:
         raise PrefmillError(
             f"{folder} has no run.yaml to continue from", f"name a recipe: prefmill run tiny --to {folder}"
         )
-    if prompts is not None and Path(prompts).exists():
-        prompts = str(Path(prompts).resolve())  # so that the run continues from any folder
-    given = [] if prompts is None else [f"prompts.path={json.dumps(prompts)}"]
-    given += [] if limit is None else [f"prompts.limit={limit}"]
-    return override(config, [*given, *settings])
+    given = {key: value for key, value in (("path", prompts), ("limit", limit)) if value is not None}
+    read = getattr(config, "prompts", None)
+    if isinstance(read, PromptsConfig):
+        if read.path is None and has_recipe(folder):  # the same command without its input continues with the same
+            read = prompts_of(folder)
+        config = config.model_copy(update={"prompts": validated(PromptsConfig, {**dict(read), **given})})
+    elif given:
+        raise PrefmillError("this recipe reads no prompts", "leave out --prompts and --limit")
+    config = override(config, settings)
+    read = getattr(config, "prompts", None)
+    return config.model_copy(update={"prompts": _anywhere(read)}) if isinstance(read, PromptsConfig) else config
+
+
+def _anywhere(prompts: PromptsConfig) -> PromptsConfig:
+    """Return where prompts are as it is found from any folder, so that a run continues from any."""
+    path = prompts.path
+    if path is None or path.startswith("hub:") or not (file := user_path(path, "--prompts")).exists():
+        return prompts
+    return prompts.model_copy(update={"path": str(file.resolve())})

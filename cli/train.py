@@ -7,10 +7,12 @@ from pathlib import Path
 
 import typer
 
+from ..base.errors import PrefmillError
 from ..pipeline.store import Run
 from ..recipes.catalogue import load_recipe
 from ..recipes.recipe import Recipe
-from ..recipes.settings import from_yaml, override
+from ..recipes.saved import has_recipe, training_of
+from ..recipes.settings import override
 from ..train.progress import train_with_progress
 from ..train.settings import DPOTrainingConfig
 from .progress import watched
@@ -27,15 +29,11 @@ def train_command(folder: Path, to: Path | None, recipe: str | None, settings: S
 
 
 def _configuration(folder: Path, recipe: str | None, settings: Sequence[str]) -> DPOTrainingConfig:
-    saved = folder / "run.yaml"
-    config = None
-    if recipe is not None:
-        config = load_recipe(recipe)
-    elif saved.exists():
-        config = from_yaml(Recipe, saved.read_text(encoding="utf-8"), str(saved))
-    config = config or Recipe()
+    config = load_recipe(recipe).train if recipe is not None else None
+    if recipe is None and has_recipe(folder):
+        config = training_of(folder)
     prefixed = [setting if setting.startswith("train.") else f"train.{setting}" for setting in settings]
-    filled = config if config.train else config.model_copy(update={"train": DPOTrainingConfig()})
-    result = override(filled, prefixed).train
-    assert result is not None
+    result = override(Recipe(train=config or DPOTrainingConfig()), prefixed).train
+    if result is None:
+        raise PrefmillError("--set train=null leaves nothing to train", "leave it out")
     return result

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from ..base.settings import Settings
 
 RANDOM_PREFIX = "random:"
 """A checkpoint named `random:NAME` is made on the spot: the real classes, tiny, with random weights."""
@@ -14,10 +16,8 @@ MICRO_PREFIX = "micro:"
 MICRO_CHECKPOINTS = Path(__file__).parents[1] / "micro" / "trained"
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(Settings):
     """Device and precision of one loaded model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: Literal["auto", "cpu", "cuda"] | str = "auto"
     """`auto` takes the first GPU where there is one; `cuda:1` names a GPU."""
@@ -32,10 +32,8 @@ class EngineSettings(BaseModel):
         return value
 
 
-class Sampling(BaseModel):
+class Sampling(Settings):
     """How a text model draws its answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_new_tokens: int = Field(default=1000, gt=0)
     temperature: float = Field(default=0.0, ge=0.0)

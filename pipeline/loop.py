@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from ..base.settings import Settings
 from ..engine.settings import EngineSettings
 from .declaration import StageDeclaration
 from .execute.work import ExecutorConfig
@@ -24,10 +25,8 @@ from .execute.work import ExecutorConfig
 L = TypeVar("L", bound="Loop")
 
 
-class Loop(BaseModel):
+class Loop(Settings):
     """The settings of a loop: one field for every stage (`StageDeclaration.setting`), and how the work is executed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     STAGES: ClassVar[tuple[StageDeclaration, ...]] = ()
     """In the order in which they run: a stage comes after those it reads."""

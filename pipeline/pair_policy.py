@@ -25,18 +25,17 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ..base.settings import Settings
 from .records import Instruction, Pair, Reject, Response, content_id
 
 STAGE = "pairs"
 _WORD = re.compile(r"\w+")
 
 
-class PairPolicy(BaseModel):
+class PairPolicy(Settings):
     """The limits; the defaults are chosen for free-form answers of a few words to a few paragraphs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum_words: int = Field(default=2, ge=1)
     maximum_words: int = Field(default=600, ge=1)

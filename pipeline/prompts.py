@@ -7,12 +7,12 @@ kept to the byte (trailing spaces too): models were trained on such text, and it
 from __future__ import annotations
 
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..base.errors import PrefmillError
+from ..base.settings import Settings
 from ..base.tables.arrow import open_hub
 from ..base.tables.formats import open_table
 from ..base.tables.table import Row, Table
@@ -27,10 +27,8 @@ FILES = ".txt, .csv, .json, .jsonl, .parquet, a `datasets` folder"
 HUB = "hub:"
 
 
-class PromptsConfig(BaseModel):
+class PromptsConfig(Settings):
     """Where prompts come from and which are accepted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str | None = Field(default=None, description=f"{FILES}, or hub:owner/name")
     split: str = Field(default="train", description="of a `datasets` data set")
@@ -74,11 +72,6 @@ def _item(row: Row, index: int, untyped: bool, max_characters: int) -> Prompt | 
     # where an empty cell is the only way to leave a value out, it is left out
     fields = {name: value for name, value in row.fields.items() if value != ""} if untyped else row.fields
     return prompt_from(fields, index, row.place, max_characters)
-
-
-def demo_prompts() -> Path:
-    """Return the prompts that ship with the package."""
-    return Path(__file__).with_name("demo_prompts.txt")
 
 
 def prompt_from(row: dict[str, Any], index: int, place: str, max_characters: int) -> Prompt | Reject:

@@ -4,20 +4,22 @@ prefmill recipe list                      what there is
 prefmill recipe show pds-dpo              the whole configuration as YAML
 prefmill run pds-dpo --set generate.guidance=[3,5]
 prefmill run mine.yaml                    a saved and edited one
+prefmill run mine.py                      one's own: a file with a function recipe() that returns a Recipe
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from ..base.errors import PrefmillError
+from ..base.paths import user_path
 from ..engine.settings import MICRO_CHECKPOINTS
 from .imported import imported
 from .micro import micro
 from .pds_dpo import pds_dpo
-from .recipe import Recipe
-from .settings import from_yaml
+from .python_file import load_python_recipe
+from .recipe import BaseRecipe, Recipe
+from .saved import read_recipe
 from .tiny import tiny
 
 MICRO_NAMES = (
@@ -30,11 +32,15 @@ if all((MICRO_CHECKPOINTS / name).is_dir() for name in MICRO_NAMES):  # trained,
     RECIPES = {"micro": micro, **RECIPES}
 
 
-def load_recipe(name: str) -> Recipe:
-    """Return a recipe by name or from a YAML file. Raises PrefmillError when there is neither."""
+def load_recipe(name: str) -> BaseRecipe:
+    """Return a recipe by name, from a YAML file or from a Python file. Raises PrefmillError when there is none."""
     if name in RECIPES:
         return RECIPES[name]()
-    path = Path(name).expanduser()
+    path = user_path(name, "the recipe")
     if path.suffix in {".yaml", ".yml"} and path.is_file():
-        return from_yaml(Recipe, path.read_text(encoding="utf-8"), str(path))
-    raise PrefmillError(f"there is no recipe {name!r}", f"choose one of {', '.join(RECIPES)}, or give a .yaml file")
+        return read_recipe(path)
+    if path.suffix == ".py" and path.is_file():
+        return load_python_recipe(path)
+    raise PrefmillError(
+        f"there is no recipe {name!r}", f"choose one of {', '.join(RECIPES)}, or give a .yaml or .py file"
+    )

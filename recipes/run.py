@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..base.files import write_text
 from ..base.progress import Progress
 from ..pipeline.report import write_report
 from ..pipeline.store import Run
 from ..pipeline.summary import summarize
 from ..pipeline.synthesis import remake_from, synthesize
 from ..train.progress import train_with_progress
-from .recipe import Recipe
-from .settings import to_yaml
+from .preflight import TRAINING, plan_run
+from .recipe import BaseRecipe
+from .saved import save
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,34 @@ class Finished:
     report: Path
 
 
-def run_recipe(folder: Path, recipe: Recipe, progress: Progress | None = None, remake: str | None = None) -> Finished:
-    """Begin a run in `folder`, or continue it, or find it complete. `remake` makes a stage, and all after it, again.
+def run_recipe(
+    folder: Path,
+    recipe: BaseRecipe,
+    progress: Progress | None = None,
+    *,
+    remake: str | None = None,
+    discard: bool = False,
+    train: bool = True,
+) -> Finished:
+    """Begin a run in `folder`, or continue it, or find it complete.
+
+    `remake` makes a stage, and all after it, again; `discard` lets go of what was made from prompts that are no longer
+    given; `train` False stops at the pairs. These are for this call: the folder remembers the recipe alone, and that
+    only after everything that can be known before has been found in order.
 
     Raises PrefmillError for everything a user can repair; what was finished before is kept.
     """
     progress = progress or Progress()
+    plan = plan_run(folder, recipe, remake=remake, discard=discard, train=train)
+    plan.require_sound()
+    for note in plan.notes:
+        progress.notice(note)
     with Run.writing(folder) as run:
-        write_text(folder / "run.yaml", to_yaml(recipe))
+        save(folder, recipe)
         if remake:
             remake_from(run, recipe, remake, progress)
-        synthesize(run, recipe, progress)
-        if recipe.train is not None:
-            train_with_progress(folder, folder / "training", recipe.train, progress)
+        synthesize(run, recipe, progress, discard=discard)
+        if train and recipe.train is not None:
+            train_with_progress(folder, folder / TRAINING, recipe.train, progress)
         report = write_report(run)
         return Finished(folder, summarize(run), report)

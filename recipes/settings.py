@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
@@ -14,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 from ..base.errors import PrefmillError
 
 M = TypeVar("M", bound=BaseModel)
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
 
 def override(config: M, settings: Sequence[str]) -> M:
@@ -25,12 +29,8 @@ def override(config: M, settings: Sequence[str]) -> M:
     for setting in settings:
         path, separator, text = setting.partition("=")
         if not separator:
-            raise PrefmillError(f"--set {setting!r} has no value", "write it as --set generate.steps=20")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise PrefmillError(f"the value in --set {setting!r} is not valid YAML", "quote it") from error
-        _place(values, path.split("."), value, setting)
+            raise PrefmillError(f"--set {_shown(setting)} has no value", "write it as --set generate.steps=20")
+        _place(values, path.split("."), parsed(text, f"the value in --set {_shown(setting)}", "quote it"), setting)
     return validated(type(config), values)
 
 
@@ -38,11 +38,12 @@ def _place(values: Any, path: list[str], value: Any, setting: str) -> None:
     for depth, key in enumerate(path):
         last = depth == len(path) - 1
         if isinstance(values, list):
-            if not key.isdigit() or int(key) >= len(values):
+            numbers = {str(number): number for number in range(len(values))}
+            if key not in numbers:
                 raise PrefmillError(
                     f"--set {setting}: {'.'.join(path[:depth])} has {len(values)} entries", "count from 0"
                 )
-            key, values = int(key), typing.cast(Any, values)  # noqa: PLW2901 - a list is indexed by number
+            key, values = numbers[key], typing.cast(Any, values)  # noqa: PLW2901 - a list is indexed by number
         elif not isinstance(values, dict):
             raise PrefmillError(f"--set {setting}: {'.'.join(path[:depth])} has no settings of its own", "shorten it")
         if last:
@@ -71,7 +72,7 @@ def validated(model: type[M], values: Any) -> M:
                 f"unknown setting {name}", f"{fix}The settings{where} are: {', '.join(known)}"
             ) from None
         message = problem["msg"].removeprefix("Value error, ")
-        given = "" if isinstance(problem["input"], dict) else f", not {problem['input']!r}"
+        given = "" if isinstance(problem["input"], dict) else f", not {_shown(problem['input'])}"
         raise PrefmillError(f"{name}: {message}{given}", "see `prefmill recipe show` for every setting") from None
 
 
@@ -93,15 +94,34 @@ def _model_in(annotation: Any) -> Any:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def to_yaml(config: BaseModel) -> str:
-    """Return a configuration as YAML in the order its fields are declared."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
-
-
-def from_yaml(model: type[M], text: str, source: str) -> M:
-    """Return a configuration from YAML. Raises PrefmillError naming the source when it is not valid."""
+def _shown(value: Any) -> str:
+    """Return a value as an error shows it: short, also where it is huge, deep or refers to itself."""
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PrefmillError(f"{source} is not valid YAML: {error}", "correct it or give a recipe's name") from error
-    return validated(model, values or {})
+        return _SHORT.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return f"a {type(value).__name__} too large to print"
+
+
+def to_yaml(config: BaseModel | dict[str, Any]) -> str:
+    """Return a configuration as YAML in the order its fields are declared."""
+    values = config if isinstance(config, dict) else config.model_dump(mode="json")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+
+def parsed(text: str, source: str, fix: str) -> Any:
+    """Return what YAML says. Raises PrefmillError naming the source when it is not valid."""
+    try:
+        return yaml.safe_load(text)
+    except Exception as error:  # besides its own errors PyYAML lets through whatever its conversions raise
+        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise PrefmillError(f"{source} is not valid YAML: {reason}", fix) from error
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text. Raises PrefmillError when it cannot be read or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PrefmillError(f"{path} is not UTF-8 text: {error.reason}", "save it as UTF-8") from error
+    except OSError as error:
+        raise PrefmillError(f"cannot read {path}: {error.strerror}", "correct the path or the permissions") from error

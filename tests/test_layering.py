@@ -189,7 +189,6 @@ def test_wheel_holds_every_module(tmp_path):
     missing = [path for path in SOURCES if not (site / "prefmill" / path.relative_to(ROOT)).exists()]
     assert not missing
     assert (site / "prefmill/pipeline/report.html").exists()
-    assert (site / "prefmill/pipeline/demo_prompts.txt").exists()
     # -S and -I keep the editable install out: only the wheel's copy can be what is imported
     code = (
         "import sys; sys_path = sys.__dict__['path']; sys_path[:0] = sys.argv[1:];"

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from ..base.settings import Settings
 from .losses import Loss, check_smoothing
 
 Positive = Annotated[int, Field(ge=1)]
@@ -19,10 +20,8 @@ MAY_CHANGE = frozenset({"save_every", "log_every"})
 """Settings that a continued training may have changed: they touch no weight."""
 
 
-class DPOTrainingConfig(BaseModel):
+class DPOTrainingConfig(Settings):
     """How an adapter is trained. One step consumes `batch_size * accumulation * processes` pairs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backend: Literal["trl"] = "trl"
     model: str = "llava-hf/llava-1.5-7b-hf"

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ...base.errors import PrefmillError
 from ...base.paths import user_path
 from ...base.progress import Progress
+from ...base.settings import Settings
 from ...base.tables.formats import open_table
 from ...base.tables.table import BadRow, Table
 from ..execute.local import run_task
@@ -38,10 +39,8 @@ from .row_formats import Format, image_said, shape_of
 NARROW_BATCH = 1024
 
 
-class ImportSpec(BaseModel):
+class ImportSpec(Settings):
     """What to import. At least one of prompts, images, answers and pairs; pairs bring their own images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompts: str | None = Field(default=None, description="a file of prompts, as for --prompts of a run")
     images: str | None = Field(default=None, description="a folder of images, or a table that names or holds them")

@@ -8,9 +8,10 @@ from collections import deque
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ...base.progress import Progress
+from ...base.settings import Settings
 from ..manifest import StageManifest
 from ..stage import Source, Stage
 from ..store import Dataset, Run
@@ -18,10 +19,8 @@ from .commit import Committer
 from .plan import Batch, Plan
 
 
-class ExecutorConfig(BaseModel):
+class ExecutorConfig(Settings):
     """How work is cut and committed. None of it changes a result."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prepare_ahead: int = Field(default=2, ge=1, description="batches prepared ahead of the device")
     host_threads: int = Field(default=2, ge=1, description="threads for decoding and encoding")

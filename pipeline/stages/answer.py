@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ...base.settings import Settings
 from ...engine.images import UnreadableImage, decode_image
 from ...engine.responders.catalogue import load_responder
 from ...engine.settings import EngineSettings, Sampling
@@ -19,10 +20,8 @@ from .generate import STAGE as GENERATE
 from .instruct import STAGE as INSTRUCT
 
 
-class ResponderConfig(BaseModel):
+class ResponderConfig(Settings):
     """One responder: a name that is unique in the run, a model, and how it samples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names the folder of its answers")
     model: str

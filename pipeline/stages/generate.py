@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ...base.settings import Settings
 from ...engine.images import encode_image
 from ...engine.settings import EngineSettings
 from ..declaration import StageDeclaration
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class GenerateConfig(BaseModel):
+class GenerateConfig(Settings):
     """The paper's settings by default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = "stabilityai/stable-diffusion-3-medium-diffusers"
     guidance: tuple[float, ...] = Field(default=(5.0, 7.0, 9.0, 11.0), min_length=1, description="one candidate each")
@@ -39,9 +38,9 @@ class GenerateConfig(BaseModel):
         description="paper: index * 1000 + k, so a prompt on another line gives other images with other ids; "
         "same: index * 1000 + 1 for all of a prompt; id: from the prompt's id, the same on every line",
     )
-    steps: int = Field(default=28, ge=1)
-    width: int | None = Field(default=None, ge=16, description="pixels; by default the model's own size")
-    height: int | None = Field(default=None, ge=16)
+    steps: int = Field(default=28, ge=1, le=1000)
+    width: int | None = Field(default=None, ge=16, le=16_384, description="pixels; by default the model's own size")
+    height: int | None = Field(default=None, ge=16, le=16_384)
     t5_tokens: int = Field(default=256, ge=0, description="text length of T5; 0 for a checkpoint trained without any")
     format: Literal["png", "webp", "jpeg"] = Field(default="png", description="png and webp are lossless")
     batch_size: int = Field(default=2, ge=1, description="prompts at a time; each brings one image per guidance scale")

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from ...base.settings import Settings, Text
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
 from ..exchange.row_formats import without_marker
@@ -25,13 +26,11 @@ from .prompts import STAGE as PROMPTS
 from .select import STAGE as SELECT
 
 
-class InstructConfig(BaseModel):
+class InstructConfig(Settings):
     """By default the input's field where there is one, else a template."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     order: tuple[Literal["field", "model", "template"], ...] = Field(default=("field", "template"), min_length=1)
-    templates: tuple[str, ...] = Field(
+    templates: tuple[Text, ...] = Field(
         default=("Describe this image in detail.",), min_length=1, description="{prompt} and {topic} are filled in"
     )
     per_image: int = Field(default=1, ge=1, description="how many of the templates each image gets")

@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ...base.settings import Settings
 from ...engine.settings import EngineSettings
 from ..declaration import Inputs, StageDeclaration
 from ..pair_policy import clean
@@ -27,10 +28,8 @@ from .prompts import STAGE as PROMPTS
 PANELS = PanelStages(PROMPTS, GENERATE, INSTRUCT, ANSWER)
 
 
-class JudgeConfig(BaseModel):
+class JudgeConfig(Settings):
     """Which text reward, and how many instructions (with all their answers) at a time."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
     context: Literal["instruction", "prompt"] = Field(

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from ...base.settings import Settings
 from ...engine.images import UnreadableImage, decoded
 from ...engine.scorers.catalogue import IMAGE_SCORERS, load_image_scorer
 from ...engine.settings import EngineSettings
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 
-class ScoreConfig(BaseModel):
+class ScoreConfig(Settings):
     """Which scorer of images, and how many images at a time."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scorer: str = Field(default="imagereward", description="imagereward, clip, blip, aesthetic, or one of your own")
     model: str = Field(default=IMAGE_SCORERS["imagereward"].checkpoint, description="by default the scorer's own")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ...base.settings import Settings
 from ..declaration import Inputs, StageDeclaration
 from ..records import Reject, Selection
 from ..sources import Contest, Groups
@@ -16,10 +17,8 @@ from .prompts import STAGE as PROMPTS
 from .score import STAGE as SCORE
 
 
-class SelectConfig(BaseModel):
+class SelectConfig(Settings):
     """The published pipeline has no minimum: the best of four goes on however poor it is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     minimum_score: float | None = Field(default=None, description="reject prompts whose best candidate scores less")
 

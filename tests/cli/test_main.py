@@ -14,7 +14,7 @@ from prefmill.cli.main import app
 from prefmill.pipeline.store import Run
 from prefmill.recipes.catalogue import RECIPES, load_recipe, tiny
 from prefmill.recipes.recipe import Recipe
-from prefmill.recipes.settings import from_yaml, override, to_yaml
+from prefmill.recipes.settings import override, to_yaml
 from typer.testing import CliRunner
 
 
@@ -46,14 +46,13 @@ def test_help_imports_no_model_library():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_survives_its_yaml(name, tmp_path):
-    shown = prefmill("recipe", "show", name).stdout
-    assert from_yaml(Recipe, shown, "shown") == load_recipe(name)
-    (tmp_path / "mine.yaml").write_text(shown)
+    (tmp_path / "mine.yaml").write_text(prefmill("recipe", "show", name).stdout)
     assert load_recipe(str(tmp_path / "mine.yaml")) == load_recipe(name)
 
 
 def test_the_paper_recipe_is_the_papers():
     recipe = load_recipe("pds-dpo")
+    assert isinstance(recipe, Recipe)
     assert recipe.generate.guidance == (5.0, 7.0, 9.0, 11.0)
     assert recipe.generate.steps == 28
     assert len(recipe.responders) == 3
@@ -98,7 +97,7 @@ def test_a_wrong_setting_is_named_with_the_nearest_valid_one(setting, words):
 
 def test_unknown_keys_in_a_yaml_file(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text(to_yaml(tiny()).replace("steps:", "stpes:"))
+    file.write_text(to_yaml(tiny()).replace("  steps:", "  stpes:"))
     assert refused(prefmill("run", file, "--to", tmp_path / "run"), "generate.stpes", "generate.steps?")
 
 

@@ -1,0 +1,106 @@
+"""The checks before a run: each yields what would stop it, by the setting that has to be corrected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import PrefmillError
+from ..base.paths import user_path
+from ..engine.settings import EngineSettings
+from ..train.manifest import read_manifest, read_plan
+from ..train.settings import DPOTrainingConfig, changed_settings
+from .disk import DiskEstimate, nearest
+from .plan import PlannedModel, Problem
+
+
+def folder_problems(folder: Path) -> Iterator[Problem]:
+    """Yield why a run's folder could not be written to; nothing is created to find out."""
+    try:
+        user_path(folder, "--to")
+    except PrefmillError as error:
+        yield Problem.of("--to", error)
+        return
+    place = nearest(folder)
+    reason = "" if os.access(place, os.W_OK | os.X_OK) else "is not writable"
+    if not place.is_dir():
+        reason = "is not a folder"
+    if reason:
+        yield Problem("--to", f"cannot write to {folder}: {place} {reason}", "choose another folder with --to")
+
+
+def is_trained(folder: Path) -> bool:
+    """Return whether a training has been finished in a folder."""
+    try:
+        return read_manifest(folder) is not None
+    except PrefmillError:  # `training_problems` says why
+        return False
+
+
+def training_problems(folder: Path, config: DPOTrainingConfig) -> Iterator[Problem]:
+    """Yield why a training in `folder` would not continue with these settings."""
+    try:
+        begun, _ = read_plan(folder), read_manifest(folder)
+    except PrefmillError as error:
+        yield Problem.of("train", error)
+        return
+    changes = changed_settings(begun.config.model_dump(), config.model_dump()) if begun else []
+    if changes:
+        yield Problem(
+            "train",
+            f"{folder} was begun with other settings: {'; '.join(changes)}",
+            f"restore them, give --no-train, or train apart: prefmill train {folder.parent} --to FOLDER",
+        )
+
+
+def checkpoint_problems(models: Sequence[PlannedModel]) -> Iterator[Problem]:
+    """Yield every setting whose checkpoint cannot be had; each source is looked for once."""
+    if not models:
+        return
+    found: dict[str, PrefmillError | None] = {}
+    check = _checkpoint_check()
+    for model in models:
+        if model.source not in found:
+            try:
+                check(model.source)
+                found[model.source] = None
+            except PrefmillError as error:
+                found[model.source] = error
+        if error := found[model.source]:
+            yield Problem.of(model.setting, error)
+
+
+def _checkpoint_check() -> Callable[[str], Any]:
+    from ..engine import sources  # the hub's library: only a run that needs a model waits for it
+
+    return getattr(sources, "check_checkpoint", sources.resolve_checkpoint)
+
+
+def device_problems(engine: EngineSettings) -> Iterator[Problem]:
+    """Yield why the models cannot be put where the settings say."""
+    from ..engine.device import resolve_device  # torch
+
+    try:
+        resolve_device(engine)
+    except PrefmillError as error:
+        yield Problem.of("engine.device", error)
+
+
+def trainer_problems(config: DPOTrainingConfig) -> Iterator[Problem]:
+    """Yield why the training's processes would find no GPU: it comes last, hours after everything else."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device == "cuda" and not gpus:
+        yield Problem("train.device", "it is 'cuda', but torch sees no GPU here", "--set train.device=cpu")
+    elif config.device != "cpu" and gpus and config.processes > gpus:
+        message = f"it is {config.processes}, but torch sees {gpus} GPU(s) here"
+        yield Problem("train.processes", message, f"--set train.processes={gpus}")
+
+
+def disk_problems(disk: DiskEstimate | None) -> Iterator[Problem]:
+    """Yield that the disk is full long before the end, where that is beyond doubt."""
+    if disk is not None and disk.clearly_short:
+        yield Problem("disk", disk.text, "make room, choose another folder with --to, or give fewer prompts")

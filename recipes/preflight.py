@@ -1,0 +1,99 @@
+"""What can be known before the first stage runs: every checkpoint, file, folder, and the disk.
+
+A mistyped judge would otherwise be found after every image was drawn and every answer given. All problems are named
+at once, each by its setting; nothing is written or downloaded, and no weights are loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import PrefmillError
+from ..engine.settings import MICRO_PREFIX, RANDOM_PREFIX
+from ..pipeline.store import Run
+from . import checks
+from .disk import DiskEstimate, estimate_disk
+from .plan import PlannedModel, PlannedStage, Problem, plan_stages
+from .recipe import BaseRecipe
+
+TRAINING = "training"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command will do, and what stands in its way."""
+
+    folder: Path
+    stages: tuple[PlannedStage, ...]
+    trains: bool
+    models: tuple[PlannedModel, ...]
+    disk: DiskEstimate | None
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    price_per_device_hour: float | None
+
+    @property
+    def device_hours(self) -> float | None:
+        """The hours of synthesis still to come at the rates that this run measured; None where one is missing."""
+        seconds = [stage.seconds for stage in self.stages if stage.missing != 0 and stage.models]
+        known = [one for one in seconds if one is not None]
+        return sum(known) / 3600 if len(known) == len(seconds) else None
+
+    @property
+    def cost(self) -> float | None:
+        """What these hours cost, where both are known."""
+        hours, price = self.device_hours, self.price_per_device_hour
+        return None if hours is None or price is None else hours * price
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain values."""
+        stages = [asdict(stage) | {"missing": stage.missing, "state": stage.state} for stage in self.stages]
+        values = {**asdict(self), "folder": str(self.folder), "stages": stages}
+        return values | {"device_hours": self.device_hours, "cost": self.cost}
+
+    def require_sound(self) -> None:
+        """Raise PrefmillError with all problems, if there are any."""
+        if len(self.problems) == 1:
+            raise PrefmillError(self.problems[0].text, self.problems[0].fix)
+        if self.problems:
+            lines = [f"  {problem.text}\n    fix: {problem.fix}" for problem in self.problems]
+            raise PrefmillError("\n".join([f"{len(lines)} things stand in the way:", *lines]), "correct all of them")
+
+
+def plan_run(
+    folder: Path, recipe: BaseRecipe, *, remake: str | None = None, discard: bool = False, train: bool = True
+) -> Plan:
+    """Return what `run_recipe` with the same arguments would do."""
+    problems = [*checks.folder_problems(folder)]
+    if problems:  # a path that cannot be looked at
+        return Plan(folder, (), False, (), None, tuple(problems), (), None)
+    run, planned = Run(folder), recipe
+    if found := [*checks.device_problems(recipe.engine)]:
+        problems += found
+        planned = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"device": "cpu"})})
+    stages, found = plan_stages(run, planned, remake, discard)
+    problems += found
+    config = recipe.train if train else None
+    trains = config is not None and not checks.is_trained(folder / TRAINING)
+    if config is not None:
+        problems += checks.training_problems(folder / TRAINING, config)
+        problems += checks.trainer_problems(config) if trains else []
+    sources = [entry for stage in stages if stage.missing != 0 for entry in stage.models]
+    sources += [("train.model", config.model)] if config is not None and trains else []
+    models = tuple(PlannedModel(setting, source, _where(source)) for setting, source in sources)
+    problems += checks.checkpoint_problems(models)
+    disk = estimate_disk(run, recipe, stages)
+    problems += checks.disk_problems(disk)
+    notes = (disk.text,) if disk is not None and disk.tight and not disk.clearly_short else ()
+    price = recipe.executor.price_per_device_hour
+    return Plan(folder, tuple(stages), trains, models, disk, tuple(problems), notes, price)
+
+
+def _where(source: str) -> str:
+    if source.startswith(MICRO_PREFIX):
+        return "comes with the package"
+    if source.startswith(RANDOM_PREFIX):
+        return "made on the spot"
+    return "a folder here" if "/" in source and Path(source).is_dir() else "the hub"
