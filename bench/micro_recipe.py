@@ -8,7 +8,7 @@ from pathlib import Path
 from ..base.files import write_text
 from ..micro.measure.held_out import prompt_lines
 from ..micro.world.scenes import Scene
-from ..recipes.catalogue import load_recipe
+from ..recipes.micro import micro
 from ..recipes.recipe import Recipe
 from ..recipes.settings import override
 
@@ -18,4 +18,4 @@ def micro_recipe(folder: Path, scenes: Sequence[Scene], seed: int) -> Recipe:
     prompts = folder / "prompts.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(prompts, prompt_lines(scenes, seed))
-    return override(load_recipe("micro"), [f"prompts.path={prompts.resolve()}"])
+    return override(micro(), [f"prompts.path={prompts.resolve()}"])

@@ -37,7 +37,7 @@ IMAGES, PROMPTS = 64, 16  # in one call; a prompt has four answers
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What is measured: `count` images or answers in one call."""
 
     name: str
@@ -76,23 +76,23 @@ def run(*, dry_run: bool = False, rounds: int = 10, to: Path | None = None) -> d
     return claims
 
 
-def _image_work(device: torch.device, tiny: bool) -> Iterator[Work]:
+def _image_work(device: torch.device, tiny: bool) -> Iterator[Workload]:
     scorer = _image_scorer(device, tiny)
     count, side = (4, 96) if tiny else (IMAGES, 1024)
     stream = torch.Generator().manual_seed(0)
     decoded = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=stream).to(device)
     prompts = dialogues(count, 25, 1)[0][:count]
     pixels = scorer.preprocess(decoded)
-    yield Work("imagereward", "images", count, lambda: scorer.score(scorer.preprocess(decoded), prompts))
-    yield Work("imagereward_network", "images", count, lambda: scorer.score(pixels, prompts))
+    yield Workload("imagereward", "images", count, lambda: scorer.score(scorer.preprocess(decoded), prompts))
+    yield Workload("imagereward_network", "images", count, lambda: scorer.score(pixels, prompts))
 
 
-def _answer_work(device: torch.device, tiny: bool) -> Iterator[Work]:
+def _answer_work(device: torch.device, tiny: bool) -> Iterator[Workload]:
     judge = _judge(device, tiny)
     for name, words in REGIMES.items():
         asked, answers = dialogues(1 if tiny else PROMPTS, *words)
-        yield Work(name, "answers", len(answers), partial(judge.score, asked, answers))
-        yield Work(f"{name}_single", "answers", len(answers), partial(judge_one_by_one, judge, asked, answers))
+        yield Workload(name, "answers", len(answers), partial(judge.score, asked, answers))
+        yield Workload(f"{name}_single", "answers", len(answers), partial(judge_one_by_one, judge, asked, answers))
 
 
 def judge_one_by_one(judge: TextReward, prompts: list[str], answers: list[str]) -> list[float]:

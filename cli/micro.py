@@ -13,7 +13,7 @@ from .options import Json, as_path
 from .progress import ConsoleProgress, watched
 
 if TYPE_CHECKING:
-    from ..micro.teach.training import Progress
+    from ..micro.teach.training import TrainingStep
 
 app = typer.Typer(no_args_is_help=True, help="Train and verify the checkpoints of the built-in micro world.")
 Names = Annotated[list[str] | None, typer.Argument(help="which checkpoints; by default all")]
@@ -80,7 +80,7 @@ class _Bars:
         self.progress = progress
         self.part, self.step = "", 0
 
-    def __call__(self, report: Progress) -> None:
+    def __call__(self, report: TrainingStep) -> None:
         if report.part != self.part or report.step < self.step:
             self.progress.begin(report.part, report.steps, unit="steps")
             self.part, self.step = report.part, 0

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..base.text import printable
-from ..recipes.preflight import Plan, plan_run
+from ..recipes.preflight import RunPlan, plan_run
 from .run import configuration, folder_for
 
 
@@ -37,7 +37,7 @@ def plan_command(
     plan.require_sound()
 
 
-def _print(plan: Plan) -> None:
+def _print(plan: RunPlan) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "inputs", "done", "missing", "state", "device hours"):
         table.add_column(heading, justify="left" if heading in {"stage", "state"} else "right")

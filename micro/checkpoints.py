@@ -38,7 +38,7 @@ Measured = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CheckpointRecipe:
     """How one checkpoint is trained into `root / name` and measured there; `needs` are trained before it."""
 
     train: Callable[[Path, int, OnProgress], object]
@@ -46,35 +46,35 @@ class Recipe:
     needs: tuple[str, ...] = ()
 
 
-def _responder(name: str) -> Recipe:
-    return Recipe(
+def _responder(name: str) -> CheckpointRecipe:
+    return CheckpointRecipe(
         lambda root, seed, report: train_responder(name, root / name, seed, report),
         lambda root, quick: measure_responder(root / name, quick=quick),
     )
 
 
-RECIPES: dict[str, Recipe] = {
-    "text-to-image": Recipe(
+RECIPES: dict[str, CheckpointRecipe] = {
+    "text-to-image": CheckpointRecipe(
         lambda root, seed, report: train_generator(root / "text-to-image", seed, report),
         lambda root, quick: measure_generator(root, quick=quick),
     ),
-    "clip": Recipe(
+    "clip": CheckpointRecipe(
         lambda root, seed, report: train_clip(root / "clip", seed, report),
         lambda root, quick: measure_clip(root, quick=quick),
         needs=("text-to-image",),
     ),
-    "blip-matching": Recipe(
+    "blip-matching": CheckpointRecipe(
         lambda root, seed, report: train_matching(root / "blip-matching", seed, report),
         lambda root, quick: measure_matching(root, quick=quick),
         needs=("text-to-image",),
     ),
-    "image-reward": Recipe(
+    "image-reward": CheckpointRecipe(
         lambda root, seed, report: train_image_reward(root / "image-reward", seed, report, root / "text-to-image"),
         lambda root, quick: measure_image_reward(root, quick=quick),
         needs=("text-to-image", "clip", "blip-matching"),
     ),
     **{name: _responder(name) for name in RESPONDERS},
-    "text-reward": Recipe(
+    "text-reward": CheckpointRecipe(
         lambda root, seed, report: train_text_reward(root / "text-reward", seed, report),
         lambda root, quick: measure_text_reward(root / "text-reward", quick=quick),
     ),

@@ -124,7 +124,7 @@ class ChosenImage:
 
 
 @dataclass(frozen=True)
-class Question:
+class ImageQuestion:
     """An instruction with the image it is about."""
 
     instruction: Instruction

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..base.errors import PrefmillError
 from ..base.paths import user_path
@@ -59,23 +58,18 @@ def checkpoint_problems(models: Sequence[PlannedModel]) -> Iterator[Problem]:
     """Yield every setting whose checkpoint cannot be had; each source is looked for once."""
     if not models:
         return
+    from ..engine.sources import check_checkpoint  # the hub's library: only a run that needs a model waits for it
+
     found: dict[str, PrefmillError | None] = {}
-    check = _checkpoint_check()
     for model in models:
         if model.source not in found:
             try:
-                check(model.source)
+                check_checkpoint(model.source)
                 found[model.source] = None
             except PrefmillError as error:
                 found[model.source] = error
         if error := found[model.source]:
             yield Problem.of(model.setting, error)
-
-
-def _checkpoint_check() -> Callable[[str], Any]:
-    from ..engine import sources  # the hub's library: only a run that needs a model waits for it
-
-    return getattr(sources, "check_checkpoint", sources.resolve_checkpoint)
 
 
 def device_problems(engine: EngineSettings) -> Iterator[Problem]:

@@ -22,7 +22,7 @@ TRAINING = "training"
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a command will do, and what stands in its way."""
 
     folder: Path
@@ -64,11 +64,11 @@ class Plan:
 
 def plan_run(
     folder: Path, recipe: BaseRecipe, *, remake: str | None = None, discard: bool = False, train: bool = True
-) -> Plan:
+) -> RunPlan:
     """Return what `run_recipe` with the same arguments would do."""
     problems = [*checks.folder_problems(folder)]
     if problems:  # a path that cannot be looked at
-        return Plan(folder, (), False, (), None, tuple(problems), (), None)
+        return RunPlan(folder, (), False, (), None, tuple(problems), (), None)
     run, planned = Run(folder), recipe
     if found := [*checks.device_problems(recipe.engine)]:
         problems += found
@@ -88,7 +88,7 @@ def plan_run(
     problems += checks.disk_problems(disk)
     notes = (disk.text,) if disk is not None and disk.tight and not disk.clearly_short else ()
     price = recipe.executor.price_per_device_hour
-    return Plan(folder, tuple(stages), trains, models, disk, tuple(problems), notes, price)
+    return RunPlan(folder, tuple(stages), trains, models, disk, tuple(problems), notes, price)
 
 
 def _where(source: str) -> str:

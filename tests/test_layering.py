@@ -119,17 +119,13 @@ def test_every_operation_has_a_caller():
     assert set(WAITING) <= kernel_functions().keys()
 
 
-STILL_TWICE = {"Progress", "Question", "Recipe", "Stage", "Work"}
-"""Names that two classes have until one of each is renamed; a further one fails."""
-
-
 def test_no_class_has_the_name_of_another():
     places: dict[str, list[str]] = {}
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append("/".join(module_of(path)))
-    twice = {name: found for name, found in places.items() if len(found) > 1 and name not in STILL_TWICE}
+    twice = {name: found for name, found in places.items() if len(found) > 1}
     assert not twice
 
 

@@ -17,7 +17,7 @@ from ...micro.world.render import render_all
 from ...pipeline.records import Pair
 from ...pipeline.store import Run
 from ...pipeline.synthesis import synthesize
-from ...recipes.catalogue import load_recipe
+from ...recipes.micro import micro
 from ...recipes.recipe import Recipe
 from ...recipes.settings import override
 from ...train.progress import train_with_progress
@@ -41,7 +41,7 @@ class Seeds:
     @property
     def recipe(self) -> Recipe:
         """What the plain runs are made with, except for their prompts."""
-        return load_recipe("micro")
+        return micro()
 
     def runs(self, kind: str = "", changes: Callable[[Recipe], Recipe] = lambda recipe: recipe) -> list[Run]:
         """One complete run per seed; `changes` makes another kind of run, beside the plain one."""

@@ -82,7 +82,7 @@ def coefficients(source: int, resized: int) -> tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResizePlan:
     """Both axes of a target, and whether the vertical one is resized first."""
 
     vertical: Axis
@@ -91,20 +91,20 @@ class Plan:
 
 
 @lru_cache(maxsize=512)
-def plan(height: int, width: int, target: PixelTarget) -> Plan:
+def plan(height: int, width: int, target: PixelTarget) -> ResizePlan:
     """How an image of this size becomes the target."""
     if target.fit == "pad":
         side = max(height, width)
         first, taps = coefficients(side, target.size)
         vertical, horizontal = (Axis(first, taps, source, (side - source) // 2) for source in (height, width))
-        return Plan(vertical, horizontal, vertical_first=False)  # a square shrinks alike on both axes
+        return ResizePlan(vertical, horizontal, vertical_first=False)  # a square shrinks alike on both axes
     shorter = min(height, width)
     lengths = [int(target.size * source / shorter) if source > shorter else target.size for source in (height, width)]
     vertical, horizontal = (
         _cropped(source, length, target) for source, length in zip((height, width), lengths, strict=True)
     )
     less_rows, less_columns = height - lengths[0], width - lengths[1]
-    return Plan(vertical, horizontal, target.passes == "pillow 13" and less_rows > max(0, 2 * less_columns))
+    return ResizePlan(vertical, horizontal, target.passes == "pillow 13" and less_rows > max(0, 2 * less_columns))
 
 
 def _cropped(source: int, resized: int, target: PixelTarget) -> Axis:

@@ -22,7 +22,7 @@ from ..world.truth import UNKNOWN, cell_labels, ground_labels
 from .morphs import morph_candidates
 from .preferences import GROUP, TEXT_LENGTH, PreferenceBatch, PreferenceStream, of_training_only, rendered_candidates
 from .tokenizers import world_bert_tokenizer
-from .training import OnProgress, Progress, Trainer, fast_on_cpu, reproducible, to_half
+from .training import OnProgress, Trainer, TrainingStep, fast_on_cpu, reproducible, to_half
 from .vision_heads import PATCH_SIZE, CellHeads
 
 PROMPTS = 3000
@@ -52,7 +52,7 @@ def draw_training_candidates(generator: Path, seed: int, on_progress: OnProgress
     with reproducible(seed + 2):
         scenes = sample_scenes("train", PROMPTS, seed + 77)
         candidates = draw_candidates(model, scenes, seed + 78, guidance=GUIDANCE, steps=DRAWING_STEPS)
-    on_progress(Progress("pictures to judge", PROMPTS, PROMPTS, 1 - float(candidates.exact.mean()), 0.0))
+    on_progress(TrainingStep("pictures to judge", PROMPTS, PROMPTS, 1 - float(candidates.exact.mean()), 0.0))
     return of_training_only(candidates)
 
 

@@ -24,7 +24,7 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingStep:
     """Where a training stands: step `step` of `steps` of one part, its latest loss, and CPU seconds so far."""
 
     part: str
@@ -34,10 +34,10 @@ class Progress:
     seconds: float
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[TrainingStep], None]
 
 
-def silent(progress: Progress) -> None:
+def silent(progress: TrainingStep) -> None:
     """Report nothing."""
 
 
@@ -114,7 +114,7 @@ class Trainer:
         self.smooth = loss.item() if number == 0 else 0.95 * self.smooth + 0.05 * loss.item()
         if number % max(1, self.steps // 100) == 0 or number == self.steps - 1:
             seconds = time.process_time() - self.started
-            self.on_progress(Progress(self.part, number + 1, self.steps, self.smooth, seconds))
+            self.on_progress(TrainingStep(self.part, number + 1, self.steps, self.smooth, seconds))
 
 
 def _decay(done: float, hold: float) -> float:

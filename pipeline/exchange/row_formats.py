@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import Any, Literal
 
 from ...base.errors import PrefmillError
 from ...base.tables.table import BadRow, Row, Table
+from ..image_marker import without_marker
 
 Format = Literal["auto", "jsonl", "pds-dpo", "llava", "trl"]
 Shape = Literal["pair", "answer"]
@@ -32,7 +32,6 @@ QUESTION_FIELDS = ("instruction", "question")
 PICKED_FIELDS = ("picked", "selected", "picked_by_imagereward")
 SETTING_FIELDS = ("seed", "guidance", "steps", *PICKED_FIELDS)
 LOOK_AT = 100  # rows, to tell a format
-_MARKER = re.compile(r"\s*<image>\s*")
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 
 
@@ -155,11 +154,6 @@ def pair_said(fields: dict[str, Any]) -> PairSaid:
     if chosen.split() == rejected.split():
         raise BadRow("duplicate", "chosen and rejected are the same text")
     return PairSaid(text_in(fields, ("id",)), question, chosen, rejected)
-
-
-def without_marker(question: str) -> str:
-    """Return a question without the `<image>` marker that some formats carry, and stripped."""
-    return _MARKER.sub(" ", question).strip()
 
 
 def first_of(fields: dict[str, Any], names: Iterable[str]) -> Any:

@@ -14,7 +14,7 @@ from ...engine.responders.catalogue import load_responder
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
 from ..records import Instruction, Reject, Response, content_id, seed_for
-from ..sources import DatasetSource, Question, read_rows, responses_folder
+from ..sources import DatasetSource, ImageQuestion, read_rows, responses_folder
 from ..stage import Stage
 from .generate import STAGE as GENERATE
 from .instruct import STAGE as INSTRUCT
@@ -30,7 +30,7 @@ class ResponderConfig(Settings):
     batch_size: int = Field(default=8, ge=1)
 
 
-class AnswerStage(Stage[Question, Response]):
+class AnswerStage(Stage[ImageQuestion, Response]):
     """Answer a batch of questions. The seed of a row depends on its instruction and the responder alone."""
 
     def __init__(self, config: ResponderConfig, settings: EngineSettings) -> None:
@@ -38,11 +38,11 @@ class AnswerStage(Stage[Question, Response]):
         self.engine = load_responder(config.backend, config.model, settings)
         self.model_keys = (self.engine.key,)
 
-    def prepare(self, inputs: Sequence[Question]) -> list[tuple[Instruction, Image.Image | Reject]]:
+    def prepare(self, inputs: Sequence[ImageQuestion]) -> list[tuple[Instruction, Image.Image | Reject]]:
         """Decode the images."""
         return [(item.instruction, self._decode(item)) for item in inputs]
 
-    def _decode(self, item: Question) -> Image.Image | Reject:
+    def _decode(self, item: ImageQuestion) -> Image.Image | Reject:
         try:
             return decode_image(item.image)
         except UnreadableImage as error:
@@ -77,14 +77,14 @@ class AnswerStage(Stage[Question, Response]):
         return outcome
 
 
-def questions(inputs: Inputs) -> DatasetSource[Question]:
+def questions(inputs: Inputs) -> DatasetSource[ImageQuestion]:
     """Return the instructions with their images; an image that a batch asks about more than once is read once."""
     candidates = inputs.rows(GENERATE)
     places = candidates.rows_by("id")
 
-    def join(instructions: list[Instruction]) -> list[Question]:
+    def join(instructions: list[Instruction]) -> list[ImageQuestion]:
         read = read_rows(candidates, (places[instruction.image_id] for instruction in instructions))
-        return [Question(instruction, read[places[instruction.image_id]].image) for instruction in instructions]
+        return [ImageQuestion(instruction, read[places[instruction.image_id]].image) for instruction in instructions]
 
     return DatasetSource(inputs.rows(INSTRUCT), join_all=join)
 

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from ...base.settings import Settings, Text
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
-from ..exchange.row_formats import without_marker
+from ..image_marker import without_marker
 from ..records import Instruction, Reject, Selection, content_id, seed_for
 from ..sources import ChosenImage, DatasetSource, read_rows
 from ..stage import Stage

@@ -16,7 +16,7 @@ from prefmill.micro.teach import generator as train_generator
 from prefmill.micro.teach import image_reward as train_image_reward
 from prefmill.micro.teach.lessons import TRUTHFUL
 from prefmill.micro.teach.responder_models import RESPONDERS, ResponderSpec
-from prefmill.micro.teach.training import Progress
+from prefmill.micro.teach.training import TrainingStep
 from prefmill.micro.world.candidates import open_generator
 from prefmill.micro.world.render import render_all
 from prefmill.micro.world.scenes import sample_scenes
@@ -51,7 +51,7 @@ def hashes(root):
 
 
 def test_a_seed_gives_the_same_files_and_another_seed_others(quick, tmp_path):
-    reports: list[Progress] = []
+    reports: list[TrainingStep] = []
     manifest = train_all(tmp_path / "one", 0, NAMES, reports.append)
     torch.rand(7)  # what was drawn before must not matter
     train_all(tmp_path / "two", 0, NAMES)
@@ -92,7 +92,7 @@ def test_verify_names_what_was_changed(quick, tmp_path, monkeypatch):
     manifest["checkpoints"]["responder-d"]["quality"] = {"chair_s": 0.5}
     checkpoints._write_manifest(tmp_path, manifest)
     measured = {"chair_s": 0.51}
-    recipe = checkpoints.Recipe(lambda *_: None, lambda *_: measured)
+    recipe = checkpoints.CheckpointRecipe(lambda *_: None, lambda *_: measured)
     monkeypatch.setitem(checkpoints.RECIPES, "responder-d", recipe)
     assert verify(tmp_path)[0].differences == []
     measured["chair_s"] = 0.6

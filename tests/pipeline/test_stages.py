@@ -20,7 +20,7 @@ from prefmill.pipeline.execute.local import run_task
 from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.pair_policy import JudgedAnswer
 from prefmill.pipeline.records import Candidate, Instruction, Prompt, Reject, Response, Selection
-from prefmill.pipeline.sources import ChosenImage, Contest, ListSource, Panel, PromptedImage, Question
+from prefmill.pipeline.sources import ChosenImage, Contest, ImageQuestion, ListSource, Panel, PromptedImage
 from prefmill.pipeline.stage import Task
 from prefmill.pipeline.stages.answer import AnswerStage, ResponderConfig
 from prefmill.pipeline.stages.generate import GenerateConfig, GenerateStage
@@ -121,14 +121,16 @@ def test_instructions_come_from_the_first_way_that_has_one(cache):
 def test_a_row_is_answered_the_same_alone_and_beside_others(cache):
     sampling = Sampling(max_new_tokens=12, temperature=1.0)
     stage = AnswerStage(ResponderConfig(name="a", model="random:responder-a", sampling=sampling), CPU)
-    questions = [Question(Instruction(f"i{n}", f"c{n}", "Describe " + "it " * n, "field"), PICTURE) for n in range(4)]
+    questions = [
+        ImageQuestion(Instruction(f"i{n}", f"c{n}", "Describe " + "it " * n, "field"), PICTURE) for n in range(4)
+    ]
     together = {row.instruction_id: row for row in stage(questions) if isinstance(row, Response)}
     assert len({row.text for row in together.values()}) > 1
     for question in questions:
         [alone] = stage([question])
         if isinstance(alone, Response):
             assert alone == together[alone.instruction_id]
-    broken: list[Any] = stage([Question(questions[0].instruction, b"")])
+    broken: list[Any] = stage([ImageQuestion(questions[0].instruction, b"")])
     assert [(row.subject_id, row.reason) for row in broken] == [("i0", "image_empty")]
 
 
@@ -204,7 +206,7 @@ def test_an_image_of_too_many_pixels_is_a_reject_of_its_row_everywhere(cache):
         ("good", ""),
     ]
     answer = AnswerStage(ResponderConfig(name="a", model="random:responder-a"), CPU)
-    answered: list[Any] = answer([Question(Instruction("i", "huge", "What?", "field"), buffer.getvalue())])
+    answered: list[Any] = answer([ImageQuestion(Instruction("i", "huge", "What?", "field"), buffer.getvalue())])
     assert [row.reason for row in answered] == ["image_too_large"]
 
 
