@@ -59,7 +59,7 @@ class AestheticScorer(ImageScorer):
         key, backend = checkpoint_key(folder, "aesthetic"), resolve_execution(settings).backend
         return cls(model, head.to(device), key, inputs, backend=backend)
 
-    def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
+    def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         values = self.runner.run({"pixels": pixels.to(self.runner.device, self.runner.dtype)})["scores"]
         return values, [False] * len(prompts)  # the prompt is not read, so none of it is cut
 

@@ -58,7 +58,7 @@ class BlipScorer(ImageScorer):
         key, backend = checkpoint_key(folder, "blip_matching"), resolve_execution(settings).backend
         return cls(model, load_tokenizer(folder), key, inputs, backend=backend)
 
-    def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
+    def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         tokens, mask, truncated = tokenize_prompts(self.tokenizer, prompts, MAX_TEXT_TOKENS)
         device, dtype = self.runner.device, self.runner.dtype
         inputs = {"pixels": pixels.to(device, dtype), "tokens": tokens.to(device), "mask": mask.to(device)}

@@ -73,7 +73,7 @@ class ClipScorer(ImageScorer):
             self._read.popitem(last=False)
         return torch.stack([features for features, _ in rows]), [cut for _, cut in rows]
 
-    def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
+    def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         text, truncated = self.read(prompts)
         pixels = pixels.to(self.runner.device, self.runner.dtype)
         return (self.runner.run({"pixels": pixels})["features"] * text).sum(-1), truncated

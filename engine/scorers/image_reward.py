@@ -69,7 +69,7 @@ class ImageRewardScorer(ImageScorer):
         key, backend = checkpoint_key(folder, "image_reward"), resolve_execution(settings).backend
         return cls(model, _tokenizer(folder), key, backend=backend)
 
-    def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
+    def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         tokens, mask, truncated = self.tokenize(prompts)
         device, dtype = self.runner.device, self.runner.dtype
         inputs = {"pixels": pixels.to(device, dtype), "tokens": tokens.to(device), "mask": mask.to(device)}

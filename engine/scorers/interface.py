@@ -81,7 +81,7 @@ class ImageScorer:
         self._check(pixels)
         with torch.inference_mode():
             broken = ~pixels.isfinite().flatten(1).all(1)
-            values, truncated = self._score(pixels, prompts)
+            values, truncated = self.score_pixels(pixels, prompts)
             values = values.float().masked_fill(broken.to(values.device), math.nan)
         return ImageScores(values.cpu(), truncated)
 
@@ -111,8 +111,8 @@ class ImageScorer:
             return ranking.ranks[0], ranking.scores[0]
         return ranking.ranks, ranking.scores
 
-    def _score(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
-        """Scores [B] and which prompts were cut; the arguments are checked."""
+    def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
+        """Scores [B] and which prompts were cut: what a scorer overrides. The arguments are checked before."""
         raise NotImplementedError
 
     def _check(self, pixels: torch.Tensor) -> None:
