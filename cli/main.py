@@ -174,12 +174,15 @@ def show(
 
 
 @app.command()
-def report(folder: RunFolder) -> None:
+def report(
+    folder: RunFolder,
+    prompts: Annotated[int, typer.Option(min=1, help="how many prompts, or pairs, are shown in full")] = 24,
+) -> None:
     """Write RUN/report.html again: images with their scores, answers, pairs, curves."""
     from ..pipeline.report import write_report
     from ..pipeline.store import Run
 
-    typer.echo(write_report(Run.open(folder)))
+    typer.echo(write_report(Run.open(folder), shown=prompts))
 
 
 @app.command()

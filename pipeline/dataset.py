@@ -42,7 +42,7 @@ class Dataset(Generic[R]):
     def __init__(self, folder: Path, record_type: type[R]) -> None:
         self.folder, self.record_type = folder, record_type
         self.name = folder.name
-        self.shards, self.conflicts = _without_overlaps(_listed(folder))
+        self.shards, self.conflicts = without_overlaps(_listed(folder))
         self._last_metadata: tuple[Shard, pq.FileMetaData] | None = None
         self._last_group: tuple[pa.Table, int] | None = None
         self._rows_by: dict[str, dict[str, int]] = {}
@@ -201,7 +201,7 @@ def _listed(folder: Path) -> list[Shard]:
         raise PrefmillError(f"cannot read {folder}: {reason_of(error)}", "correct its permissions or name") from error
 
 
-def _without_overlaps(found: list[Shard]) -> tuple[list[Shard], list[Shard]]:
+def without_overlaps(found: list[Shard]) -> tuple[list[Shard], list[Shard]]:
     """Return the shards to read, by range, and those that overlap them."""
     kept: list[Shard] = []
     conflicts: list[Shard] = []

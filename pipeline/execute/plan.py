@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
-
 from ...base.errors import PrefmillError
+from ..dataset import without_overlaps
 from ..manifest import check_fingerprint
-from ..shards import Shard
+from ..shards import Footer, Shard
 from ..stage import Source, Task, work_digest
 from ..store import Run
 
@@ -29,12 +28,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Useless:
-    """A shard to set aside: its bytes are damaged, or its inputs are no longer what they were."""
+    """A shard to set aside: its bytes are damaged, its inputs are no longer what they were, or others hold its rows."""
 
     shard: Shard
-    why: Literal["damaged", "out-of-date"]
+    why: Literal["damaged", "out-of-date", "overlapping"]
     rows: int
-    """That are lost with it; 0 where it is damaged, and they are lost already."""
+    """That are lost with it; 0 where they are lost already, or held by others."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ def plan_task(run: Run, task: Task, fingerprints: Mapping[str, str] | None = Non
     source = task.source()
     useless = tuple(_useless_shards(run, task, source, fingerprint))
     gone = {entry.shard for entry in useless}
-    shards = tuple(shard for shard in run.dataset(task.name, task.output).shards if shard not in gone)
+    dataset = run.dataset(task.name, task.output)
+    shards = tuple(shard for shard in sorted((*dataset.shards, *dataset.conflicts)) if shard not in gone)
     missing = tuple(missing_batches(shards, len(source), task.batch_size))
     return Plan(task, fingerprint, source, len(source), shards, useless, missing)
 
@@ -96,13 +96,19 @@ def refuse_loss(run: Run, plan: Plan, after: Sequence[Task]) -> None:
 
 def _useless_shards(run: Run, task: Task, source: Source[Any], fingerprint: str) -> Iterator[Useless]:
     dataset = run.dataset(task.name, task.output)
-    intact = [shard for shard in dataset.shards if shard.is_intact()]
-    yield from (Useless(shard, "damaged", 0) for shard in sorted(set(dataset.shards) - set(intact)))
-    dataset.shards = intact
-    for shard, footer in dataset.footers():
-        fits = shard.stop <= len(source)
-        if not fits or footer.work != work_digest(fingerprint, source.keys(shard.start, shard.stop)):
-            yield Useless(shard, "out-of-date", pq.read_metadata(shard.path).num_rows)
+    good = []
+    for shard in sorted((*dataset.shards, *dataset.conflicts)):
+        if not shard.is_intact():
+            yield Useless(shard, "damaged", 0)
+            continue
+        metadata = shard.metadata(task.output)
+        work = work_digest(fingerprint, source.keys(shard.start, shard.stop))
+        if shard.stop <= len(source) and Footer.decode(metadata.metadata[b"prefmill"]).work == work:
+            good.append(shard)
+        else:
+            yield Useless(shard, "out-of-date", metadata.num_rows)
+    _, conflicts = without_overlaps(good)
+    yield from (Useless(shard, "overlapping", 0) for shard in conflicts)
 
 
 def missing_batches(shards: Sequence[Shard], total: int, batch_size: int) -> Iterator[Batch]:

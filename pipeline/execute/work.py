@@ -42,10 +42,11 @@ class Work:
         self.source: Source[Any] = plan.source
         name = self.task.name
         dataset: Dataset[Any] = run.dataset(name, self.task.output)
-        dataset.folder.mkdir(parents=True, exist_ok=True)
+        dataset.create()
         for useless in plan.useless:
             went, file = dataset.set_aside(useless.shard, useless.why), useless.shard.path.name
-            progress.notice(f"{name}: {file} is {useless.why}; set aside as {went}, its rows are made again")
+            again = "" if useless.why == "overlapping" else ", its rows are made again"
+            progress.notice(f"{name}: {file} is {useless.why}; set aside as {went}{again}")
         self.dataset: Dataset[Any] = run.dataset(name, self.task.output)
         self.behind: deque[tuple[Batch, Future[Any], float]] = deque()
 

@@ -13,6 +13,8 @@ from prefmill.pipeline.execute.plan import Batch, plan_task
 from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.prompts import PromptsConfig
 from prefmill.pipeline.records import Candidate, Prompt, Score
+from prefmill.pipeline.shards import Footer, write_shard
+from prefmill.pipeline.stage import work_digest
 from prefmill.pipeline.stages.answer import ResponderConfig
 from prefmill.pipeline.stages.generate import GenerateConfig
 from prefmill.pipeline.stages.score import ScoreConfig
@@ -142,3 +144,20 @@ def test_a_whole_run_can_be_planned_before_and_after(tmp_path, config):
     after = {plan.task.name: plan for plan in plan_run(run, config)}
     assert [after[name].missing for name in ("prompts", "candidates", "image_scores")] == [(), (), ()]
     assert len(run.dataset("prompts", Prompt)) == after["candidates"].inputs == 3
+
+
+def test_a_shard_that_claims_what_others_hold_is_set_aside_and_nothing_is_made_again(tmp_path):
+    """What an interrupt could leave behind: a second shard over a range that is covered."""
+    expected = run_once(tmp_path, task(Batched(), count=20))
+    folder = tmp_path / "scores"
+    with Run.writing(tmp_path) as run:
+        plan = plan_task(run, task(Batched(), count=20))
+        footer = Footer(work_digest(plan.fingerprint, plan.source.keys(2, 6)))
+        extra = write_shard(folder, 2, 6, Score, [Score("twice", "batched", 0.0)], footer)
+        plan = plan_task(run, task(Batched(), count=20))
+    assert [(entry.shard.path, entry.why) for entry in plan.useless] == [(extra.path, "overlapping")]
+    assert not plan.missing
+    stage = Batched()
+    assert run_once(tmp_path, task(stage, count=20)) == expected
+    assert stage.calls == []
+    assert [path.name for path in (folder / "_set-aside").iterdir()] == [f"overlapping-{extra.path.name}"]
