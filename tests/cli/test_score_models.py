@@ -45,13 +45,13 @@ from types import SimpleNamespace
 import torch
 from prefmill.cli.score import score_command
 from prefmill.engine import images
-from prefmill.engine.image_inputs import ImageInputs
+from prefmill.engine.image_inputs import ImagePreprocessing
 from prefmill.engine.scorers import catalogue
 
 def score(pixels, prompts):
     return SimpleNamespace(values=pixels.mean((1, 2, 3)), truncated=[False] * len(prompts))
 
-engine = SimpleNamespace(preprocess=ImageInputs(224).pixels, score=score, key="the mean")
+engine = SimpleNamespace(preprocess=ImagePreprocessing(224).pixels, score=score, key="the mean")
 catalogue.load_image_scorer = lambda *_: engine  # so that no model's memory is measured
 images.BUDGET.limit = int(sys.argv[2])
 peaks = []

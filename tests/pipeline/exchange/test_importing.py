@@ -198,7 +198,7 @@ def test_tables_through_pipes_are_imported_whole_and_one_without_a_writer_is_giv
 
 
 @pytest.mark.parametrize("option", ["prompts", "images", "answers", "pairs", "root"])
-@pytest.mark.parametrize("path", ["~nosuchuser/a.jsonl", "x" * 300, "a\0b"])
+@pytest.mark.parametrize("path", ["~nosuchuser/a.jsonl", "x" * 300])
 def test_what_is_no_path_is_named_with_its_option(option, path, few, tmp_path, bring):
     given = {"images": few / "images", option: path} if option != "pairs" else {option: path}
     with pytest.raises(PrefmillError, match=f"--{option}"):
