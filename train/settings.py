@@ -39,7 +39,8 @@ class DPOTrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Literal["trl"] = "trl"
+    backend: Literal["trl", "shared"] = "trl"
+    """trl: TRL's DPOTrainer. shared: the same training with every prompt read once (train/preference)."""
     model: str = "llava-hf/llava-1.5-7b-hf"
     """A folder written by save_pretrained, or a hub id."""
     system_prompt: str | None = None
