@@ -1,4 +1,4 @@
-"""What a trainer tells the outside: which engine it has, a line of metrics per step, and which checkpoints are whole."""
+"""What a trainer tells the outside: its engine, a line of metrics per step, and which checkpoints are whole."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Loss = Literal[
 ]
 Positive = Annotated[int, Field(ge=1)]
 
-MAY_CHANGE = frozenset({"save_every", "log_every"})
+MAY_CHANGE = frozenset({"save_every", "log_every", "cache", "cache_gigabytes"})
 """Settings that a continued training may have changed: they touch no weight."""
 
 
@@ -85,6 +85,12 @@ class DPOTrainingConfig(BaseModel):
     """One per GPU; all on this machine."""
     zero_stage: Literal[0, 2] = 2
     """2: DeepSpeed shards gradients and optimizer states over the processes. 0: no DeepSpeed."""
+
+    cache: str | None = None
+    """backend=shared: folder of cached image features and reference log-probabilities, which other trainings of the
+    same model and run use too. None: one in the output, removed at the end."""
+    cache_gigabytes: float = Field(default=50.0, ge=0)
+    """backend=shared: image features are cached where all of them fit into this, else made anew for every step."""
 
     save_every: Positive = 100
     """Steps between checkpoints. A stopped training continues from the newest complete one."""
