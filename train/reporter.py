@@ -83,6 +83,8 @@ class Reporter(TrainerCallback):
         seconds, pairs = now - self.last_time, round((epoch - self.last_epoch) * len(self.job.pairs))
         pace = seconds / (state.global_step % self.job.config.log_every or self.job.config.log_every)
         speed = {"seconds": seconds, "seconds_per_step": pace, "pairs_per_second": pairs / seconds}
+        if "tokens" in logs:
+            speed["tokens_per_second"] = logs["tokens"] / seconds
         self.last_time, self.last_epoch = now, epoch
         rounded = {name: round(value, 4) for name, value in speed.items()}
         self.job.metrics.append({"step": state.global_step, "steps": state.max_steps, **logs, **rounded})

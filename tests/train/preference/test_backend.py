@@ -4,14 +4,14 @@ import json
 
 import psutil
 import pytest
-import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.train.checkpoints import newest_complete
 from prefmill.train.launch import train
 from prefmill.train.zero2 import ENGINE_CLASS
 from safetensors.torch import load_file
 
-STEPS = 12
+# of which several pass while a kill is on its way
+STEPS = {"max_steps": 24, "save_every": 4}
 
 
 def lines(output):
@@ -26,7 +26,7 @@ def losses(output):
 def trained(run_folder, settings, tmp_path_factory):
     """A whole training with ZeRO-2 in one process: (output, manifest, events)."""
     output, events = tmp_path_factory.mktemp("trained") / "output", []
-    config = settings(backend="shared", max_steps=STEPS)
+    config = settings(backend="shared", **STEPS)
     return output, train(run_folder, output, config, events.append), events
 
 
@@ -39,9 +39,8 @@ def test_manifest_and_metrics_say_what_was_done(trained):
     assert losses(output)[-1] < 0.6
     for line in lines(output):
         assert line["tokens_per_second"] == pytest.approx(line["tokens"] / line["seconds"], rel=0.01)
-    assert sum(line["tokens"] for line in lines(output)) == STEPS // 3 * lines(output)[0]["tokens"] + sum(
-        line["tokens"] - lines(output)[0]["tokens"] for line in lines(output)
-    ) + (STEPS - STEPS // 3) * lines(output)[0]["tokens"]
+    # three steps of two pairs are one epoch, in whatever order
+    assert len({sum(line["tokens"] for line in lines(output)[start : start + 3]) for start in range(0, 24, 3)}) == 1
     assert not (output / "cache").exists()
     assert not (output / "checkpoints").exists()
     weights = load_file(output / "adapter" / "adapter_model.safetensors")
@@ -49,17 +48,16 @@ def test_manifest_and_metrics_say_what_was_done(trained):
 
 
 def test_two_processes_learn_what_one_learns(trained, run_folder, settings, tmp_path):
-    config = settings(backend="shared", max_steps=4, processes=2, accumulation=1, schedule="constant")
-    one = settings(backend="shared", max_steps=4, schedule="constant")
-    manifest = train(run_folder, tmp_path / "two", config)
+    """Two processes with a pair each take the steps of one process with two pairs, in DeepSpeed's engine."""
+    config = settings(backend="shared", processes=2, accumulation=1, **STEPS)
+    manifest = train(run_folder, tmp_path, config)
     assert (manifest.backend.engine, manifest.backend.processes) == (ENGINE_CLASS, 2)
-    train(run_folder, tmp_path / "one", one)
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-6)
+    assert losses(tmp_path) == pytest.approx(losses(trained[0]), abs=2e-6)
 
 
 def test_killed_training_continues_to_the_bit(trained, run_folder, settings, tmp_path):
     """The worker is killed after its first checkpoint: curve and adapter are those of the training without a kill."""
-    config = settings(backend="shared", max_steps=STEPS)
+    config = settings(backend="shared", **STEPS)
 
     def kill(event):
         if newest_complete(tmp_path / "checkpoints"):
@@ -75,13 +73,7 @@ def test_killed_training_continues_to_the_bit(trained, run_folder, settings, tmp
         train(run_folder, tmp_path, config, kill)
     stopped = newest_complete(tmp_path / "checkpoints")
     assert stopped is not None
-    assert 0 < stopped.step < STEPS
+    assert 0 < stopped.step < STEPS["max_steps"]
     manifest = train(run_folder, tmp_path, config)
     assert manifest.adapter_sha256 == trained[1].adapter_sha256
     assert losses(tmp_path) == losses(trained[0])
-    assert torch.equal(
-        *(load_file(one / "adapter" / "adapter_model.safetensors")[NAME] for one in (tmp_path, trained[0]))
-    )
-
-
-NAME = "base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"
