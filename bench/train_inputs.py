@@ -77,7 +77,8 @@ def write_model(folder: Path, shape: Shape) -> Path:
         hidden_size=shape.hidden, intermediate_size=int(shape.hidden * 2.6875), num_hidden_layers=shape.layers,
         num_attention_heads=max(1, shape.hidden // 64), num_key_value_heads=max(1, shape.hidden // 64),
         vocab_size=max(shape.vocabulary, len(tokenizer)), max_position_embeddings=4096,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=token_id(tokenizer, "<s>"), eos_token_id=token_id(tokenizer, "</s>"),
+        pad_token_id=token_id(tokenizer, "<pad>"),
     )  # fmt: skip
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=token_id(tokenizer, "<image>"))
     model = LlavaForConditionalGeneration(config)

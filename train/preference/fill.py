@@ -111,7 +111,7 @@ def _fill_vision(trainer: Filling, parent: Path) -> str:
         )
         say(job, text)
         return text
-    cache = VisionCache(keyed_folder(parent, {"kind": "vision", **facts(job)}))
+    cache = VisionCache(_folder(trainer, parent, {"kind": "vision", **facts(job)}))
     for portion in _mine(trainer, images, _IMAGES_AT_ONCE, "reading images"):
         if not all(cache.has(image) for image in portion):
             features = trainer.encode(batches.image_inputs(portion))
@@ -125,7 +125,7 @@ def _fill_vision(trainer: Filling, parent: Path) -> str:
 def _fill_reference(trainer: Filling, parent: Path) -> str:
     job, batches = trainer.job, trainer.batches
     key = {"kind": "reference", "attention": batches.way, "layout": LAYOUT_VERSION, **facts(job)}
-    cache = ReferenceCache(keyed_folder(parent, key), trainer.args.process_index)
+    cache = ReferenceCache(_folder(trainer, parent, key), trainer.args.process_index)
     cache.load()
     saved = time.monotonic()
     for portion in _mine(trainer, job.pairs, job.config.batch_size, "reading answers with the reference model"):
@@ -143,6 +143,11 @@ def _fill_reference(trainer: Filling, parent: Path) -> str:
     cache.load()
     batches.reference = cache
     return f"reference log-probabilities of {len(job.pairs)} pairs cached (attention: {batches.way})"
+
+
+def _folder(trainer: Filling, parent: Path, facts: dict[str, Any]) -> Path:
+    with trainer.accelerator.main_process_first():  # which makes it; two at once would write over each other
+        return keyed_folder(parent, facts)
 
 
 def _prove(trainer: Filling) -> None:

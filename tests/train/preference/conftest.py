@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -28,7 +29,7 @@ def make_job(run_folder, model_folder, settings, collator, tmp_path, monkeypatch
     # the launcher tells its workers the same: nobody is called home
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
 
-    def make(name="output", precision="float32", pairs: list[Pair] | None = None, **changes):
+    def make(name="output", precision: Any = "float32", pairs: list[Pair] | None = None, **changes):
         config: DPOTrainingConfig = settings(zero_stage=0, backend="shared", **changes)
         output: Path = tmp_path / name
         output.mkdir(exist_ok=True)

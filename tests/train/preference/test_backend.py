@@ -11,7 +11,7 @@ from prefmill.train.zero2 import ENGINE_CLASS
 from safetensors.torch import load_file
 
 # of which several pass while a kill is on its way
-STEPS = {"max_steps": 24, "save_every": 4}
+STEPS = {"max_steps": 18, "save_every": 3}
 
 
 def lines(output):
@@ -40,7 +40,7 @@ def test_manifest_and_metrics_say_what_was_done(trained):
     for line in lines(output):
         assert line["tokens_per_second"] == pytest.approx(line["tokens"] / line["seconds"], rel=0.01)
     # three steps of two pairs are one epoch, in whatever order
-    assert len({sum(line["tokens"] for line in lines(output)[start : start + 3]) for start in range(0, 24, 3)}) == 1
+    assert len({sum(line["tokens"] for line in lines(output)[start : start + 3]) for start in range(0, 18, 3)}) == 1
     assert not (output / "cache").exists()
     assert not (output / "checkpoints").exists()
     weights = load_file(output / "adapter" / "adapter_model.safetensors")

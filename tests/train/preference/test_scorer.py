@@ -4,6 +4,7 @@ Transformers' RMS norm computes in float32 in any model, which is why gradients 
 """
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def gradients(policy, logps, weights):
 
 
 @pytest.fixture(scope="module")
-def separate(policy, tokens, pixels, weights):
+def separate(policy: Any, tokens, pixels, weights):
     """Every answer in a sequence of its own, logits of the whole vocabulary, log-softmax: (logps, gradients)."""
     model = policy.get_base_model()
     model.get_decoder().set_attn_implementation("sdpa")
@@ -50,7 +51,7 @@ def separate(policy, tokens, pixels, weights):
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "row-each"])
 @pytest.mark.parametrize("cached", [True, False], ids=["cached", "pixels"])
 def test_equals_separate_forwards(policy, tokens, pixels, weights, separate, way, packed, cached):
-    scorer = as_scorer(policy.get_base_model(), way)
+    scorer: Any = as_scorer(policy.get_base_model(), way)
     inputs = model_inputs(lay_out(tokens, 0, packed=packed), way)
     images = {"image_features": scorer.image_features(pixel_values=pixels)} if cached else {"pixel_values": pixels}
     logps = policy(**inputs, **images).logp

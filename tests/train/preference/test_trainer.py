@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.train import trl_backend
+from prefmill.train.data import load_pairs
 from prefmill.train.events import STATUS
 from prefmill.train.preference import backend
 from prefmill.train.preference.cache import ReferenceCache, VisionCache
@@ -38,9 +40,14 @@ def curves():
 
 
 @pytest.mark.parametrize(("precision", "steps"), [("float32", 10), ("bfloat16", 4)])
-def test_curve_is_that_of_trl(make_job, curves, precision, steps):
-    """Ten steps with equal settings: float32 to rounding, bfloat16 to its own; equal adapters at the end."""
-    settings = {**LONG, "max_steps": steps, "schedule": "constant"}
+def test_curve_is_that_of_trl(make_job, run_folder, curves, precision, steps):
+    """Equal settings: float32 to rounding, bfloat16 to its own; equal adapters at the end.
+
+    Among the pairs are one with equal answers and one with an empty answer, which TRL trains on as well.
+    """
+    pairs = load_pairs(run_folder)
+    pairs[1], pairs[2] = replace(pairs[1], rejected=pairs[1].chosen), replace(pairs[2], rejected="")
+    settings = {**LONG, "max_steps": steps, "schedule": "constant", "pairs": pairs}
     ours = trained(build_trainer, make_job("ours", precision, **settings))
     theirs = trained(trl_backend.build_trainer, make_job("theirs", precision, **settings))
     found, expected = curve(ours), curve(theirs)
