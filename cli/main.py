@@ -214,13 +214,15 @@ def study(
     study_command(name, to, seeds, prompts, as_json)
 
 
-BENCHES = ("kernels", "scorers")
+BENCHES = ("kernels", "scorers", "train")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def bench(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="kernels or scorers; `prefmill bench NAME --help` lists its options")],
+    name: Annotated[
+        str, typer.Argument(help="kernels, scorers or train; `prefmill bench NAME --help` lists its options")
+    ],
 ) -> None:
     """Measure against references and peers; the last line of output is one JSON object."""
     if name not in BENCHES:

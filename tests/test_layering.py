@@ -77,13 +77,6 @@ def test_file_rules(path):
         assert ast.get_docstring(tree), "no module docstring"
 
 
-WAITING = {
-    "logprob": "the preference trainer that calls it is yet to come",
-    "preference": "the preference trainer that calls it is yet to come",
-}
-"""Operations without a caller in the product, and what each waits for."""
-
-
 def kernel_functions() -> dict[str, set[str]]:
     """Operation to the names of its public functions."""
     from prefmill.kernels.catalogue import OPS
@@ -112,11 +105,7 @@ def test_every_operation_has_a_caller():
             if isinstance(node, ast.Call):
                 called.add(node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", None))
     for name, functions in kernel_functions().items():
-        if name in WAITING:
-            assert not functions & called, f"{name} has a caller now: take it out of WAITING"
-        else:
-            assert functions & called, f"nothing calls {name}: {sorted(functions)}"
-    assert set(WAITING) <= kernel_functions().keys()
+        assert functions & called, f"nothing calls {name}: {sorted(functions)}"
 
 
 def test_no_class_has_the_name_of_another():

@@ -26,4 +26,8 @@ def backend_named(name: str) -> TrainingBackend:
         from .trl_backend import train
 
         return train
-    raise PrefmillError(f"there is no training backend {name!r}", "set backend=trl")
+    if name == "shared":
+        from .preference.backend import train
+
+        return train
+    raise PrefmillError(f"there is no training backend {name!r}", "set backend=trl or backend=shared")

@@ -45,7 +45,7 @@ class PairCollator:
         self._begin: str = (self.tokenizer.bos_token or "") if adds_begin else ""
         self._end: str = self.tokenizer.eos_token
         self._system_in_parts = not self._takes_plain_system()
-        self._image_lengths: dict[tuple[int, int], int] = {}
+        self._image_ids: dict[tuple[int, int], list[int]] = {}
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         import torch
@@ -92,21 +92,22 @@ class PairCollator:
         sides = [
             self.tokenize(prompt, [{"role": "assistant", "content": text}]) for text in (pair.chosen, pair.rejected)
         ]
-        return max(len(side.ids) for side in sides) - 1 + self._image_length(image_size)
+        return max(len(side.ids) for side in sides) - 1 + len(self.image_ids(image_size))
 
     def holds_image_token(self, pair: Pair) -> bool:
         """Return whether a text of the pair spells the image placeholder, which would announce a second image."""
         return any(self.processor.image_token in text for text in (pair.instruction, pair.chosen, pair.rejected))
 
-    def _image_length(self, size: tuple[int, int]) -> int:
+    def image_ids(self, size: tuple[int, int]) -> list[int]:
+        """Return the tokens that the processor puts in the place of an image of a width and height in pixels."""
         # The processor is asked with a blank image: how many tokens an image takes can depend on its shape.
-        if size not in self._image_lengths:
+        if size not in self._image_ids:
             from PIL import Image
 
             token = self.processor.image_token
             ids = self.processor(images=Image.new("RGB", size), text=token, add_special_tokens=False)["input_ids"]
-            self._image_lengths[size] = len(ids[0])
-        return self._image_lengths[size]
+            self._image_ids[size] = list(ids[0])
+        return self._image_ids[size]
 
     def _render(self, messages: Messages, *, add_generation_prompt: bool) -> str:
         shaped = [

@@ -73,6 +73,10 @@ class RunImages:
         columns = [self._candidates.column(name) for name in ("id", "width", "height")]
         return {image_id: (width, height) for image_id, width, height in zip(*columns, strict=True)}
 
+    def digest(self) -> str:
+        """Return the SHA-256 over the checksums of all image shards."""
+        return hashlib.sha256(" ".join(shard.checksum for shard in self._candidates.shards).encode()).hexdigest()
+
     def load(self, image_id: str) -> Image.Image:
         """Return an image as RGB. Raises PrefmillError, with the image's id, when its bytes are not an image."""
         row = self._candidates.rows_by("id")[image_id]

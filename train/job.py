@@ -40,6 +40,11 @@ class TrainingJob:
         return self.output / CHECKPOINTS
 
     @property
+    def cache(self) -> Path:
+        """Return the folder of what a backend computes once and reads often."""
+        return Path(self.config.cache).expanduser() if self.config.cache else self.output / "cache"
+
+    @property
     def metrics(self) -> MetricsFile:
         """Return the file of the loss curve."""
         return MetricsFile(self.output / METRICS)

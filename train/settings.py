@@ -16,14 +16,15 @@ from .losses import Loss, check_smoothing
 
 Positive = Annotated[int, Field(ge=1)]
 
-MAY_CHANGE = frozenset({"save_every", "log_every"})
+MAY_CHANGE = frozenset({"save_every", "log_every", "cache", "cache_gigabytes"})
 """Settings that a continued training may have changed: they touch no weight."""
 
 
 class DPOTrainingConfig(Settings):
     """How an adapter is trained. One step consumes `batch_size * accumulation * processes` pairs."""
 
-    backend: Literal["trl"] = "trl"
+    backend: Literal["trl", "shared"] = "trl"
+    """trl: TRL's DPOTrainer. shared: the same training with every prompt read once (train/preference)."""
     model: str = "llava-hf/llava-1.5-7b-hf"
     """A folder written by save_pretrained, or a hub id."""
     system_prompt: str | None = None
@@ -68,6 +69,12 @@ class DPOTrainingConfig(Settings):
     """One per GPU; all on this machine."""
     zero_stage: Literal[0, 2] = 2
     """2: DeepSpeed shards gradients and optimizer states over the processes. 0: no DeepSpeed."""
+
+    cache: str | None = None
+    """backend=shared: folder of cached image features and reference log-probabilities, which other trainings of the
+    same model and run use too. None: one in the output, removed at the end."""
+    cache_gigabytes: float = Field(default=50.0, ge=0)
+    """backend=shared: image features are cached where all of them fit into this, else made anew for every step."""
 
     save_every: Positive = 100
     """Steps between checkpoints. A stopped training continues from the newest complete one."""

@@ -163,6 +163,8 @@ def _finish(plan: TrainingPlan, job: TrainingJob, excluded: dict[str, list[str]]
     )
     write(job.output / MANIFEST, manifest)
     shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states, several times the adapter's size
+    if plan.config.cache is None:
+        shutil.rmtree(job.cache, ignore_errors=True)
 
 
 def _explain(error: Exception, output: Path) -> PrefmillError:

@@ -1,0 +1,79 @@
+"""`backend: shared` as a user starts it: processes, DeepSpeed's engine, a kill, and what the manifest says."""
+
+import json
+
+import psutil
+import pytest
+from prefmill.base.errors import PrefmillError
+from prefmill.train.checkpoints import newest_complete
+from prefmill.train.launch import train
+from prefmill.train.zero2 import ENGINE_CLASS
+from safetensors.torch import load_file
+
+# of which several pass while a kill is on its way
+STEPS = {"max_steps": 18, "save_every": 3}
+
+
+def lines(output):
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(output):
+    return [line["loss"] for line in lines(output)]
+
+
+@pytest.fixture(scope="module")
+def trained(run_folder, settings, tmp_path_factory):
+    """A whole training with ZeRO-2 in one process: (output, manifest, events)."""
+    output, events = tmp_path_factory.mktemp("trained") / "output", []
+    config = settings(backend="shared", **STEPS)
+    return output, train(run_folder, output, config, events.append), events
+
+
+def test_manifest_and_metrics_say_what_was_done(trained):
+    output, manifest, _ = trained
+    assert (manifest.backend.name, manifest.backend.engine, manifest.backend.zero_stage) == ("shared", ENGINE_CLASS, 2)
+    assert any(note.startswith("features of 6 images cached") for note in manifest.backend.notes)
+    assert any("reference log-probabilities of 6 pairs cached" in note for note in manifest.backend.notes)
+    assert losses(output)[0] == pytest.approx(0.693147, abs=1e-6)
+    assert losses(output)[-1] < 0.6
+    for line in lines(output):
+        assert line["tokens_per_second"] == pytest.approx(line["tokens"] / line["seconds"], rel=0.01)
+    # three steps of two pairs are one epoch, in whatever order
+    assert len({sum(line["tokens"] for line in lines(output)[start : start + 3]) for start in range(0, 18, 3)}) == 1
+    assert not (output / "cache").exists()
+    assert not (output / "checkpoints").exists()
+    weights = load_file(output / "adapter" / "adapter_model.safetensors")
+    assert all(name.startswith("base_model.model.model.language_model.layers.") for name in weights)
+
+
+def test_two_processes_learn_what_one_learns(trained, run_folder, settings, tmp_path):
+    """Two processes with a pair each take the steps of one process with two pairs, in DeepSpeed's engine."""
+    config = settings(backend="shared", processes=2, accumulation=1, **STEPS)
+    manifest = train(run_folder, tmp_path, config)
+    assert (manifest.backend.engine, manifest.backend.processes) == (ENGINE_CLASS, 2)
+    assert losses(tmp_path) == pytest.approx(losses(trained[0]), abs=2e-6)
+
+
+def test_killed_training_continues_to_the_bit(trained, run_folder, settings, tmp_path):
+    """The worker is killed after its first checkpoint: curve and adapter are those of the training without a kill."""
+    config = settings(backend="shared", **STEPS)
+
+    def kill(event):
+        if newest_complete(tmp_path / "checkpoints"):
+            for process in psutil.process_iter():
+                try:
+                    command = process.cmdline()
+                except psutil.Error:
+                    continue
+                if "prefmill.train.worker" in command and str(tmp_path) in command and "-m" in command:
+                    process.kill()
+
+    with pytest.raises(PrefmillError, match="ended from outside"):
+        train(run_folder, tmp_path, config, kill)
+    stopped = newest_complete(tmp_path / "checkpoints")
+    assert stopped is not None
+    assert 0 < stopped.step < STEPS["max_steps"]
+    manifest = train(run_folder, tmp_path, config)
+    assert manifest.adapter_sha256 == trained[1].adapter_sha256
+    assert losses(tmp_path) == losses(trained[0])

@@ -1,0 +1,49 @@
+"""The settings that every backend's trainer gets: data order, learning rate, precision, engine, checkpoints, log.
+
+All trainers are transformers' own or made from it, so that equal settings here are equal trainings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .job import TrainingJob
+from .zero2 import zero2_config
+
+_SCHEDULES = {"constant": "constant_with_warmup"}
+_KEPT_CHECKPOINTS = 2  # the newest is not complete before it is marked; the one before it is the safe one
+
+
+def trainer_arguments(job: TrainingJob) -> dict[str, Any]:
+    """Return keyword arguments of transformers.TrainingArguments."""
+    config = job.config
+    return {
+        "output_dir": str(job.checkpoints),
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": _SCHEDULES.get(config.schedule, config.schedule),
+        "warmup_steps": config.warmup_ratio,  # below 1 it is a share of all steps
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.max_gradient_norm,
+        "num_train_epochs": config.epochs,
+        "max_steps": config.max_steps or -1,
+        "per_device_train_batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.accumulation,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "bf16": job.precision == "bfloat16",
+        "use_cpu": job.device == "cpu",
+        "seed": config.seed,
+        "deepspeed": zero2_config() if config.zero_stage else None,
+        "ddp_backend": "gloo" if job.device == "cpu" and torch.distributed.is_torchelastic_launched() else None,
+        "save_strategy": "steps",
+        "save_steps": config.save_every,
+        "save_total_limit": _KEPT_CHECKPOINTS,
+        "logging_strategy": "steps",
+        "logging_steps": config.log_every,
+        "logging_nan_inf_filter": False,  # it would show the last good loss instead of the NaN
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": job.device == "cuda",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }

@@ -1,0 +1,36 @@
+"""`backend: shared`: the training of TRL's DPOTrainer, to the last rounding, in a fraction of its work."""
+
+from __future__ import annotations
+
+from ...engine.checkpoint import read_config
+from ..job import TrainingJob
+from .fill import say
+from .objective import SUPPORTED
+from .scorer import FAMILIES
+
+
+def train(job: TrainingJob) -> None:
+    """Train to the last step; with TRL, and a word about it, what is not supported here."""
+    if job.resume and job.resume.is_last:
+        return
+    reason = unsupported(job)
+    if reason:
+        from ..trl_backend import train as train_with_trl
+
+        text = f"backend=shared was asked for, but {reason}: trained by TRL"
+        say(job, text)
+        train_with_trl(job, [text])
+        return
+    from .trainer import build_trainer
+
+    build_trainer(job).train(resume_from_checkpoint=str(job.resume.path) if job.resume else None)
+
+
+def unsupported(job: TrainingJob) -> str | None:
+    """Return why a job cannot be trained here, or None."""
+    if job.config.loss not in SUPPORTED:
+        return f"it has no loss {job.config.loss} (it has {', '.join(sorted(SUPPORTED))})"
+    family = read_config(job.model_folder).get("model_type")
+    if family not in FAMILIES:
+        return f"it does not know {family} models (it knows {', '.join(FAMILIES)})"
+    return None

@@ -1,0 +1,112 @@
+"""Folders of cached numbers, named by everything that they depend on: what is found under its name is right.
+
+A name is the digest of a few facts (weights, precision, way of computing, versions), which lie beside the numbers in
+`key.json`. Another fact is another folder, so a stale number is never met; and every entry carries a checksum, so a
+damaged one counts as missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ...base.files import replacing, write_text
+
+_CHECKSUM = "checksum"
+
+
+def keyed_folder(parent: Path, facts: Mapping[str, Any]) -> Path:
+    """Return the folder of `parent` for these facts, made if it was not there."""
+    text = json.dumps(dict(facts), sort_keys=True, indent=1)
+    folder = parent / hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "key.json").exists():
+        write_text(folder / "key.json", text + "\n")
+    return folder
+
+
+class VisionCache:
+    """What the language model reads of each image, one memory-mapped file an image."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, image_id: str) -> bool:
+        """Return whether an image's features are here, undamaged. Reads them."""
+        try:
+            with safe_open(self._path(image_id), framework="pt") as file:
+                return (file.metadata() or {}).get(_CHECKSUM) == _checksum(file.get_tensor("features"))
+        except (OSError, SafetensorError, KeyError):
+            return False
+
+    def get(self, image_id: str) -> torch.Tensor:
+        """Return an image's features [tokens, D]. Call `has` once before."""
+        with safe_open(self._path(image_id), framework="pt") as file:
+            return file.get_tensor("features")
+
+    def put(self, image_id: str, features: torch.Tensor) -> None:
+        """Keep an image's features. Raises PrefmillError where the disk refuses."""
+        content = features.detach().cpu().contiguous()
+        with replacing(self._path(image_id)) as temporary:
+            save_file({"features": content}, temporary, metadata={_CHECKSUM: _checksum(content)})
+
+    def _path(self, image_id: str) -> Path:
+        return self.folder / f"{image_id}.safetensors"
+
+
+class ReferenceCache:
+    """The reference's summed log-probabilities of both answers, by pair. Every process writes a file of its own."""
+
+    def __init__(self, folder: Path, process: int) -> None:
+        self.folder, self.process = folder, process
+        self._own: dict[str, tuple[float, float]] = {}
+        self._all: dict[str, tuple[float, float]] = {}
+
+    def load(self) -> None:
+        """Read the files of all processes; one that is damaged counts as empty."""
+        for path in self.folder.glob("logps-*.json"):
+            try:
+                body = json.loads(path.read_text(encoding="utf-8"))
+                entries = {key: (float(chosen), float(rejected)) for key, (chosen, rejected) in body["logps"].items()}
+            except (OSError, ValueError, KeyError, AttributeError, TypeError):
+                continue
+            if body.get(_CHECKSUM) != _digest(entries):
+                continue
+            self._all |= entries
+            if path == self._path():
+                self._own = dict(entries)
+
+    def __contains__(self, pair_key: str) -> bool:
+        return pair_key in self._all
+
+    def get(self, pair_key: str) -> tuple[float, float]:
+        """Return the log-probabilities of the chosen and the rejected answer."""
+        return self._all[pair_key]
+
+    def put(self, pair_key: str, chosen: float, rejected: float) -> None:
+        """Keep a pair's log-probabilities; on the disk only after `save`."""
+        self._own[pair_key] = self._all[pair_key] = (chosen, rejected)
+
+    def save(self) -> None:
+        """Write this process's file, whole or not at all."""
+        body = {_CHECKSUM: _digest(self._own), "logps": self._own}
+        write_text(self._path(), json.dumps(body) + "\n")
+
+    def _path(self) -> Path:
+        return self.folder / f"logps-{self.process}.json"
+
+
+def _checksum(tensor: torch.Tensor) -> str:
+    return f"{zlib.crc32(tensor.contiguous().view(torch.uint8).numpy().data):08x}"
+
+
+def _digest(entries: dict[str, tuple[float, float]]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,150 @@
+"""A pair as one sequence, [image + instruction | chosen | rejected], and several of them in one batch.
+
+The prompt is read once for both answers. Each answer sees the prompt and itself (attention.py), and both stand where
+they would stand alone: their positions begin after the prompt. The prompt's last token predicts the first token of
+both. Tokens are those of the trainer's usual two rows per pair (train/collate.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...base.errors import PrefmillError
+from ...pipeline.records import Pair
+from ..collate import PairCollator, Tokenized
+from ..data import conversation
+
+LAYOUT_VERSION = 1
+"""Part of the key of cached reference log-probabilities."""
+
+Spans = tuple[int, int, int]
+"""Tokens of a pair's prefix, chosen and rejected part."""
+
+
+@dataclass(frozen=True)
+class PairTokens:
+    """A pair's tokens, the image's included. An answer's first `*_skipped` tokens belong to the prompt: see `split`."""
+
+    prefix: list[int]
+    chosen: list[int]
+    rejected: list[int]
+    chosen_skipped: int = 0
+    rejected_skipped: int = 0
+
+    @property
+    def spans(self) -> Spans:
+        """Lengths of the three parts."""
+        return len(self.prefix), len(self.chosen), len(self.rejected)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A batch of B pairs in R rows of length L.
+
+    input_ids, positions [R, L]; answer_rows [N]: which of the R * L hidden states predict an answer's token, targets
+    [N]: that token, segments [N]: b for the chosen answer of pair b, B + b for the rejected one, never falling;
+    chosen_tokens: how many of the N are of chosen answers, the first ones; spans: the pairs' lengths, row by row.
+    """
+
+    input_ids: torch.Tensor
+    positions: torch.Tensor
+    answer_rows: torch.Tensor
+    targets: torch.Tensor
+    segments: torch.Tensor
+    chosen_tokens: int
+    spans: tuple[tuple[Spans, ...], ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are read, padding left out."""
+        return sum(sum(pair) for row in self.spans for pair in row)
+
+    def mask(self) -> torch.Tensor:
+        """Who sees whom, [R, 1, L, L] boolean: for attention that takes a mask. Padding sees itself."""
+        rows, length = self.input_ids.shape
+        mask = torch.eye(length, dtype=torch.bool).repeat(rows, 1, 1)
+        for row, pairs in enumerate(self.spans):
+            start = 0
+            for prefix, chosen, rejected in pairs:
+                answers = start + prefix
+                end = answers + chosen + rejected
+                mask[row, start:end, start:end] = torch.ones(end - start, end - start, dtype=torch.bool).tril()
+                mask[row, answers + chosen : end, answers : answers + chosen] = False
+                start = end
+        return mask[:, None]
+
+
+def split(collator: PairCollator, pair: Pair, image_size: tuple[int, int], system_prompt: str | None) -> PairTokens:
+    """Return a pair's tokens in three parts. Raises PrefmillError for an answer without a token.
+
+    Some tokenizers join the prompt's end with an answer's beginning. What both answers share ends before that; the
+    rest of the prompt then stands before each answer and is not counted.
+    """
+    prompt = conversation(pair.instruction, system_prompt)
+    chosen, rejected = (
+        collator.tokenize(prompt, [{"role": "assistant", "content": text}]) for text in (pair.chosen, pair.rejected)
+    )
+    for side, text in ((chosen, "chosen"), (rejected, "rejected")):
+        if side.prompt_length >= len(side.ids):
+            raise PrefmillError(
+                f"the {text} answer of pair {pair.id} has no token to learn from",
+                "remove the pair from the run, or train with backend=trl",
+            )
+    shared = min(chosen.prompt_length, rejected.prompt_length)
+    image = collator.image_ids(image_size)
+    return PairTokens(
+        _expanded(chosen.ids[:shared], collator, image),
+        _expanded(chosen.ids[shared:], collator, image),
+        _expanded(rejected.ids[shared:], collator, image),
+        _skipped(chosen, shared),
+        _skipped(rejected, shared),
+    )
+
+
+def lay_out(pairs: list[PairTokens], pad: int, *, packed: bool) -> Layout:
+    """Put pairs into one row, or (not `packed`) into a row each, padded on the right with the token `pad`."""
+    rows = [list(range(len(pairs)))] if packed else [[number] for number in range(len(pairs))]
+    length = max(sum(sum(pairs[number].spans) for number in row) for row in rows)
+    ids, positions = [], []
+    sides: list[tuple[list[int], list[int]]] = [([], [])] * (2 * len(pairs))
+    for row, numbers in enumerate(rows):
+        row_ids: list[int] = []
+        row_positions: list[int] = []
+        for number in numbers:
+            pair = pairs[number]
+            prefix = len(pair.prefix)
+            row_ids += pair.prefix
+            row_positions += range(prefix)
+            last = row * length + len(row_ids) - 1
+            answers = (pair.chosen, pair.chosen_skipped), (pair.rejected, pair.rejected_skipped)
+            for side, (answer, skipped) in enumerate(answers):
+                # the state before a token predicts it; before an answer's first that is the prompt's last
+                at = row * length + len(row_ids)
+                before = [last, *range(at, at + len(answer) - 1)]
+                sides[side * len(pairs) + number] = (before[skipped:], answer[skipped:])
+                row_ids += answer
+                row_positions += range(prefix, prefix + len(answer))
+        missing = length - len(row_ids)
+        ids.append(row_ids + [pad] * missing)
+        positions.append(row_positions + [0] * missing)
+    return Layout(
+        input_ids=torch.tensor(ids),
+        positions=torch.tensor(positions),
+        answer_rows=torch.tensor([place for places, _ in sides for place in places]),
+        targets=torch.tensor([token for _, tokens in sides for token in tokens]),
+        segments=torch.repeat_interleave(torch.tensor([len(tokens) for _, tokens in sides])),
+        chosen_tokens=sum(len(tokens) for _, tokens in sides[: len(pairs)]),
+        spans=tuple(tuple(pairs[number].spans for number in numbers) for numbers in rows),
+    )
+
+
+def _skipped(side: Tokenized, shared: int) -> int:
+    return side.prompt_length - shared
+
+
+def _expanded(ids: list[int], collator: PairCollator, image: list[int]) -> list[int]:
+    placeholder: Any = collator.tokenizer.convert_tokens_to_ids(collator.processor.image_token)
+    return [token for one in ids for token in (image if one == placeholder else [one])]

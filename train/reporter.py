@@ -1,0 +1,96 @@
+"""What a trainer tells the outside: its engine, a line of metrics per step, and which checkpoints are whole."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from peft import PeftModel
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..base.errors import PrefmillError
+from .checkpoints import mark_complete
+from .job import TrainingJob
+from .manifest import Backend
+from .zero2 import require_engine
+
+
+class ReportedTrainer(Protocol):
+    """What the reporter asks of a trainer."""
+
+    accelerator: Any
+    model_wrapped: Any
+
+    @property
+    def adapted_model(self) -> PeftModel:
+        """The base model in its adapter."""
+        ...
+
+
+class Reporter(TrainerCallback):
+    """Proves the engine before the first step, writes metrics.jsonl, and marks checkpoints complete."""
+
+    trainer: ReportedTrainer
+
+    def __init__(self, job: TrainingJob, name: str, targets: str, notes: Sequence[str] = ()) -> None:
+        self.job, self.name, self.targets, self.notes = job, name, targets, list(notes)
+        self.backend: Backend | None = None
+        self.last_time, self.last_epoch = 0.0, 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        model = self.trainer.adapted_model
+        self.backend = Backend(
+            name=self.name,
+            engine=require_engine(self.trainer.model_wrapped, self.job.config.zero_stage),
+            zero_stage=self.job.config.zero_stage,
+            precision=self.job.precision,
+            device=torch.cuda.get_device_name() if self.job.device == "cuda" else "cpu",
+            processes=args.world_size,
+            trainable_parameters=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+            lora_targets=self.targets,
+            notes=tuple(self.notes),
+        )
+        self.last_time, self.last_epoch = time.monotonic(), float(state.epoch or 0)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        control.should_log = control.should_log or state.global_step >= state.max_steps
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:  # the summary at the end is no step
+            return
+        if not math.isfinite(logs["loss"]):
+            raise PrefmillError(
+                f"the loss is {logs['loss']} at step {state.global_step} (learning rate {logs['learning_rate']:g}, "
+                f"precision {self.job.precision})",
+                f"lower learning_rate below {self.job.config.learning_rate:g}, or set precision=float32",
+            )
+        if not state.is_world_process_zero:
+            return
+        now, epoch = time.monotonic(), float(state.epoch or 0)
+        seconds, pairs = now - self.last_time, round((epoch - self.last_epoch) * len(self.job.pairs))
+        pace = seconds / (state.global_step % self.job.config.log_every or self.job.config.log_every)
+        speed = {"seconds": seconds, "seconds_per_step": pace, "pairs_per_second": pairs / seconds}
+        if "tokens" in logs:
+            speed["tokens_per_second"] = logs["tokens"] / seconds
+        self.last_time, self.last_epoch = now, epoch
+        rounded = {name: round(value, 4) for name, value in speed.items()}
+        self.job.metrics.append({"step": state.global_step, "steps": state.max_steps, **logs, **rounded})
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.trainer.accelerator.wait_for_everyone()  # other processes may still be writing their part
+        if state.is_world_process_zero and self.backend:
+            folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
+            mark_complete(folder, state.global_step, state.max_steps, self.job.notes(self.backend))
