@@ -246,9 +246,19 @@ def _check_text(arguments: Sequence[str]) -> None:
             raise PrefmillError(f"the argument {argument} is not UTF-8 text", "rename the file or folder") from error
 
 
+def share_cores() -> None:
+    """Have threads that wait for each other let go of their core soon. Before torch: its OpenMP reads this once.
+
+    By default they spin for milliseconds, which helps where nobody else wants the cores and ruins a shared machine;
+    docs/architecture.md has what was measured. A user's own setting stays.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+
 def main() -> None:
     """Run the command line. Turns errors for users into one message and exit code 2."""
     _quiet_libraries()
+    share_cores()
     try:
         _check_text(sys.argv[1:])
         app()

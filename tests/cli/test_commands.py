@@ -1,6 +1,8 @@
 """What every command shares: -h, --version, completion, arguments that are no text, `plan`."""
 
 import json
+import os
+import subprocess
 import sys
 from importlib.metadata import version
 
@@ -89,3 +91,20 @@ def test_the_same_command_without_its_prompts_continues_with_the_same(tmp_path):
     assert shorter == override(begun, ["prompts.limit=5"])
     with pytest.raises(PrefmillError, match=r"no run\.yaml to continue"):
         configuration(None, tmp_path / "none", None, None, [])
+
+
+def test_waiting_threads_let_go_of_shared_cores_unless_the_user_says_otherwise():
+    """Read by OpenMP when torch loads: set before that, and never over a user's own setting."""
+    code = (
+        "import os, sys; sys.argv = ['prefmill', '--version']; from prefmill.cli import main\n"
+        "assert 'torch' not in sys.modules\n"
+        "try: main.main()\nexcept SystemExit: pass\n"
+        "print(os.environ['GOMP_SPINCOUNT'])"
+    )
+    for given, expected in ((None, "2000"), ("7", "7")):
+        environment = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+        environment |= {"GOMP_SPINCOUNT": given} if given else {}
+        result = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert result.stdout.split()[-1] == expected
