@@ -21,7 +21,7 @@ demo: setup
 	$(BIN)/prefmill demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile  # a test computes with one thread: two processes for two cores
 
 lint: setup
 	$(BIN)/ruff check .
