@@ -96,4 +96,6 @@ def _where(source: str) -> str:
         return "comes with the package"
     if source.startswith(RANDOM_PREFIX):
         return "made on the spot"
+    if source.startswith((".", "/", "~")):
+        return "a folder here" if Path(source).expanduser().is_dir() else "no such folder"
     return "a folder here" if "/" in source and Path(source).is_dir() else "the hub"
