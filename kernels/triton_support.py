@@ -45,8 +45,3 @@ def runs_triton(tensor: torch.Tensor) -> bool:
 def blocks(length: int, block: int) -> int:
     """How many blocks cover `length`."""
     return -(-length // block)
-
-
-def power_of_two(length: int) -> int:
-    """The smallest power of two that is at least `length`."""
-    return 1 << max(length - 1, 0).bit_length()
