@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
@@ -61,21 +62,30 @@ class Shape:
     instruction: int = 60
     answer: int = 150
     pairs: int = 8
+    vision_hidden: int = 96
+    vision_layers: int = 6
+    vision_heads: int = 3
 
 
 TINY = Shape(hidden=64, layers=2, vocabulary=1000, image=56, instruction=12, answer=12, pairs=4)
+SEVEN_BILLION = Shape(
+    hidden=4096, layers=32, vocabulary=32_064, pairs=32, vision_hidden=1024, vision_layers=24, vision_heads=16
+)
+"""LLaVA 1.5 7B."""
 
 
 def write_model(folder: Path, shape: Shape) -> Path:
-    """Write LLaVA 1.5 with a vision tower of 6 layers, 96 wide, and Llama's proportions in the language model."""
+    """Write a LLaVA 1.5 of these sizes, with Llama's proportions in the language model."""
     tokenizer = _tokenizer()
+    width = 128 if shape.hidden >= 4096 else 64  # of an attention head
     vision = CLIPVisionConfig(
-        hidden_size=96, intermediate_size=384, projection_dim=96, num_hidden_layers=6, num_attention_heads=3,
+        hidden_size=shape.vision_hidden, intermediate_size=4 * shape.vision_hidden, projection_dim=shape.vision_hidden,
+        num_hidden_layers=shape.vision_layers, num_attention_heads=shape.vision_heads,
         image_size=shape.image, patch_size=_PATCH,
     )  # fmt: skip
     text = LlamaConfig(
         hidden_size=shape.hidden, intermediate_size=int(shape.hidden * 2.6875), num_hidden_layers=shape.layers,
-        num_attention_heads=max(1, shape.hidden // 64), num_key_value_heads=max(1, shape.hidden // 64),
+        num_attention_heads=max(1, shape.hidden // width), num_key_value_heads=max(1, shape.hidden // width),
         vocab_size=max(shape.vocabulary, len(tokenizer)), max_position_embeddings=4096,
         bos_token_id=token_id(tokenizer, "<s>"), eos_token_id=token_id(tokenizer, "</s>"),
         pad_token_id=token_id(tokenizer, "<pad>"),
@@ -83,7 +93,7 @@ def write_model(folder: Path, shape: Shape) -> Path:
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=token_id(tokenizer, "<image>"))
     model = LlavaForConditionalGeneration(config)
     randomize(model, 0, {"lm_head.weight": 3.0})
-    model.save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)  # half the disk, and what checkpoints of this size come in
     pixels = CLIPImageProcessorPil(
         size={"shortest_edge": shape.image}, crop_size={"height": shape.image, "width": shape.image}
     )

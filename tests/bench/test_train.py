@@ -2,16 +2,18 @@
 
 import contextlib
 import json
-from functools import partial
 
 import huggingface_hub.constants
 import pytest
 from prefmill.bench import train
 from prefmill.bench.train_inputs import TINY, Shape, write_model, write_pairs
+from prefmill.bench.train_rungs import RUNGS
+from prefmill.bench.train_side import train_once
 from prefmill.train.collate import PairCollator
 from prefmill.train.data import RunImages, load_pairs
+from prefmill.train.preference import scorer
 from prefmill.train.preference.layout import split
-from transformers import AutoProcessor
+from transformers import AutoProcessor, CLIPVisionModel
 
 
 def timing(cpu, growth, losses):
@@ -27,7 +29,8 @@ def test_claims_are_medians_over_rounds():
     assert (claims["pairs_per_s_vs_trl"], claims["pairs_per_s_vs_trl_wall"]) == (2.0, 2.0)
     assert claims["peak_memory_vs_trl"] == 0.5
     assert claims["loss_max_difference"] == 0.25
-    assert (claims["trl_pairs_per_cpu_s"], claims["shared_pairs_per_cpu_s"]) == (2.0, 6.0)
+    assert (claims["trl_pairs_per_s"], claims["shared_pairs_per_s"]) == (2.0, 6.0)
+    assert claims["ladder"]["shared"] == {"pairs_per_s_vs_trl": 2.0, "peak_memory_vs_trl": 0.5}
 
 
 def test_inputs_have_the_lengths_they_are_named_by(tmp_path):
@@ -43,23 +46,62 @@ def test_inputs_have_the_lengths_they_are_named_by(tmp_path):
     assert json.loads((model / "config.json").read_text())["text_config"]["vocab_size"] == 2000
 
 
-def test_both_sides_train_to_the_same_losses(tmp_path, monkeypatch):
+def test_every_rung_trains_to_the_same_losses(tmp_path, monkeypatch):
     """In this process, where the benchmark starts one for each side."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
 
     @contextlib.contextmanager
-    def here(name, folder, setting):
+    def here(rung, folder, setting):
         own = {key: value for key, value in setting.items() if key != "threads"}
         changes = {"max_steps": 1, "epochs": 1}
-        yield lambda output: train._train(name, folder, f"{name}-{output}", own | (changes if output == "warm" else {}))
+        yield lambda output: train_once(rung, folder, f"{rung}-{output}", own | (changes if output == "warm" else {}))
 
-    monkeypatch.setattr(train, "_side", partial(here))
-    claims = train.run(TINY, rounds=1, accumulation=1, to=tmp_path / "result.json")
-    assert claims["loss_max_difference"] < 1e-4
-    assert claims["pairs_per_s_vs_trl"] > 0
+    monkeypatch.setattr(train, "side_process", here)
+    setting = {"device": "cpu", "lora_rank": 8, "lora_alpha": 16, "batch_size": 2, "accumulation": 1, "threads": 1}
+    claims = train.run(TINY, setting, rungs=RUNGS, rounds=1, to=tmp_path / "result.json")
+    assert tuple(claims["ladder"]) == RUNGS
+    assert claims["ladder"]["trl"]["pairs_per_s_vs_trl"] == 1
     record = json.loads((tmp_path / "result.json").read_text())
     assert record["claims"] == claims
     assert record["setting"]["rounds"] == 1
-    losses = record["raw"]["trl"][0]["losses"]
-    assert len(losses) == 4
-    assert losses[0] != pytest.approx(losses[-1], abs=0.05)
+    theirs = record["raw"]["trl"][0]["losses"]
+    assert len(theirs) == 4
+    assert theirs[0] != pytest.approx(theirs[-1], abs=0.05)
+    for rung in RUNGS[1:]:
+        assert record["raw"][rung][0]["losses"] == pytest.approx(theirs, abs=1e-4), rung
+
+
+def test_the_middle_rungs_do_the_work_they_are_named_by(tmp_path, monkeypatch):
+    """Counted in the images that the vision tower reads and the rows that the head reads, in two steps of two pairs."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    heads, images = [], []
+    statistics, tower = scorer.token_statistics, CLIPVisionModel.forward
+
+    def counted_head(hidden, *rest):
+        heads.append(len(hidden))
+        return statistics(hidden, *rest)
+
+    def counted_tower(self, pixel_values, *rest, **more):
+        images.append(len(pixel_values))
+        return tower(self, pixel_values, *rest, **more)
+
+    monkeypatch.setattr(scorer, "token_statistics", counted_head)
+    monkeypatch.setattr(CLIPVisionModel, "forward", counted_tower)
+    write_model(tmp_path / "model", TINY)
+    write_pairs(tmp_path / "run", TINY)
+    setting = {"device": "cpu", "lora_rank": 8, "lora_alpha": 16, "batch_size": 2, "accumulation": 1, "epochs": 1}
+    rows, seen = {}, {}
+    for rung in RUNGS[1:]:
+        heads.clear(), images.clear()
+        train_once(rung, tmp_path, rung, setting)
+        rows[rung], seen[rung] = sorted(heads), list(images)
+    # two steps, and before each or before both what the reference says
+    assert {rung: len(counts) for rung, counts in rows.items()} == dict.fromkeys(RUNGS[1:], 4)
+    assert rows["answers"] == rows["shared"]
+    assert rows["prefix"] == rows["vision"]
+    assert rows["vision"][0] > 2 * rows["answers"][-1]  # prompts are longer than answers
+    assert rows["reference"] == sorted(rows["answers"][:2] + rows["vision"][2:])
+    # all images once into the cache, and those of two ordinary rows for the proof
+    assert seen == {
+        "prefix": [2, 2, 2, 2], "vision": [4], "reference": [4, 2], "answers": [4, 2], "shared": [4, 2],
+    }  # fmt: skip

@@ -24,6 +24,7 @@ class PairBatches:
     def __init__(self, job: TrainingJob, way: AttentionWay) -> None:
         self.job = job
         self.way: AttentionWay = way
+        self.packed = way == "pairs"
         self.vision: VisionCache | None = None
         self.reference: ReferenceCache | None = None
         self._sizes = job.images.sizes()
@@ -39,7 +40,7 @@ class PairBatches:
         their ids; `tokens`: how many are read.
         """
         tokens = [self.tokens(pair) for pair in pairs]
-        layout = lay_out(tokens, self._pad, packed=self.way == "pairs")
+        layout = lay_out(tokens, self._pad, packed=self.packed)
         reference = None
         if self.reference:
             found = [self.reference.get(self.key(pair)) for pair in pairs]

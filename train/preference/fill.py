@@ -65,16 +65,19 @@ class Filling(Protocol):
         ...
 
 
-def fill(trainer: Filling) -> list[str]:
+def fill(trainer: Filling, *, reference: bool = True) -> list[str]:
     """Fill what is missing, check it, and return what there is to say about it.
 
-    Raises PrefmillError when the shared layout does not give what two separate rows give.
+    Without `reference` only the images' features. Raises PrefmillError when the shared layout does not give what two
+    separate rows give.
     """
     folder, started = trainer.job.cache, time.monotonic()
     trainer.accelerator.wait_for_everyone()  # the first process knows the model's digest by now
     with _alone(folder, trainer), _undisturbed(trainer):
-        notes = [_fill_vision(trainer, folder), _fill_reference(trainer, folder)]
-        _prove(trainer)
+        notes = [_fill_vision(trainer, folder)]
+        if reference:
+            notes.append(_fill_reference(trainer, folder))
+            _prove(trainer)
     return [*notes, f"caches ready after {time.monotonic() - started:.1f} s"]
 
 

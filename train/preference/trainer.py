@@ -77,6 +77,10 @@ class SharedTrainer(AdapterSaving, Trainer):
             self._window, self._tokens = [], 0
         super().log(logs, start_time)
 
+    def fill_caches(self) -> list[str]:
+        """Fill what is missing, and return what there is to say about it."""
+        return fill(self)
+
     def encode(self, image_inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """Return what the language model reads of images, in the precision of the training."""
         scorer: Any = self.adapted_model.get_base_model()
@@ -130,11 +134,11 @@ class _Filler(TrainerCallback):
         self.reporter = reporter
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.reporter.notes += fill(self.trainer)
+        self.reporter.notes += self.trainer.fill_caches()
 
 
-def build_trainer(job: TrainingJob) -> SharedTrainer:
-    """Return the trainer, with the model loaded and wrapped in its fresh adapter."""
+def build_trainer(job: TrainingJob, kind: type[SharedTrainer] = SharedTrainer) -> SharedTrainer:
+    """Return a trainer of this kind, with the model loaded and wrapped in its fresh adapter."""
     config = job.config
     model = load_scorer(job.model_folder, torch.bfloat16 if job.precision == "bfloat16" else torch.float32)
     way = cast(Any, model).attention_way
@@ -151,7 +155,7 @@ def build_trainer(job: TrainingJob) -> SharedTrainer:
                 module.p = 0
     reporter = Reporter(job, "shared", targets)
     filler = _Filler(reporter)
-    trainer = SharedTrainer(
+    trainer = kind(
         job,
         adapted,
         PairBatches(job, way),
