@@ -44,20 +44,18 @@ def pair_attention(
     settings: dict[str, Any] = {"scale": scaling, "dropout_p": dropout, "enable_gqa": key.shape[1] != query.shape[1]}
     rows = []
     for row, pairs in enumerate(pair_spans):
-        parts, start = [], 0
-        for prefix, chosen, rejected in pairs:
-            end, own = prefix + chosen, slice(start, start + prefix + chosen + rejected)
-            q, k, v = (part[row : row + 1, :, own] for part in (query, key, value))
-            parts.append(
-                scaled_dot_product_attention(q[:, :, :end], k[:, :, :end], v[:, :, :end], is_causal=True, **settings)
-            )
-            k, v = (torch.cat([part[:, :, :prefix], part[:, :, end:]], 2) for part in (k, v))
+        sides = [tokens for prefix, chosen, rejected in pairs for tokens in (prefix + chosen, rejected)]
+        padding = query.shape[2] - sum(sides)
+        # one split, whose gradient is one concatenation: a slice's is a whole row of zeros
+        q, k, v = (part[row : row + 1].split([*sides, padding], 2) for part in (query, key, value))
+        parts = []
+        for pair, (prefix, _, rejected) in enumerate(pairs):
+            first, second = 2 * pair, 2 * pair + 1
+            parts.append(scaled_dot_product_attention(q[first], k[first], v[first], is_causal=True, **settings))
+            both = (torch.cat([part[first][:, :, :prefix], part[second]], 2) for part in (k, v))
             mask = causal_lower_right(rejected, prefix + rejected)
-            parts.append(scaled_dot_product_attention(q[:, :, end:], k, v, attn_mask=mask, **settings))
-            start += prefix + chosen + rejected
-        if start < query.shape[2]:
-            parts.append(torch.zeros_like(query[row : row + 1, :, start:]))
-        rows.append(torch.cat(parts, 2))
+            parts.append(scaled_dot_product_attention(q[second], *both, attn_mask=mask, **settings))
+        rows.append(torch.cat([*parts, torch.zeros_like(q[-1])], 2))
     return torch.cat(rows).transpose(1, 2).contiguous(), None
 
 
