@@ -23,8 +23,9 @@ MAY_CHANGE = frozenset({"save_every", "log_every", "cache", "cache_gigabytes"})
 class DPOTrainingConfig(Settings):
     """How an adapter is trained. One step consumes `batch_size * accumulation * processes` pairs."""
 
-    backend: Literal["trl", "shared"] = "trl"
-    """trl: TRL's DPOTrainer. shared: the same training with every prompt read once (train/preference)."""
+    backend: Literal["shared", "trl"] = "shared"
+    """shared: every prompt is read once for both of its answers (train/preference). trl: TRL's DPOTrainer, the same
+    training in more work; it is also what trains, and says so, what shared does not know."""
     model: str = "llava-hf/llava-1.5-7b-hf"
     """A folder written by save_pretrained, or a hub id."""
     system_prompt: str | None = None

@@ -17,7 +17,7 @@ def train(job: TrainingJob) -> None:
     if reason:
         from ..trl_backend import train as train_with_trl
 
-        text = f"backend=shared was asked for, but {reason}: trained by TRL"
+        text = f"trained by TRL instead of backend=shared: {reason}"
         say(job, text)
         train_with_trl(job, [text])
         return

@@ -154,7 +154,7 @@ def test_a_loss_it_does_not_have_is_trained_by_trl(make_job, monkeypatch):
     job = make_job(loss="nca_pair")
     backend.train(job)
     assert len(handed) == 1
-    text = "backend=shared was asked for, but it has no loss nca_pair"
+    text = "trained by TRL instead of backend=shared: it has no loss nca_pair"
     assert handed[0][1][0].startswith(text)
     assert (job.output / STATUS).read_text().startswith(text)
     assert backend.unsupported(make_job()) is None
