@@ -51,9 +51,10 @@ def pair_attention(
             parts.append(
                 scaled_dot_product_attention(q[:, :, :end], k[:, :, :end], v[:, :, :end], is_causal=True, **settings)
             )
-            k, v = (torch.cat([part[:, :, :prefix], part[:, :, end:]], 2) for part in (k, v))
-            mask = causal_lower_right(rejected, prefix + rejected)
-            parts.append(scaled_dot_product_attention(q[:, :, end:], k, v, attn_mask=mask, **settings))
+            if rejected:
+                k, v = (torch.cat([part[:, :, :prefix], part[:, :, end:]], 2) for part in (k, v))
+                mask = causal_lower_right(rejected, prefix + rejected)
+                parts.append(scaled_dot_product_attention(q[:, :, end:], k, v, attn_mask=mask, **settings))
             start += prefix + chosen + rejected
         if start < query.shape[2]:
             parts.append(torch.zeros_like(query[row : row + 1, :, start:]))
