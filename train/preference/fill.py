@@ -102,9 +102,10 @@ def say(job: TrainingJob, text: str) -> None:
 def _fill_vision(trainer: Filling, parent: Path) -> str:
     job, batches = trainer.job, trainer.batches
     pairs = [*job.pairs, *job.held_out]
-    images = list(dict.fromkeys(pair.image_id for pair in pairs))
-    if batches.negatives:
-        images = list(dict.fromkeys([*images, *map(batches.negatives.name, pairs)]))
+    given = dict.fromkeys(pair.image_id for pair in pairs)
+    names = map(batches.negatives.name, pairs) if batches.negatives else ()
+    corrupted = list(dict.fromkeys(name for name in names if name not in given))
+    images = [*given, *corrupted]
     width = trainer.adapted_model.config.get_text_config().hidden_size * (2 if job.precision == "bfloat16" else 4)
     needed = sum(batches.image_tokens(image) for image in images) * width
     free = shutil.disk_usage(parent).free
@@ -116,11 +117,12 @@ def _fill_vision(trainer: Filling, parent: Path) -> str:
         say(job, text)
         return text
     cache = VisionCache(_folder(trainer, parent, {"kind": "vision", **facts(job)}))
-    for portion in _mine(trainer, images, _IMAGES_AT_ONCE, "reading images"):
-        if not all(cache.has(image) for image in portion):
-            features = trainer.encode(batches.image_inputs(portion))
-            for image, feature in zip(portion, features, strict=True):
-                cache.put(image, feature)
+    for group in (list(given), corrupted):  # apart, so that the given ones are found where others were corrupted
+        for portion in _mine(trainer, group, _IMAGES_AT_ONCE, "reading images"):
+            if not all(cache.has(image) for image in portion):
+                features = trainer.encode(batches.image_inputs(portion))
+                for image, feature in zip(portion, features, strict=True):
+                    cache.put(image, feature)
     trainer.accelerator.wait_for_everyone()
     batches.vision = cache
     return f"features of {len(images)} images cached ({needed / 1e6:.1f} MB)"
