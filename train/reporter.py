@@ -74,12 +74,13 @@ class Reporter(TrainerCallback):
             self._add_evaluation(logs, state)
         if not logs or "loss" not in logs:  # the summary at the end is no step
             return
-        if not math.isfinite(logs["loss"]):
-            raise PrefmillError(
-                f"the loss is {logs['loss']} at step {state.global_step} (learning rate {logs['learning_rate']:g}, "
-                f"precision {self.job.precision})",
-                f"lower learning_rate below {self.job.config.learning_rate:g}, or set precision=float32",
-            )
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise PrefmillError(
+                    f"the {name} is {logs[name]} at step {state.global_step} (learning rate "
+                    f"{logs['learning_rate']:g}, precision {self.job.precision})",
+                    f"lower learning_rate below {self.job.config.learning_rate:g}, or set precision=float32",
+                )
         if not state.is_world_process_zero:
             return
         now, epoch = time.monotonic(), float(state.epoch or 0)

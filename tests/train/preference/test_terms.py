@@ -271,6 +271,20 @@ def test_a_broken_pair_is_named_with_accumulation_and_branch(make_job, monkeypat
     assert (job.checkpoints / "checkpoint-2" / "complete.json").exists()
 
 
+def test_a_gradient_that_is_no_number_is_not_saved(make_job):
+    """The loss is finite, and its gradient is not: the weights would be lost after this step, and it is a save."""
+    job = make_job(batch_size=1, save_every=1, image_weight=1)
+    trainer = build_trainer(job)
+    weight = next(weight for weight in trainer.adapted_model.parameters() if weight.requires_grad)
+    weight.register_hook(lambda gradient: gradient * (math.nan if trainer.state.global_step == 2 else 1))
+    with pytest.raises(PrefmillError, match="the grad_norm is nan at step 3"):
+        trainer.train()
+    assert sorted(path.parent.name for path in job.checkpoints.glob("*/complete.json")) == [
+        "checkpoint-1",
+        "checkpoint-2",
+    ]
+
+
 def test_trl_alone_cannot(make_job, monkeypatch):
     """Neither by its name nor where it would stand in: nothing is left out in silence."""
     for setting in ({"image_weight": 1}, {"anchor_weight": 1}, {"margin_weight": "linear"}):
