@@ -39,6 +39,9 @@ def trainer_arguments(job: TrainingJob) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_steps": config.save_every,
         "save_total_limit": _KEPT_CHECKPOINTS,
+        "eval_strategy": "steps" if job.held_out else "no",
+        "eval_steps": config.eval_every,
+        "per_device_eval_batch_size": config.batch_size,
         "logging_strategy": "steps",
         "logging_steps": config.log_every,
         "logging_nan_inf_filter": False,  # it would show the last good loss instead of the NaN

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import PrefmillError
 from ..engine.images import decode_image
-from ..pipeline.records import Candidate, Pair
+from ..pipeline.records import Candidate, Pair, Score, seed_for
 from ..pipeline.store import Run
 
 if TYPE_CHECKING:
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def load_pairs(run_folder: Path) -> list[Pair]:
-    """Return a run's pairs in their order, which is the order of its input.
+def load_pairs(run_folder: Path, *, margins: bool = False) -> list[Pair]:
+    """Return a run's pairs in their order, which is the order of its input; with `margins` every pair has the judge's.
 
-    Raises PrefmillError for a folder that is no run, a run without pairs, and a pair whose image is not in the run.
+    Raises PrefmillError for a folder that is no run, a run without pairs, a pair whose image is not in the run, and,
+    with `margins`, a pair that was not judged.
     """
     run = Run.open(run_folder)
     pairs = list(run.dataset("pairs", Pair))
@@ -43,16 +46,54 @@ def load_pairs(run_folder: Path) -> list[Pair]:
             f"which needs image {missing[0].image_id}",
             f"make the run whole with `prefmill run ... --to {run_folder}`",
         )
-    return pairs
+    return _with_margins(pairs, run) if margins else pairs
 
 
-def pairs_digest(pairs: Sequence[Pair]) -> str:
-    """Return the SHA-256 over what a training sees of the pairs: ids, image ids and texts, in order."""
+def _with_margins(pairs: list[Pair], run: Run) -> list[Pair]:
+    """Take the margin of a pair that lacks it from the scores of its answers."""
+    margins = {pair.id: pair.margin for pair in pairs if pair.margin is not None}
+    unknown = [pair for pair in pairs if pair.margin is None]
+    answers = [answer for pair in unknown for answer in (pair.chosen_id, pair.rejected_id) if answer]
+    found = run.dataset("response_scores", Score).matching("subject_id", answers) if answers else ()
+    scores: dict[str | None, float] = {score.subject_id: score.value for score in found}
+    for pair in unknown:
+        margins[pair.id] = scores.get(pair.chosen_id, math.nan) - scores.get(pair.rejected_id, math.nan)
+    missing = [pair for pair in pairs if not math.isfinite(margins[pair.id])]
+    if missing:
+        raise PrefmillError(
+            f"{len(missing)} of {len(pairs)} pairs in {run.folder} have no margin of a judge to be weighted by; the "
+            f"first is pair {missing[0].id}",
+            "set margin_weight=none, or import answers instead of pairs, so that they are judged: `prefmill import "
+            "--answers`, then `prefmill run imported`",
+        )
+    return [replace(pair, margin=margins[pair.id]) for pair in pairs]
+
+
+def pairs_digest(pairs: Sequence[Pair], *, margins: bool = False) -> str:
+    """Return the SHA-256 over what a training sees of the pairs: ids, image ids and texts, in order; or margins too."""
     digest = hashlib.sha256()
     for pair in pairs:
         fields = [pair.id, pair.image_id, pair.instruction, pair.chosen, pair.rejected]
-        digest.update(json.dumps(fields, ensure_ascii=True).encode() + b"\n")
+        digest.update(json.dumps([*fields, pair.margin] if margins else fields, ensure_ascii=True).encode() + b"\n")
     return digest.hexdigest()
+
+
+def hold_out(pairs: Sequence[Pair], prompts: Mapping[str, str], share: float) -> tuple[list[Pair], list[Pair]]:
+    """Return the pairs to train on and those to evaluate, in their order. `prompts`: see RunImages.
+
+    All pairs of a prompt are on one side, and which one depends on the prompt alone: neither the seed nor what else is
+    in the run moves it. So the share is met on average. Raises PrefmillError where a side would be empty.
+    """
+    sides: tuple[list[Pair], list[Pair]] = ([], [])
+    for pair in pairs:
+        drawn = seed_for(prompts[pair.image_id], "held out") / 2**63
+        sides[drawn < share].append(pair)
+    if share and not all(sides):
+        raise PrefmillError(
+            f"eval_share={share:g} would hold out {len(sides[1])} of {len(pairs)} pairs, in whole prompts",
+            "set another eval_share, or 0 to train on all pairs",
+        )
+    return sides
 
 
 class RunImages:
@@ -72,6 +113,11 @@ class RunImages:
         """Return width and height in pixels of every image, without reading the images."""
         columns = [self._candidates.column(name) for name in ("id", "width", "height")]
         return {image_id: (width, height) for image_id, width, height in zip(*columns, strict=True)}
+
+    def prompts(self) -> dict[str, str]:
+        """Return what every image was drawn for: its prompt's id, or its own where it has no prompt."""
+        images, prompts = (self._candidates.column(name) for name in ("id", "prompt_id"))
+        return {image_id: prompt_id or image_id for image_id, prompt_id in zip(images, prompts, strict=True)}
 
     def digest(self) -> str:
         """Return the SHA-256 over the checksums of all image shards."""

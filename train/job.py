@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -33,6 +33,8 @@ class TrainingJob:
     precision: Literal["bfloat16", "float32"]
     started: float
     """When the process began, on the clock of time.monotonic()."""
+    held_out: list[Pair] = field(default_factory=list)
+    """Pairs that are evaluated and not trained on."""
 
     @property
     def checkpoints(self) -> Path:

@@ -45,10 +45,10 @@ def train(
     from .data import load_pairs, pairs_digest
 
     output = output.absolute()
-    pairs = load_pairs(run_folder)
-    plan = TrainingPlan(
-        run=str(run_folder.absolute()), pairs=len(pairs), pairs_digest=pairs_digest(pairs), config=config
-    )
+    margins = config.margin_weight != "none"
+    pairs = load_pairs(run_folder, margins=margins)
+    digest = pairs_digest(pairs, margins=margins)
+    plan = TrainingPlan(run=str(run_folder.absolute()), pairs=len(pairs), pairs_digest=digest, config=config)
     with _alone_in(output) as lock:
         before = _begun(plan, output)
         if finished := read_manifest(output):

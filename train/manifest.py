@@ -91,6 +91,9 @@ class AdapterManifest(BaseModel):
     stages: dict[str, StageOrigin]
     pairs: int
     pairs_digest: str
+    held_out: int = 0
+    """Pairs that were evaluated and not trained on; `held_out_digest` is over them as `pairs_digest` is over those."""
+    held_out_digest: str | None = None
     excluded: dict[str, list[str]]
     """Ids of the pairs that were not trained on, by reason."""
     config: DPOTrainingConfig

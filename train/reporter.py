@@ -40,6 +40,7 @@ class Reporter(TrainerCallback):
         self.job, self.name, self.targets, self.notes = job, name, targets, list(notes)
         self.backend: Backend | None = None
         self.last_time, self.last_epoch = 0.0, 0.0
+        self.held: dict[str, float] = {}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -69,14 +70,17 @@ class Reporter(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
+        if logs and "eval_loss" in logs:
+            self._add_evaluation(logs, state)
         if not logs or "loss" not in logs:  # the summary at the end is no step
             return
-        if not math.isfinite(logs["loss"]):
-            raise PrefmillError(
-                f"the loss is {logs['loss']} at step {state.global_step} (learning rate {logs['learning_rate']:g}, "
-                f"precision {self.job.precision})",
-                f"lower learning_rate below {self.job.config.learning_rate:g}, or set precision=float32",
-            )
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise PrefmillError(
+                    f"the {name} is {logs[name]} at step {state.global_step} (learning rate "
+                    f"{logs['learning_rate']:g}, precision {self.job.precision})",
+                    f"lower learning_rate below {self.job.config.learning_rate:g}, or set precision=float32",
+                )
         if not state.is_world_process_zero:
             return
         now, epoch = time.monotonic(), float(state.epoch or 0)
@@ -87,7 +91,25 @@ class Reporter(TrainerCallback):
             speed["tokens_per_second"] = logs["tokens"] / seconds
         self.last_time, self.last_epoch = now, epoch
         rounded = {name: round(value, 4) for name, value in speed.items()}
-        self.job.metrics.append({"step": state.global_step, "steps": state.max_steps, **logs, **rounded})
+        line = {"step": state.global_step, "steps": state.max_steps, **logs, **rounded}
+        if control.should_evaluate:  # which comes next; a step has one line
+            self.held = line
+        else:
+            self.job.metrics.append(line)
+
+    def _add_evaluation(self, logs: dict[str, float], state: TrainerState) -> None:
+        if not math.isfinite(logs["eval_loss"]):
+            raise PrefmillError(
+                f"the loss of the pairs held out is {logs['eval_loss']} after step {state.global_step}",
+                f"lower learning_rate below {self.job.config.learning_rate:g}, or set precision=float32",
+            )
+        if state.is_world_process_zero:
+            found = {name: value for name, value in logs.items() if name.startswith("eval_")}
+            seconds = found.pop("eval_runtime")
+            for name in ("samples_per_second", "steps_per_second", "model_preparation_time"):
+                found.pop(f"eval_{name}", None)
+            self.job.metrics.append({**self.held, **found, "eval_seconds": round(seconds, 4)})
+            self.last_time = time.monotonic()  # it is no part of the next step
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.accelerator.wait_for_everyone()  # other processes may still be writing their part

@@ -15,6 +15,7 @@ from ..base.settings import Settings
 from .losses import Loss, check_smoothing
 
 Positive = Annotated[int, Field(ge=1)]
+ImageNegative = Literal["crop", "noise", "other"]
 
 MAY_CHANGE = frozenset({"save_every", "log_every", "cache", "cache_gigabytes"})
 """Settings that a continued training may have changed: they touch no weight."""
@@ -41,12 +42,27 @@ class DPOTrainingConfig(Settings):
 
     beta: float = Field(default=0.1, gt=0)
     loss: Loss = "sigmoid"
+    """Most compare the answers' summed log-probabilities, which favours changing long ones. Normalised by length (means
+    per token) are sigmoid_norm, which is DPO otherwise and wants a beta of 2 to 10, and ipo."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Assumed share of flipped preferences, for the losses that take one (train/losses.py); the others refuse it."""
 
     sft_weight: float = Field(default=0.0, ge=0)
     """Add this times the chosen answers' mean negative log-likelihood per token (RPO, arXiv 2404.19733). A preference
     loss alone can make both answers of a pair less likely than a third that nobody asked for; this holds the chosen."""
+
+    image_weight: float = Field(default=0.0, ge=0)
+    """backend=shared: add this times mDPO's image term (arXiv 2406.11839), by which the chosen answer shall be likelier
+    with its image than with a corrupted one; 1 in the paper. It reads a second, shorter sequence per pair."""
+    image_negative: ImageNegative = "crop"
+    """The corrupted image, one per pair: crop: a random part of at most a fifth of the area, enlarged (the paper's);
+    noise: the image under diffusion noise (VCD, arXiv 2311.16922); other: an image of another prompt of the run."""
+    anchor_weight: float = Field(default=0.0, ge=0)
+    """backend=shared: add this times mDPO's anchor, by which the chosen answer's reward shall exceed `anchor_margin`;
+    1 in the paper, on the chosen answer alone. It costs nothing."""
+    anchor_margin: float = Field(default=0.0, ge=0)
+    margin_weight: Literal["none", "linear"] = "none"
+    """backend=shared: linear: a pair counts in proportion to the judge's margin (train/preference/weights.py)."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -61,6 +77,10 @@ class DPOTrainingConfig(Settings):
     accumulation: Positive = 4
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them: about a fifth slower, far less memory."""
+    eval_share: float = Field(default=0.0, ge=0, le=0.5)
+    """About this share of the prompts, with all their pairs, is not trained on but evaluated, whatever the seed."""
+    eval_every: Positive = 100
+    """Steps between evaluations of the pairs held out; the last step is followed by one as well."""
     seed: int = Field(default=42, ge=0, lt=2**32)
 
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -88,7 +108,19 @@ class DPOTrainingConfig(Settings):
         if self.save_every % self.log_every:
             # otherwise the first line after a resume would average over fewer steps than without it
             raise ValueError(f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every})")
+        if self.eval_share and self.eval_every % self.log_every:
+            raise ValueError(f"eval_every ({self.eval_every}) must be a multiple of log_every ({self.log_every})")
+        if self.anchor_margin and not self.anchor_weight:
+            raise ValueError(f"anchor_margin ({self.anchor_margin:g}) would be ignored; set anchor_weight, such as 1")
+        if self.backend == "trl" and self.shared_alone:
+            raise ValueError(f"backend=trl has no {' and no '.join(self.shared_alone)}; set backend=shared")
         return self
+
+    @property
+    def shared_alone(self) -> list[str]:
+        """Return the settings that ask for what only backend=shared computes."""
+        weights = [name for name in ("image_weight", "anchor_weight") if getattr(self, name)]
+        return [*weights, *(["margin_weight"] if self.margin_weight != "none" else [])]
 
 
 def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -46,6 +46,7 @@ def build_trainer(job: TrainingJob, notes: Sequence[str] = ()) -> AdapterTrainer
         args=training_arguments(job),
         data_collator=job.collator,
         train_dataset=preference_dataset(job.pairs, job.images, config.system_prompt),
+        eval_dataset=preference_dataset(job.held_out, job.images, config.system_prompt) if job.held_out else None,
         processing_class=job.collator.processor,
         peft_config=lora_config(config, targets),
         callbacks=[reporter],

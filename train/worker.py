@@ -79,7 +79,7 @@ def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, l
     from ..engine.checkpoint import read_config
     from ..engine.sources import resolve_checkpoint
     from .collate import PairCollator, split_trainable
-    from .data import RunImages, load_pairs
+    from .data import RunImages, hold_out, load_pairs
 
     config = plan.config
     device = config.device
@@ -108,14 +108,16 @@ def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, l
     text = read_config(folder).get("text_config", {})
     context = text.get("max_position_embeddings", config.max_tokens)
     images = RunImages(Path(plan.run))
-    pairs, excluded = split_trainable(
-        load_pairs(Path(plan.run)), images.sizes(), collator, min(config.max_tokens, context), config.system_prompt
+    given = load_pairs(Path(plan.run), margins=config.margin_weight != "none")
+    fitting, excluded = split_trainable(
+        given, images.sizes(), collator, min(config.max_tokens, context), config.system_prompt
     )
+    pairs, held_out = hold_out(fitting, images.prompts(), config.eval_share)
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
     resume = newest_complete(output / "checkpoints")
-    job = TrainingJob(config, folder, collator, pairs, images, output, resume, device, precision, _STARTED)
+    job = TrainingJob(config, folder, collator, pairs, images, output, resume, device, precision, _STARTED, held_out)
     return job, excluded
 
 
@@ -151,13 +153,17 @@ def _finish(plan: TrainingPlan, job: TrainingJob, excluded: dict[str, list[str]]
         stages=stages_of(Run(Path(plan.run))),
         pairs=len(job.pairs),
         pairs_digest=pairs_digest(job.pairs),
+        held_out=len(job.held_out),
+        held_out_digest=pairs_digest(job.held_out) if job.held_out else None,
         excluded=excluded,
         config=plan.config,
         backend=backend,
         steps=last.step,
         loss=summarize(lines),
         seconds=round(last.notes.seconds, 3),
-        device_seconds=round(sum(line["seconds"] for line in lines) * backend.processes, 3),
+        device_seconds=round(
+            sum(line["seconds"] + line.get("eval_seconds", 0) for line in lines) * backend.processes, 3
+        ),
         versions=package_versions(),
         hardware=hardware_description(),
     )

@@ -1,16 +1,18 @@
 """What is trained on: the right pairs in their order, read one image at a time, tokenised as the model reads them."""
 
 import json
+import math
+import shutil
 from dataclasses import replace
 
 import pytest
 from prefmill.base.errors import PrefmillError
-from prefmill.pipeline.records import Candidate, Pair, content_id
+from prefmill.pipeline.records import Candidate, Pair, Score, content_id
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
 from prefmill.train import data
 from prefmill.train.collate import PairCollator, split_trainable
-from prefmill.train.data import RunImages, load_pairs, pairs_digest, preference_dataset
+from prefmill.train.data import RunImages, hold_out, load_pairs, pairs_digest, preference_dataset
 from transformers import AutoProcessor
 
 # The template that llava-hf/llava-1.5-7b-hf carries: no begin token, no end token, a space at the end of a turn.
@@ -59,6 +61,66 @@ def test_digest_depends_on_every_text_and_the_order(pairs):
     for field in ("id", "image_id", "instruction", "chosen", "rejected"):
         digests.add(pairs_digest([replace(pairs[0], **{field: "x"}), *pairs[1:]]))
     assert len(digests) == 8
+
+
+def judged_run(folder, run_folder, pairs, scores):
+    """A run with these pairs, the images of another, and the judge's scores of answers."""
+    shutil.copytree(run_folder, folder)
+    with Run.writing(folder) as run:
+        records = [Score(answer, "judge@1", value) for answer, value in scores.items()]
+        for name, kind, rows in (("pairs", Pair, pairs), ("response_scores", Score, records)):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / name).mkdir()
+            write_shard(folder / name, 0, len(rows), kind, rows, Footer(work="test"))
+            run.write_manifest(name, {"stage": name})
+    return folder
+
+
+def test_margins_are_the_pairs_own_or_of_the_scores_of_their_answers(run_folder, pairs, tmp_path):
+    bare = [replace(pair, margin=None, chosen_id=f"c{row}", rejected_id=f"r{row}") for row, pair in enumerate(pairs)]
+    scores = {f"{side}{row}": float(row if side == "c" else -1) for row in range(1, 6) for side in "cr"}
+    folder = judged_run(tmp_path / "run", run_folder, [replace(bare[0], margin=0.25), *bare[1:]], scores)
+    assert [pair.margin for pair in load_pairs(folder, margins=True)] == [0.25, 2, 3, 4, 5, 6]
+    assert [pair.margin for pair in load_pairs(folder)] == [0.25, None, None, None, None, None]
+
+
+@pytest.mark.parametrize("flaw", [{"chosen_id": "unknown"}, {"rejected_id": None}, {"margin": math.inf}])
+def test_pairs_that_were_not_judged_are_named(run_folder, pairs, tmp_path, flaw):
+    bare = replace(pairs[2], margin=None, chosen_id="c", rejected_id="r")
+    folder = judged_run(tmp_path / "run", run_folder, [*pairs[:2], replace(bare, **flaw)], {"c": 2.0, "r": 1.0})
+    with pytest.raises(PrefmillError, match=f"1 of 3 pairs .* no margin .* the first is pair {pairs[2].id}") as caught:
+        load_pairs(folder, margins=True)
+    assert caught.value.fix.startswith("set margin_weight=none")
+
+
+def test_margins_are_part_of_a_digest_where_they_count(pairs):
+    other = [replace(pairs[0], margin=0.6), *pairs[1:]]
+    assert pairs_digest(pairs) == pairs_digest(other)
+    assert pairs_digest(pairs, margins=True) != pairs_digest(other, margins=True)
+
+
+def test_a_prompt_with_all_its_images_is_on_one_side(pairs):
+    """A thousand prompts of three pairs; what is held out stays so with a larger share and among other prompts."""
+    many = [replace(pairs[0], id=f"{row}", image_id=f"image-{row // 2}") for row in range(3000)]
+    prompts = {f"image-{row // 2}": f"prompt-{row // 3}" for row in range(3000)}
+    trained, held_out = hold_out(many, prompts, 0.2)
+    assert sorted(int(pair.id) for pair in [*trained, *held_out]) == list(range(3000))
+    assert [int(pair.id) for pair in trained] == sorted(int(pair.id) for pair in trained)
+    assert 0.17 < len(held_out) / 3000 < 0.23
+    assert not {prompts[pair.image_id] for pair in trained} & {prompts[pair.image_id] for pair in held_out}
+    more = hold_out(many, prompts, 0.3)[1]
+    assert {pair.id for pair in held_out} < {pair.id for pair in more}
+    assert hold_out(many[:300], prompts, 0.2)[1] == [pair for pair in held_out if int(pair.id) < 300]
+
+
+def test_nothing_is_held_out_unless_asked_for(run_folder, pairs):
+    prompts = RunImages(run_folder).prompts()
+    assert hold_out(pairs, prompts, 0) == (pairs, [])
+    assert [prompts[pair.image_id] for pair in pairs] == [f"prompt-{row}" for row in range(6)]
+    for share, some in ((0.01, pairs), (0.5, pairs[:1])):
+        with pytest.raises(PrefmillError, match=rf"would hold out \d of {len(some)} pairs") as caught:
+            hold_out(some, prompts, share)
+        assert "eval_share" in caught.value.fix
 
 
 def test_run_without_pairs_says_what_to_do(tmp_path):

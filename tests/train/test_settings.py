@@ -27,6 +27,10 @@ def test_defaults_are_the_published_recipe():
         {"zero_stage": 3},
         {"epochs": 0},
         {"save_every": 10, "log_every": 3},
+        {"eval_share": 0.1, "eval_every": 10, "log_every": 3, "save_every": 3},
+        {"eval_share": 0.6},
+        {"backend": "shared", "anchor_margin": 0.1},
+        {"backend": "shared", "image_weight": 1, "image_negative": "blur"},
     ],
     ids=str,
 )

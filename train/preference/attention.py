@@ -52,6 +52,8 @@ def pair_attention(
         for pair, (prefix, _, rejected) in enumerate(pairs):
             first, second = 2 * pair, 2 * pair + 1
             parts.append(scaled_dot_product_attention(q[first], k[first], v[first], is_causal=True, **settings))
+            if not rejected:
+                continue
             both = (torch.cat([part[first][:, :, :prefix], part[second]], 2) for part in (k, v))
             mask = causal_lower_right(rejected, prefix + rejected)
             parts.append(scaled_dot_product_attention(q[second], *both, attn_mask=mask, **settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...base.errors import PrefmillError
 from ...engine.checkpoint import read_config
 from ..job import TrainingJob
 from .fill import say
@@ -14,6 +15,11 @@ def train(job: TrainingJob) -> None:
     if job.resume and job.resume.is_last:
         return
     reason = unsupported(job)
+    if reason and job.config.shared_alone:
+        raise PrefmillError(
+            f"{' and '.join(job.config.shared_alone)} is for backend=shared alone, and {reason}",
+            "use a model and a loss that backend=shared knows, or leave these settings out",
+        )
     if reason:
         from ..trl_backend import train as train_with_trl
 

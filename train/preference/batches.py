@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,7 +15,12 @@ from ..job import TrainingJob
 from .attention import AttentionWay
 from .cache import ReferenceCache, VisionCache
 from .layout import PairTokens, lay_out, split
+from .negatives import ImageNegatives
 from .scorer import model_inputs
+from .weights import margin_weights
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class PairBatches:
@@ -27,6 +32,13 @@ class PairBatches:
         self.packed = way == "pairs"
         self.vision: VisionCache | None = None
         self.reference: ReferenceCache | None = None
+        self.negatives: ImageNegatives | None = None
+        self.weights: dict[str, float] | None = None
+        if job.config.image_weight:
+            kind, seed = job.config.image_negative, job.config.seed
+            self.negatives = ImageNegatives(kind, seed, job.images, job.pairs, job.held_out)
+        if job.config.margin_weight != "none":
+            self.weights = margin_weights(job.pairs, job.held_out)
         self._sizes = job.images.sizes()
         tokenizer = job.collator.tokenizer
         self._pad: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -36,22 +48,31 @@ class PairBatches:
     def __call__(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Return a batch.
 
-        `model`: the scorer's keyword arguments; segments, chosen_tokens: see Layout; reference [2B] or None; `pairs`:
-        their ids; `tokens`: how many are read.
+        `model`: the scorer's keyword arguments; segments, chosen_tokens: see Layout; reference [2B] or None; weights
+        [B] or None; `pairs`: their ids; `tokens`: how many are read, `branch_tokens` of them with corrupted images,
+        where B more log-probabilities of the reference follow.
         """
         tokens = [self.tokens(pair) for pair in pairs]
-        layout = lay_out(tokens, self._pad, packed=self.packed)
-        reference = None
+        branches = [one.branch for one in tokens] if self.negatives else []
+        layout = lay_out(tokens, self._pad, packed=self.packed, branches=branches)
+        reference = weights = None
         if self.reference:
             found = [self.reference.get(self.key(pair)) for pair in pairs]
-            reference = torch.tensor([chosen for chosen, _ in found] + [rejected for _, rejected in found])
+            reference = torch.tensor([logp for block in zip(*found, strict=True) for logp in block])
+        if self.weights:
+            weights = torch.tensor([self.weights[pair.id] for pair in pairs])
+        images = [pair.image_id for pair in pairs]
+        if self.negatives:
+            images += [self.negatives.name(pair) for pair in pairs]
         return {
-            "model": {**model_inputs(layout, self.way), **self._images(pairs)},
+            "model": {**model_inputs(layout, self.way), **self._images(images)},
             "segments": layout.segments,
             "chosen_tokens": layout.chosen_tokens,
             "reference": reference,
+            "weights": weights,
             "pairs": [pair.id for pair in pairs],
             "tokens": layout.tokens,
+            "branch_tokens": sum(sum(branch.spans) for branch in branches),
         }
 
     def tokens(self, pair: Pair) -> PairTokens:
@@ -64,35 +85,45 @@ class PairBatches:
     def image_tokens(self, image_id: str) -> int:
         """Return how many of the tokens of an image are replaced by its features."""
         token = self.job.collator.tokenizer.convert_tokens_to_ids(self.job.collator.processor.image_token)
-        return self.job.collator.image_ids(self._sizes[image_id]).count(token)
+        return self.job.collator.image_ids(self._size(image_id)).count(token)
 
     def image_inputs(self, image_ids: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Return what the processor makes of images: pixel_values and what belongs to them."""
+        """Return what the processor makes of images, corrupted ones too: pixel_values and what belongs to them."""
         processor = self.job.collator.processor
         made = processor(
-            images=[self.job.images.load(image_id) for image_id in image_ids],
+            images=[self.image(image_id) for image_id in image_ids],
             text=[processor.image_token] * len(image_ids),
             return_tensors="pt",
             padding=True,
         )
         return {name: value for name, value in made.items() if name not in processor.tokenizer.model_input_names}
 
+    def image(self, image_id: str) -> Image.Image:
+        """Return an image, or make a corrupted one."""
+        source = self.negatives if self.negatives and image_id in self.negatives else self.job.images
+        return source.load(image_id)
+
     def key(self, pair: Pair) -> str:
-        """Return the digest of what a model sees of a pair: its tokens and its image."""
+        """Return the digest of what a model sees of a pair: its tokens, its image, and its corrupted image."""
         if pair.id not in self._keys:
-            seen = json.dumps([pair.image_id, *vars(self.tokens(pair)).values()])
+            negative = [self.negatives.name(pair)] if self.negatives else []
+            seen = json.dumps([pair.image_id, *vars(self.tokens(pair)).values(), *negative])
             self._keys[pair.id] = hashlib.sha256(seen.encode()).hexdigest()[:32]
         return self._keys[pair.id]
 
-    def _images(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+    def _size(self, image_id: str) -> tuple[int, int]:
+        corrupted = self.negatives if self.negatives and image_id in self.negatives else None
+        return corrupted.size(image_id) if corrupted else self._sizes[image_id]
+
+    def _images(self, image_ids: Sequence[str]) -> dict[str, Any]:
         if self.vision is None:
-            return self.image_inputs([pair.image_id for pair in pairs])
-        features = [self.vision.get(pair.image_id) for pair in pairs]
-        for pair, feature in zip(pairs, features, strict=True):
-            if len(feature) != self.image_tokens(pair.image_id):
+            return self.image_inputs(image_ids)
+        features = [self.vision.get(image_id) for image_id in image_ids]
+        for image_id, feature in zip(image_ids, features, strict=True):
+            if len(feature) != self.image_tokens(image_id):
                 raise PrefmillError(
-                    f"the cached features of image {pair.image_id} are {len(feature)} and not "
-                    f"{self.image_tokens(pair.image_id)} tokens",
+                    f"the cached features of image {image_id} are {len(feature)} and not "
+                    f"{self.image_tokens(image_id)} tokens",
                     f"remove {self.vision.folder}; the same command makes it again",
                 )
         return {"image_features": features}

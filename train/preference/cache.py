@@ -63,19 +63,23 @@ class VisionCache:
 
 
 class ReferenceCache:
-    """The reference's summed log-probabilities of both answers, by pair. Every process writes a file of its own."""
+    """The reference's summed log-probabilities of a pair's answers. Every process writes a file of its own.
+
+    They are those of the chosen and the rejected answer and, where the pair has a corrupted image, of the chosen one
+    with it.
+    """
 
     def __init__(self, folder: Path, process: int) -> None:
         self.folder, self.process = folder, process
-        self._own: dict[str, tuple[float, float]] = {}
-        self._all: dict[str, tuple[float, float]] = {}
+        self._own: dict[str, tuple[float, ...]] = {}
+        self._all: dict[str, tuple[float, ...]] = {}
 
     def load(self) -> None:
         """Read the files of all processes; one that is damaged counts as empty."""
         for path in self.folder.glob("logps-*.json"):
             try:
                 body = json.loads(path.read_text(encoding="utf-8"))
-                entries = {key: (float(chosen), float(rejected)) for key, (chosen, rejected) in body["logps"].items()}
+                entries = {key: tuple(map(float, logps)) for key, logps in body["logps"].items()}
             except (OSError, ValueError, KeyError, AttributeError, TypeError):
                 continue
             if body.get(_CHECKSUM) != _digest(entries):
@@ -87,13 +91,13 @@ class ReferenceCache:
     def __contains__(self, pair_key: str) -> bool:
         return pair_key in self._all
 
-    def get(self, pair_key: str) -> tuple[float, float]:
-        """Return the log-probabilities of the chosen and the rejected answer."""
+    def get(self, pair_key: str) -> tuple[float, ...]:
+        """Return the log-probabilities of a pair."""
         return self._all[pair_key]
 
-    def put(self, pair_key: str, chosen: float, rejected: float) -> None:
+    def put(self, pair_key: str, *logps: float) -> None:
         """Keep a pair's log-probabilities; on the disk only after `save`."""
-        self._own[pair_key] = self._all[pair_key] = (chosen, rejected)
+        self._own[pair_key] = self._all[pair_key] = logps
 
     def save(self) -> None:
         """Write this process's file, whole or not at all."""

@@ -30,6 +30,7 @@ from .batches import PairBatches
 from .cache import ReferenceCache, VisionCache, keyed_folder
 from .layout import LAYOUT_VERSION
 from .objective import sums
+from .weights import about
 
 Item = TypeVar("Item")
 
@@ -78,6 +79,7 @@ def fill(trainer: Filling, *, reference: bool = True) -> list[str]:
         if reference:
             notes.append(_fill_reference(trainer, folder))
             _prove(trainer)
+        notes += _terms(trainer)
     return [*notes, f"caches ready after {time.monotonic() - started:.1f} s"]
 
 
@@ -103,7 +105,11 @@ def say(job: TrainingJob, text: str) -> None:
 
 def _fill_vision(trainer: Filling, parent: Path) -> str:
     job, batches = trainer.job, trainer.batches
-    images = list(dict.fromkeys(pair.image_id for pair in job.pairs))
+    pairs = [*job.pairs, *job.held_out]
+    given = dict.fromkeys(pair.image_id for pair in pairs)
+    names = map(batches.negatives.name, pairs) if batches.negatives else ()
+    corrupted = list(dict.fromkeys(name for name in names if name not in given))
+    images = [*given, *corrupted]
     width = trainer.adapted_model.config.get_text_config().hidden_size * (2 if job.precision == "bfloat16" else 4)
     needed = sum(batches.image_tokens(image) for image in images) * width
     free = shutil.disk_usage(parent).free
@@ -115,11 +121,12 @@ def _fill_vision(trainer: Filling, parent: Path) -> str:
         say(job, text)
         return text
     cache = VisionCache(_folder(trainer, parent, {"kind": "vision", **facts(job)}))
-    for portion in _mine(trainer, images, _IMAGES_AT_ONCE, "reading images"):
-        if not all(cache.has(image) for image in portion):
-            features = trainer.encode(batches.image_inputs(portion))
-            for image, feature in zip(portion, features, strict=True):
-                cache.put(image, feature)
+    for group in (list(given), corrupted):  # apart, so that the given ones are found where others were corrupted
+        for portion in _mine(trainer, group, _IMAGES_AT_ONCE, "reading images"):
+            if not all(cache.has(image) for image in portion):
+                features = trainer.encode(batches.image_inputs(portion))
+                for image, feature in zip(portion, features, strict=True):
+                    cache.put(image, feature)
     trainer.accelerator.wait_for_everyone()
     batches.vision = cache
     return f"features of {len(images)} images cached ({needed / 1e6:.1f} MB)"
@@ -131,13 +138,14 @@ def _fill_reference(trainer: Filling, parent: Path) -> str:
     cache = ReferenceCache(_folder(trainer, parent, key), trainer.args.process_index)
     cache.load()
     saved = time.monotonic()
-    for portion in _mine(trainer, job.pairs, job.config.batch_size, "reading answers with the reference model"):
+    pairs, blocks = [*job.pairs, *job.held_out], 3 if batches.negatives else 2
+    for portion in _mine(trainer, pairs, job.config.batch_size, "reading answers with the reference model"):
         if all(batches.key(pair) in cache for pair in portion):
             continue
         batch = batches(portion)
-        values = sums(trainer.score(batch), batch["segments"].to(trainer.args.device), len(portion)).tolist()
+        values = sums(trainer.score(batch), batch["segments"].to(trainer.args.device), len(portion), blocks).tolist()
         for number, pair in enumerate(portion):
-            cache.put(batches.key(pair), values[number], values[len(portion) + number])
+            cache.put(batches.key(pair), *values[number :: len(portion)])
         if time.monotonic() - saved > _SAVE_SECONDS:
             cache.save()
             saved = time.monotonic()
@@ -145,7 +153,21 @@ def _fill_reference(trainer: Filling, parent: Path) -> str:
     trainer.accelerator.wait_for_everyone()
     cache.load()
     batches.reference = cache
-    return f"reference log-probabilities of {len(job.pairs)} pairs cached (attention: {batches.way})"
+    return f"reference log-probabilities of {len(pairs)} pairs cached (attention: {batches.way})"
+
+
+def _terms(trainer: Filling) -> Iterator[str]:
+    """Say what terms beyond the loss are, and cost."""
+    job, batches = trainer.job, trainer.batches
+    if batches.negatives:
+        tokens = [batches.tokens(pair) for pair in job.pairs]
+        usual, branch = (sum(sum(one.spans) for one in side) for side in (tokens, [one.branch for one in tokens]))
+        yield (
+            f"the image term reads {branch} tokens an epoch beside the pairs' {usual} (+{branch / usual:.0%}), and "
+            f"corrupted images ({job.config.image_negative}) of {len(job.pairs) + len(job.held_out)} pairs"
+        )
+    if batches.weights:
+        yield about([batches.weights[pair.id] for pair in job.pairs])
 
 
 def _folder(trainer: Filling, parent: Path, facts: dict[str, Any]) -> Path:
@@ -158,21 +180,24 @@ def _prove(trainer: Filling) -> None:
     job, batches = trainer.job, trainer.batches
     assert batches.reference is not None
     pair = job.pairs[0]
-    rows = job.collator(
-        [
-            {
-                "images": [job.images.load(pair.image_id)],
-                "prompt": conversation(pair.instruction, job.config.system_prompt),
-                "chosen": [{"role": "assistant", "content": pair.chosen}],
-                "rejected": [{"role": "assistant", "content": pair.rejected}],
-            }
-        ]
-    )
-    separate = trainer.score_rows(rows).tolist()
-    lengths = rows["completion_mask"].sum(1).tolist()
-    for side, cached, alone, length in zip(
-        ("chosen", "rejected"), batches.reference.get(batches.key(pair)), separate, lengths, strict=True
-    ):
+    separate, lengths = [], []
+    for image_id in [pair.image_id, *([batches.negatives.name(pair)] if batches.negatives else [])]:
+        rows = job.collator(
+            [
+                {
+                    "images": [batches.image(image_id)],
+                    "prompt": conversation(pair.instruction, job.config.system_prompt),
+                    "chosen": [{"role": "assistant", "content": pair.chosen}],
+                    "rejected": [{"role": "assistant", "content": pair.rejected}],
+                }
+            ]
+        )
+        separate += trainer.score_rows(rows).tolist()
+        lengths += rows["completion_mask"].sum(1).tolist()
+    found = batches.reference.get(batches.key(pair))
+    # with the corrupted image, where there is one, the chosen answer alone is scored
+    sides = ("chosen", "rejected", "chosen")[: len(found)]
+    for side, cached, alone, length in zip(sides, found, separate, lengths, strict=False):
         if not abs(cached - alone) <= TOLERANCE[job.precision] * length:
             raise PrefmillError(
                 f"the {side} answer of pair {pair.id} has log-probability {cached:.4f} after the shared prompt or in "

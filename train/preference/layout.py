@@ -7,6 +7,7 @@ both. Tokens are those of the trainer's usual two rows per pair (train/collate.p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +40,19 @@ class PairTokens:
         """Lengths of the three parts."""
         return len(self.prefix), len(self.chosen), len(self.rejected)
 
+    @property
+    def branch(self) -> PairTokens:
+        """The prompt and the chosen answer, to be read with another image."""
+        return PairTokens(self.prefix, self.chosen, [], self.chosen_skipped)
+
 
 @dataclass(frozen=True)
 class Layout:
     """A batch of B pairs in R rows of length L.
 
     input_ids, positions [R, L]; answer_rows [N]: which of the R * L hidden states predict an answer's token, targets
-    [N]: that token, segments [N]: b for the chosen answer of pair b, B + b for the rejected one, never falling;
+    [N]: that token, segments [N]: b for the chosen answer of pair b, B + b for the rejected one, never falling, and
+    2B + b for the answer of its branch;
     chosen_tokens: how many of the N are of chosen answers, the first ones; spans: the pairs' lengths, row by row.
     """
 
@@ -104,27 +111,36 @@ def split(collator: PairCollator, pair: Pair, image_size: tuple[int, int], syste
     )
 
 
-def lay_out(pairs: list[PairTokens], pad: int, *, packed: bool) -> Layout:
-    """Put pairs into one row, or (not `packed`) into a row each, padded on the right with the token `pad`."""
-    rows = [list(range(len(pairs)))] if packed else [[number] for number in range(len(pairs))]
-    length = max(sum(sum(pairs[number].spans) for number in row) for row in rows)
+def lay_out(pairs: list[PairTokens], pad: int, *, packed: bool, branches: Sequence[PairTokens] = ()) -> Layout:
+    """Put pairs into one row, or (not `packed`) into a row each, padded on the right with the token `pad`.
+
+    The pairs' `branches`, if any, follow as if they were further pairs.
+    """
+    sequences = [*pairs, *branches]
+    rows = [list(range(len(sequences)))] if packed else [[number] for number in range(len(sequences))]
+    length = max(sum(sum(sequences[number].spans) for number in row) for row in rows)
     ids, positions = [], []
-    sides: list[tuple[list[int], list[int]]] = [([], [])] * (2 * len(pairs))
+    sides: list[tuple[list[int], list[int]]] = [([], [])] * (2 * len(pairs) + len(branches))
     for row, numbers in enumerate(rows):
         row_ids: list[int] = []
         row_positions: list[int] = []
         for number in numbers:
-            pair = pairs[number]
+            pair = sequences[number]
             prefix = len(pair.prefix)
             row_ids += pair.prefix
             row_positions += range(prefix)
             last = row * length + len(row_ids) - 1
-            answers = (pair.chosen, pair.chosen_skipped), (pair.rejected, pair.rejected_skipped)
-            for side, (answer, skipped) in enumerate(answers):
+            answers = [
+                (number, pair.chosen, pair.chosen_skipped),
+                (len(pairs) + number, pair.rejected, pair.rejected_skipped),
+            ]
+            if number >= len(pairs):  # a branch: one answer, in the third block
+                answers = [(len(pairs) + number, pair.chosen, pair.chosen_skipped)]
+            for side, answer, skipped in answers:
                 # the state before a token predicts it; before an answer's first that is the prompt's last
                 at = row * length + len(row_ids)
                 before = [last, *range(at, at + len(answer) - 1)]
-                sides[side * len(pairs) + number] = (before[skipped:], answer[skipped:])
+                sides[side] = (before[skipped:], answer[skipped:])
                 row_ids += answer
                 row_positions += range(prefix, prefix + len(answer))
         missing = length - len(row_ids)
@@ -137,7 +153,7 @@ def lay_out(pairs: list[PairTokens], pad: int, *, packed: bool) -> Layout:
         targets=torch.tensor([token for _, tokens in sides for token in tokens]),
         segments=torch.repeat_interleave(torch.tensor([len(tokens) for _, tokens in sides])),
         chosen_tokens=sum(len(tokens) for _, tokens in sides[: len(pairs)]),
-        spans=tuple(tuple(pairs[number].spans for number in numbers) for numbers in rows),
+        spans=tuple(tuple(sequences[number].spans for number in numbers) for numbers in rows),
     )
 
 

@@ -26,18 +26,32 @@ METRICS = (
     "logps/chosen",
     "logps/rejected",
 )
+IMAGE_METRICS = ("rewards/image_accuracies", "rewards/image_margins")
+"""With an image term: the chosen answer's reward with its image against that with the corrupted one."""
 
 
 class Objective(NamedTuple):
-    """loss: a scalar to differentiate; per_pair [B] its preference part; metrics [len(METRICS)], without gradients.
+    """loss: a scalar to differentiate; per_pair [B] its preference part; metrics, see `metric_names`, no gradients.
 
     deviation: the largest difference of a segment's log-probability to the reference, per token.
+    columns [B, C]: what is known of each pair, see `pair_columns`.
     """
 
     loss: torch.Tensor
     per_pair: torch.Tensor
     metrics: torch.Tensor
     deviation: torch.Tensor
+    columns: torch.Tensor
+
+
+def metric_names(config: DPOTrainingConfig) -> tuple[str, ...]:
+    """Return the names of an objective's metrics."""
+    return METRICS + (IMAGE_METRICS if config.image_weight else ())
+
+
+def pair_columns(config: DPOTrainingConfig) -> tuple[str, ...]:
+    """Return the names of an objective's columns: of metrics, those that are no means over tokens."""
+    return ("loss", *metric_names(config)[2:], "chosen_tokens")
 
 
 def objective(
@@ -46,12 +60,13 @@ def objective(
     chosen_tokens: int,
     reference: torch.Tensor,
     config: DPOTrainingConfig,
+    weights: torch.Tensor | None = None,
 ) -> Objective:
     """Return the objective of B pairs from N answer tokens, the first `chosen_tokens` of chosen answers.
 
-    `reference` [2B] holds the reference's sums.
+    `reference` [2B], or [3B] with an image term, holds the reference's sums; `weights` [B]: what each pair counts.
     """
-    pairs = len(reference) // 2
+    pairs = len(reference) // (3 if config.image_weight else 2)
     got = preference_loss(
         statistics.logp,
         segments,
@@ -60,24 +75,31 @@ def objective(
         loss=config.loss,  # type: ignore[arg-type]  # checked against SUPPORTED before the model is loaded
         beta=config.beta,
         label_smoothing=config.label_smoothing,
+        image_weight=config.image_weight,
+        anchor_weight=config.anchor_weight,
+        anchor_margin=config.anchor_margin,
     )
-    loss = got.loss.mean()
+    losses = got.loss if weights is None else got.loss * weights.to(got.loss.dtype)
+    loss = losses.mean()
     if config.sft_weight:
         loss = loss - config.sft_weight * statistics.logp[:chosen_tokens].mean()
-    metrics = [
-        statistics.entropy.mean(),
-        statistics.hit[:chosen_tokens].to(loss.dtype).mean(),
-        got.chosen_reward.mean(),
-        got.rejected_reward.mean(),
-        got.accuracy.mean(),
-        got.margin.mean(),
-        got.sums[:pairs].mean(),
-        got.sums[pairs:].mean(),
-    ]
+    chosen, rejected, *corrupted = got.sums.split(pairs)
+    columns = [got.chosen_reward, got.rejected_reward, got.accuracy, got.margin, chosen, rejected]
+    entropy = statistics.entropy.mean()
+    if corrupted:
+        image_margin = got.chosen_reward - config.beta * (corrupted[0] - reference[2 * pairs :])
+        columns += [(image_margin > 0).to(image_margin.dtype), image_margin]
+        usual = (segments < 2 * pairs).to(entropy.dtype)  # the metric is one of pairs, with an image term or without
+        entropy = (statistics.entropy * usual).sum() / usual.sum()
+    hit = statistics.hit[:chosen_tokens].to(loss.dtype).mean()
+    metrics = torch.stack([entropy, hit, *(column.mean() for column in columns)]).detach()
     deviation = ((got.sums - reference) / got.tokens).abs().max()
-    return Objective(loss, got.loss.detach(), torch.stack(metrics).detach(), deviation)
+    table = torch.stack([losses.detach(), *columns, got.tokens[:pairs]], 1)
+    return Objective(loss, losses.detach(), metrics, deviation, table)
 
 
-def sums(statistics: TokenStatistics, segments: torch.Tensor, pairs: int) -> torch.Tensor:
-    """Return the summed log-probabilities [2B], added up in the very way `objective` adds up the policy's."""
-    return preference_loss(statistics.logp, segments, pairs, reference_S=statistics.logp.new_zeros(2 * pairs)).sums
+def sums(statistics: TokenStatistics, segments: torch.Tensor, pairs: int, blocks: int = 2) -> torch.Tensor:
+    """Return the summed log-probabilities [2B], or [3B], added up in the way `objective` adds up the policy's."""
+    zero = statistics.logp.new_zeros(blocks * pairs)
+    image_weight = float(blocks == 3)
+    return preference_loss(statistics.logp, segments, pairs, reference_S=zero, image_weight=image_weight).sums

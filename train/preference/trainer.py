@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel, get_peft_model
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from ...base.errors import PrefmillError
 from ...kernels.logprob import TokenStatistics, token_logprobs
@@ -25,7 +25,7 @@ from ..reporter import Reporter
 from .attention import use_pair_attention
 from .batches import PairBatches
 from .fill import TOLERANCE, fill
-from .objective import METRICS, objective
+from .objective import Objective, metric_names, objective, pair_columns
 from .scorer import load_scorer
 
 
@@ -48,33 +48,55 @@ class SharedTrainer(AdapterSaving, Trainer):
     loss_is_scaled_for_ga = False
 
     def __init__(self, job: TrainingJob, model: PeftModel, batches: PairBatches, **settings: Any) -> None:
-        super().__init__(model=cast(Any, model), data_collator=batches, train_dataset=Pairs(job.pairs), **settings)
+        super().__init__(
+            model=cast(Any, model),
+            data_collator=batches,
+            train_dataset=Pairs(job.pairs),
+            eval_dataset=Pairs(job.held_out) if job.held_out else None,
+            compute_metrics=self._evaluation,
+            **settings,
+        )
         self.job, self.batches = job, batches
-        self._window: list[tuple[list[str], torch.Tensor, torch.Tensor]] = []
-        self._tokens = 0
+        self._window: list[tuple[list[str], Objective]] = []
+        self._tokens = self._branch_tokens = 0
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the loss of a micro-batch. Raises PrefmillError when a fresh adapter is not the reference."""
-        statistics = TokenStatistics(*model(**inputs["model"]))
-        answers = inputs["segments"], inputs["chosen_tokens"], inputs["reference"]
-        got = objective(statistics, *answers, self.job.config)
+        got = self._objective(model, inputs)
         if self.state.global_step == 0 and not self._window:
             self._require_reference(got.deviation.item(), got.per_pair.mean().item())
-        self._window.append((inputs["pairs"], got.per_pair, got.metrics))
+        self._window.append((inputs["pairs"], got._replace(loss=got.loss.detach())))
         self._tokens += inputs["tokens"]
+        self._branch_tokens += inputs["branch_tokens"]
         return got.loss
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[None, torch.Tensor, torch.Tensor]:
+        """Return the columns of pairs that are held out, twice: as what transformers takes for predictions and labels.
+
+        Raises PrefmillError for one whose loss is no number.
+        """
+        with torch.no_grad(), self.compute_loss_context_manager():
+            got = self._objective(model, self._prepare_inputs(inputs))
+        self._require_numbers(inputs["pairs"], got.columns)
+        return None, got.columns, got.columns
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the metrics of the steps since the last line. Raises PrefmillError for a loss that is no number."""
         if self._window and "loss" in logs:
-            self._require_numbers()
-            means = torch.stack([metrics for *_, metrics in self._window]).mean(0)
-            line = torch.cat([means, means.new_tensor([self._tokens])])
-            *values, tokens = cast(torch.Tensor, self.accelerator.reduce(line, "mean")).tolist()
-            logs |= dict(zip(METRICS, values, strict=True)) | {"tokens": round(tokens * self.args.world_size)}
-            self._window, self._tokens = [], 0
+            for ids, got in self._window:
+                self._require_numbers(ids, got.columns)
+            means = torch.stack([got.metrics for _, got in self._window]).mean(0)
+            line = torch.cat([means, means.new_tensor([self._tokens, self._branch_tokens])])
+            values = cast(torch.Tensor, self.accelerator.reduce(line, "mean")).tolist()
+            tokens, branch_tokens = (round(count * self.args.world_size) for count in values[-2:])
+            logs |= dict(zip(metric_names(self.job.config), values[:-2], strict=True)) | {"tokens": tokens}
+            if self.job.config.image_weight:
+                logs["image_branch_tokens"] = branch_tokens
+            self._window, self._tokens, self._branch_tokens = [], 0, 0
         super().log(logs, start_time)
 
     def fill_caches(self) -> list[str]:
@@ -106,6 +128,19 @@ class SharedTrainer(AdapterSaving, Trainer):
         finally:
             use_pair_attention(model, self.batches.way)
 
+    def _objective(self, model: Any, inputs: Any) -> Objective:
+        statistics = TokenStatistics(*model(**inputs["model"]))
+        answers = inputs["segments"], inputs["chosen_tokens"], inputs["reference"]
+        return objective(statistics, *answers, self.job.config, inputs["weights"])
+
+    def _evaluation(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Return the means over all pairs that are held out; the loss is what training lowers on the others."""
+        columns = dict(zip(pair_columns(self.job.config), cast(Any, prediction.predictions).T, strict=True))
+        tokens = columns.pop("chosen_tokens")
+        means = {name: float(column.mean()) for name, column in columns.items()}
+        means["loss"] -= self.job.config.sft_weight * float(columns["logps/chosen"].sum() / tokens.sum())
+        return means
+
     def _require_reference(self, deviation: float, loss: float) -> None:
         if not deviation <= TOLERANCE[self.job.precision]:
             raise PrefmillError(
@@ -114,12 +149,13 @@ class SharedTrainer(AdapterSaving, Trainer):
                 "remove the cache folder, which holds another model's numbers, or train with backend=trl",
             )
 
-    def _require_numbers(self) -> None:
-        for ids, losses, _ in self._window:
-            for pair_id, loss in zip(ids, losses.tolist(), strict=True):
-                if not math.isfinite(loss):
+    def _require_numbers(self, ids: Sequence[str], columns: torch.Tensor) -> None:
+        for pair_id, values in zip(ids, columns.tolist(), strict=True):
+            # some losses are finite where a log-probability is not, and its gradient is none
+            for name, value in zip(pair_columns(self.job.config), values, strict=True):
+                if not math.isfinite(value):
                     raise PrefmillError(
-                        f"the loss of pair {pair_id} is {loss} at step {self.state.global_step} (precision "
+                        f"the {name} of pair {pair_id} is {value} at step {self.state.global_step} (precision "
                         f"{self.job.precision})",
                         f"lower learning_rate below {self.job.config.learning_rate:g}, or set precision=float32",
                     )
