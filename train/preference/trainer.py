@@ -20,13 +20,15 @@ from ...kernels.logprob import TokenStatistics, token_logprobs
 from ...pipeline.records import Pair
 from ..adapter import AdapterSaving, lora_config, lora_targets
 from ..arguments import trainer_arguments
+from ..base_model import load_base
 from ..job import TrainingJob
 from ..reporter import Reporter
+from ..tracking import tracking_callbacks
 from .attention import use_pair_attention
 from .batches import PairBatches
 from .fill import TOLERANCE, fill
 from .objective import METRICS, objective
-from .scorer import load_scorer
+from .scorer import as_scorer, scorer_class
 
 
 class Pairs(torch.utils.data.Dataset[Pair]):
@@ -136,7 +138,7 @@ class _Filler(TrainerCallback):
 def build_trainer(job: TrainingJob) -> SharedTrainer:
     """Return the trainer, with the model loaded and wrapped in its fresh adapter."""
     config = job.config
-    model = load_scorer(job.model_folder, torch.bfloat16 if job.precision == "bfloat16" else torch.float32)
+    model = as_scorer(load_base(scorer_class(job.model_folder), job))
     way = cast(Any, model).attention_way
     targets = lora_targets(model)
     set_seed(config.seed)  # the adapter's first values are drawn from it
@@ -156,7 +158,7 @@ def build_trainer(job: TrainingJob) -> SharedTrainer:
         adapted,
         PairBatches(job, way),
         args=TrainingArguments(**trainer_arguments(job)),
-        callbacks=[filler, reporter],
+        callbacks=[filler, reporter, *tracking_callbacks(job)],
     )
     reporter.trainer = filler.trainer = trainer
     return trainer
