@@ -104,6 +104,14 @@ class SharedTrainer(AdapterSaving, Trainer):
         finally:
             use_pair_attention(model, self.batches.way)
 
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """Put a batch on the device. Under DeepSpeed the trainer also rounds it: the model's part alone may be."""
+        prepared = super()._prepare_inputs(inputs)
+        if "model" in inputs:
+            exact = {name: value for name, value in inputs.items() if name != "model" and torch.is_tensor(value)}
+            prepared |= {name: value.to(self.args.device) for name, value in exact.items()}
+        return prepared
+
     def _require_reference(self, deviation: float, loss: float) -> None:
         if not deviation <= TOLERANCE[self.job.precision]:
             raise PrefmillError(
