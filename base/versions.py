@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
     *("prefmill", "torch", "triton", "transformers", "diffusers", "trl", "peft", "accelerate", "deepspeed"),
-    *("datasets", "pyarrow", "pillow"),
+    *("datasets", "pyarrow", "pillow", "bitsandbytes"),
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .job import TrainingJob
+from .tracking import tracking_arguments
 from .zero2 import zero2_config
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
@@ -47,6 +48,6 @@ def trainer_arguments(job: TrainingJob) -> dict[str, Any]:
         "logging_nan_inf_filter": False,  # it would show the last good loss instead of the NaN
         "remove_unused_columns": False,
         "dataloader_pin_memory": job.device == "cuda",
-        "report_to": "none",
         "disable_tqdm": True,
+        **tracking_arguments(job),
     }

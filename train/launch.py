@@ -22,8 +22,11 @@ from ..base.locks import exclusive
 from ..engine.responders.adapter import check_adapter
 from .checkpoints import CHECKPOINTS, Checkpoint, newest_complete, newest_intact
 from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent, read_failure
+from .extras import require_libraries
 from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, TrainingPlan, read_manifest, read_plan, write
+from .nodes import MEETING_SECONDS, Node, this_node
 from .settings import DPOTrainingConfig
+from .tracking import tracking_environment
 from .zero2 import extensions_folder
 
 _POLL_SECONDS = 0.1
@@ -44,21 +47,28 @@ def train(
     """
     from .data import load_pairs, pairs_digest
 
-    output = output.absolute()
+    node, output = this_node(config), output.absolute()
     margins = config.margin_weight != "none"
     pairs = load_pairs(run_folder, margins=margins)
     digest = pairs_digest(pairs, margins=margins)
     plan = TrainingPlan(run=str(run_folder.absolute()), pairs=len(pairs), pairs_digest=digest, config=config)
-    with _alone_in(output) as lock:
-        before = _begun(plan, output)
+    with _alone_in(output, node) as lock:
+        before = _begun(plan, output, node)
         if finished := read_manifest(output):
             check_adapter(output / ADAPTER)
-            remove(output / CHECKPOINTS)  # a kill after the last step may have left them
+            if node.is_first:
+                remove(output / CHECKPOINTS)  # a kill after the last step may have left them
             on_event(TrainingEvent("finished", f"{output} is already trained; nothing to do", finished.steps))
             return finished
-        resume = _prepare(plan.model_copy(update={"model_key": before.model_key if before else None}), output, on_event)
-        training = _Training(output, lock, on_event)
-        training.follow(training.start(plan, 1 if resume and resume.is_last else config.processes))
+        require_libraries(config)
+        training, processes = _Training(output, lock, on_event, node), config.processes
+        if node.is_first:
+            plan = plan.model_copy(update={"model_key": before.model_key if before else None})
+            resume = _prepare(plan, output, on_event)
+            processes = 1 if resume and resume.is_last and node.count == 1 else processes
+        else:
+            on_event(TrainingEvent("notice", f"node {node.rank} of {node.count}: the first one tells how it goes"))
+        training.follow(training.start(plan, processes))
         manifest = read_manifest(output)
     if manifest is None:
         raise PrefmillError(f"training ended without {output / MANIFEST}", f"see the end of {output / LOG}")
@@ -66,12 +76,20 @@ def train(
     return manifest
 
 
-def _begun(plan: TrainingPlan, output: Path) -> TrainingPlan | None:
+def _begun(plan: TrainingPlan, output: Path, node: Node) -> TrainingPlan | None:
     """Return what the folder was begun with, leftovers of a kill cleared. Refuses the folders of others."""
-    before = read_plan(output)
+    deadline = time.monotonic() + MEETING_SECONDS
+    while (before := read_plan(output)) is None and not node.is_first:
+        if time.monotonic() > deadline:
+            raise PrefmillError(
+                f"node 0 has not begun a training in {output}",
+                "start it with NODE_RANK=0 and the same command, and check that all nodes share the folder",
+            )
+        time.sleep(_POLL_SECONDS)
     if before:
         plan.require_same(before, output)
-        remove_leftovers(output)
+        if node.is_first:
+            remove_leftovers(output)
         return before
     foreign = [name for name in (ADAPTER, CHECKPOINTS, MANIFEST, METRICS) if (output / name).exists()]
     if foreign:  # what lies there would be taken for a training's own, and be removed or overwritten
@@ -97,16 +115,18 @@ def _prepare(plan: TrainingPlan, output: Path, on_event: OnEvent) -> Checkpoint 
         steps = resume.record.steps
         on_event(TrainingEvent("notice", f"continuing after step {step} of {steps}", step, steps))
     else:
-        processes = "1 process" if plan.config.processes == 1 else f"{plan.config.processes} processes"
+        world = plan.config.processes * plan.config.nodes
+        processes = "1 process" if world == 1 else f"{world} processes"
         on_event(TrainingEvent("notice", f"training on {plan.pairs} pairs with {processes}"))
     return resume
 
 
 @contextlib.contextmanager
-def _alone_in(output: Path) -> Iterator[int]:
+def _alone_in(output: Path, node: Node) -> Iterator[int]:
+    alive = output / node.own(LAUNCHER_LOCK)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        (output / LAUNCHER_LOCK).touch()
+        alive.touch()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or error
         raise PrefmillError(f"cannot write to {output}: {reason}", "choose another output folder") from error
@@ -118,9 +138,9 @@ def _alone_in(output: Path) -> Iterator[int]:
         while True:
             try:
                 # this one passes on to the workers' starter
-                lock = stack.enter_context(exclusive(output / ".lock", busy))
+                lock = stack.enter_context(exclusive(output / node.own(".lock"), busy))
                 # this one does not: by it the workers see this process die
-                stack.enter_context(exclusive(output / LAUNCHER_LOCK, busy))
+                stack.enter_context(exclusive(alive, busy))
                 break
             except PrefmillError:
                 stack.close()
@@ -137,6 +157,7 @@ class _Training:
     output: Path
     lock: int
     on_event: OnEvent
+    node: Node
     status: str = ""
     step: int = 0
 
@@ -144,16 +165,14 @@ class _Training:
         self.metrics = MetricsFile(self.output / METRICS)
         self.metrics.skip()
         command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-        # an address of this machine alone, on a port that is free
-        command += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-        command += ["-m", "prefmill.train.worker", str(self.output)]
-        with (self.output / LOG).open("ab") as log:
+        command += [*self.node.arguments(), "-m", "prefmill.train.worker", str(self.output)]
+        with (self.output / self.node.own(LOG)).open("ab") as log:
             return subprocess.Popen(
                 command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=_environment(plan.config, processes),
+                env=_environment(plan.config, processes, self.node) | tracking_environment(plan.config, self.output),
                 pass_fds=[self.lock],
                 start_new_session=True,  # Ctrl-C comes here, and from here to them
             )
@@ -176,6 +195,8 @@ class _Training:
             raise self._failure(starter.returncode)
 
     def _relay(self) -> None:
+        if not self.node.is_first:
+            return
         with contextlib.suppress(FileNotFoundError):
             status = (self.output / STATUS).read_text(encoding="utf-8")
             if status != self.status:
@@ -192,11 +213,11 @@ class _Training:
             return PrefmillError(first.message, first.fix)
         return PrefmillError(
             f"a training process was ended from outside (exit code {code}), most often for lack of memory",
-            f"see the end of {self.output / LOG}; the same command continues from the newest checkpoint",
+            f"see the end of {self.output / self.node.own(LOG)}; the same command continues from the newest checkpoint",
         )
 
 
-def _environment(config: DPOTrainingConfig, processes: int) -> dict[str, str]:
+def _environment(config: DPOTrainingConfig, processes: int, node: Node) -> dict[str, str]:
     # accelerate's own variables would silently change what is trained how
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     environment |= {
@@ -209,7 +230,7 @@ def _environment(config: DPOTrainingConfig, processes: int) -> dict[str, str]:
     }
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
-    if sys.platform == "linux":
+    if sys.platform == "linux" and node.is_local:
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's own name may not resolve
     if config.device == "cpu":
         environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}

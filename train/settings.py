@@ -17,18 +17,22 @@ from .losses import Loss, check_smoothing
 Positive = Annotated[int, Field(ge=1)]
 ImageNegative = Literal["crop", "noise", "other"]
 
-MAY_CHANGE = frozenset({"save_every", "log_every", "cache", "cache_gigabytes"})
+MAY_CHANGE = frozenset({"save_every", "log_every", "cache", "cache_gigabytes", "report_to", "rendezvous"})
 """Settings that a continued training may have changed: they touch no weight."""
 
 
 class DPOTrainingConfig(Settings):
-    """How an adapter is trained. One step consumes `batch_size * accumulation * processes` pairs."""
+    """How an adapter is trained. One step consumes `batch_size * accumulation * processes * nodes`
+    pairs."""
 
     backend: Literal["shared", "trl"] = "shared"
     """shared: every prompt is read once for both of its answers (train/preference). trl: TRL's DPOTrainer, the same
     training in more work; it is also what trains, and says so, what shared does not know."""
     model: str = "llava-hf/llava-1.5-7b-hf"
     """A folder written by save_pretrained, or a hub id."""
+    base_bits: Literal[4] | None = None
+    """4: the frozen language model is kept in four bits (QLoRA: NF4, doubly quantised), a quarter of its memory; the
+    reference is the model in four bits too. Needs bitsandbytes. None: in the training's precision."""
     system_prompt: str | None = None
     """Put before the first turn. Use what the model will be asked with later."""
     max_tokens: Positive = 2048
@@ -87,7 +91,12 @@ class DPOTrainingConfig(Settings):
     """auto: bfloat16 where a CUDA device is used, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     processes: Positive = 1
-    """One per GPU; all on this machine."""
+    """Per machine; one per GPU."""
+    nodes: Positive = 1
+    """Machines that train together. The same command is given on each, with a file system that they share, and with
+    NODE_RANK=0, 1, ... in its environment (or under Slurm, which tells it)."""
+    rendezvous: str | None = Field(default=None, pattern=r"^\S+:\d{1,5}$")
+    """host:port where the processes of several nodes meet: node 0, as the others reach it, and a free port there."""
     zero_stage: Literal[0, 2] = 2
     """2: DeepSpeed shards gradients and optimizer states over the processes. 0: no DeepSpeed."""
 
@@ -101,6 +110,9 @@ class DPOTrainingConfig(Settings):
     """Steps between checkpoints. A stopped training continues from the newest complete one."""
     log_every: Positive = 1
     """Steps per line of metrics.jsonl; a line holds their mean."""
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    """Write the curves for these too, below the output folder. wandb stays offline unless WANDB_API_KEY or WANDB_MODE
+    says otherwise; trackio stays here unless TRACKIO_SPACE_ID names a place."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -114,6 +126,8 @@ class DPOTrainingConfig(Settings):
             raise ValueError(f"anchor_margin ({self.anchor_margin:g}) would be ignored; set anchor_weight, such as 1")
         if self.backend == "trl" and self.shared_alone:
             raise ValueError(f"backend=trl has no {' and no '.join(self.shared_alone)}; set backend=shared")
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError(f"nodes={self.nodes} needs rendezvous: host:port of node 0, as the others reach it")
         return self
 
     @property

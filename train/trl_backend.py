@@ -14,12 +14,13 @@ from transformers import AutoModelForImageTextToText, PreTrainedModel
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from ..engine.checkpoint import load_strict
 from .adapter import AdapterSaving, lora_config, lora_targets
 from .arguments import trainer_arguments
+from .base_model import load_base
 from .data import preference_dataset
 from .job import TrainingJob
 from .reporter import Reporter
+from .tracking import tracking_callbacks
 
 
 def train(job: TrainingJob, notes: Sequence[str] = ()) -> None:
@@ -35,9 +36,8 @@ def train(job: TrainingJob, notes: Sequence[str] = ()) -> None:
 
 def build_trainer(job: TrainingJob, notes: Sequence[str] = ()) -> AdapterTrainer:
     """Return the trainer, with the model loaded and wrapped in its fresh adapter."""
-    dtype = torch.bfloat16 if job.precision == "bfloat16" else torch.float32
     # the auto class is typed as its own instances, which it never makes
-    model = cast(PreTrainedModel, load_strict(AutoModelForImageTextToText, job.model_folder, dtype=dtype))
+    model = cast(PreTrainedModel, load_base(AutoModelForImageTextToText, job))
     config = job.config
     targets = lora_targets(model)
     reporter = Reporter(job, "trl", targets, notes)
@@ -49,8 +49,13 @@ def build_trainer(job: TrainingJob, notes: Sequence[str] = ()) -> AdapterTrainer
         eval_dataset=preference_dataset(job.held_out, job.images, config.system_prompt) if job.held_out else None,
         processing_class=job.collator.processor,
         peft_config=lora_config(config, targets),
-        callbacks=[reporter],
+        callbacks=[reporter, *tracking_callbacks(job)],
     )
+    if config.base_bits:
+        # TRL has rounded the adapter to bfloat16, in which small steps are lost; the engine keeps what it needs of it
+        for weight in trainer.adapted_model.parameters():
+            if weight.requires_grad:
+                weight.data = weight.data.to(torch.float32)
     # the name the user gave: the folder it was read from may be a download cache
     trainer.adapted_model.peft_config["default"].base_model_name_or_path = config.model
     reporter.trainer = trainer

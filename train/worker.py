@@ -37,6 +37,7 @@ from .manifest import (
     summarize,
     write,
 )
+from .nodes import own_of_worker
 from .zero2 import build_extension, is_extension_built, require_compiler
 
 _STARTED = time.monotonic()
@@ -45,7 +46,8 @@ _STARTED = time.monotonic()
 def main() -> None:
     """Run the worker; exits with 1 on any error, after writing what the launcher shall say about it."""
     output = Path(sys.argv[1])
-    threading.Thread(target=_end_with_launcher, args=(output / LAUNCHER_LOCK,), daemon=True).start()
+    lock = output / own_of_worker(LAUNCHER_LOCK)
+    threading.Thread(target=_end_with_launcher, args=(lock,), daemon=True).start()
     try:
         _work(output)
     except Exception as error:  # the process boundary: whatever it was, it has to reach the user

@@ -22,6 +22,7 @@ from ...base.files import remove_leftovers, write_text
 from ...base.locks import exclusive
 from ...base.versions import package_versions
 from ...kernels.logprob import TokenStatistics
+from ..base_model import base_facts
 from ..data import conversation
 from ..events import STATUS
 from ..job import TrainingJob
@@ -91,6 +92,7 @@ def facts(job: TrainingJob) -> dict[str, Any]:
         "model": plan.model_key if plan else None,
         "images": job.images.digest(),
         "precision": job.precision,
+        **base_facts(job),
         "device": torch.cuda.get_device_name() if job.device == "cuda" else "cpu",
         "engine": f"ZeRO-{job.config.zero_stage}" if job.config.zero_stage else "plain",
         "versions": {name: versions.get(name) for name in ("prefmill", "torch", "transformers")},

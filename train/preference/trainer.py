@@ -20,13 +20,15 @@ from ...kernels.logprob import TokenStatistics, token_logprobs
 from ...pipeline.records import Pair
 from ..adapter import AdapterSaving, lora_config, lora_targets
 from ..arguments import trainer_arguments
+from ..base_model import load_base
 from ..job import TrainingJob
 from ..reporter import Reporter
+from ..tracking import tracking_callbacks
 from .attention import use_pair_attention
 from .batches import PairBatches
 from .fill import TOLERANCE, fill
 from .objective import Objective, metric_names, objective, pair_columns
-from .scorer import load_scorer
+from .scorer import as_scorer, scorer_class
 
 
 class Pairs(torch.utils.data.Dataset[Pair]):
@@ -141,6 +143,14 @@ class SharedTrainer(AdapterSaving, Trainer):
         means["loss"] -= self.job.config.sft_weight * float(columns["logps/chosen"].sum() / tokens.sum())
         return means
 
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """Put a batch on the device. Under DeepSpeed the trainer also rounds it: the model's part alone may be."""
+        prepared = super()._prepare_inputs(inputs)
+        if "model" in inputs:
+            exact = {name: value for name, value in inputs.items() if name != "model" and torch.is_tensor(value)}
+            prepared |= {name: value.to(self.args.device) for name, value in exact.items()}
+        return prepared
+
     def _require_reference(self, deviation: float, loss: float) -> None:
         if not deviation <= TOLERANCE[self.job.precision]:
             raise PrefmillError(
@@ -176,7 +186,7 @@ class _Filler(TrainerCallback):
 def build_trainer(job: TrainingJob, kind: type[SharedTrainer] = SharedTrainer) -> SharedTrainer:
     """Return a trainer of this kind, with the model loaded and wrapped in its fresh adapter."""
     config = job.config
-    model = load_scorer(job.model_folder, torch.bfloat16 if job.precision == "bfloat16" else torch.float32)
+    model = as_scorer(load_base(scorer_class(job.model_folder), job))
     way = cast(Any, model).attention_way
     targets = lora_targets(model)
     set_seed(config.seed)  # the adapter's first values are drawn from it
@@ -196,7 +206,7 @@ def build_trainer(job: TrainingJob, kind: type[SharedTrainer] = SharedTrainer) -
         adapted,
         PairBatches(job, way),
         args=TrainingArguments(**trainer_arguments(job)),
-        callbacks=[filler, reporter],
+        callbacks=[filler, reporter, *tracking_callbacks(job)],
     )
     reporter.trainer = filler.trainer = trainer
     return trainer

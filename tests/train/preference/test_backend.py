@@ -55,6 +55,13 @@ def test_two_processes_learn_what_one_learns(trained, run_folder, settings, tmp_
     assert losses(tmp_path) == pytest.approx(losses(trained[0]), abs=2e-6)
 
 
+def test_engine_in_bfloat16_leaves_the_reference_exact(run_folder, settings, tmp_path):
+    """DeepSpeed's precision is the model's: log-probabilities of a hundred, rounded to it, are off by a half."""
+    manifest = train(run_folder, tmp_path, settings(backend="shared", precision="bfloat16", max_steps=2))
+    assert (manifest.backend.engine, manifest.backend.precision) == (ENGINE_CLASS, "bfloat16")
+    assert manifest.loss["first"] == pytest.approx(0.693147, abs=1e-6)
+
+
 def test_killed_training_continues_to_the_bit(trained, run_folder, settings, tmp_path):
     """The worker is killed after its first checkpoint: curve and adapter are those of the training without a kill."""
     config = settings(backend="shared", **STEPS)

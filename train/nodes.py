@@ -1,0 +1,72 @@
+"""Several machines that train together: which of them this is, and where their processes meet.
+
+The same command is given on every machine, with a file system that they share. The first one (node 0) prepares the
+folder and follows the training; the others lend their processes. Which one a machine is says the environment variable
+NODE_RANK, or Slurm.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from ..base.errors import PrefmillError
+from .settings import DPOTrainingConfig
+
+_RANKS = ("NODE_RANK", "SLURM_NODEID")
+MEETING_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Node:
+    """One of `count` machines."""
+
+    rank: int = 0
+    count: int = 1
+    rendezvous: str = ""
+    """host:port of node 0."""
+
+    @property
+    def is_first(self) -> bool:
+        """Return whether this one prepares, follows and finishes the training."""
+        return self.rank == 0
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether nothing but this machine can be meant."""
+        return self.count == 1 or self.rendezvous.rpartition(":")[0] in {"127.0.0.1", "localhost", "[::1]"}
+
+    def own(self, name: str) -> str:
+        """Return the name of a file that every node has one of."""
+        return name if self.is_first else f"{name}-{self.rank}"
+
+    def arguments(self) -> list[str]:
+        """Return how torch.distributed.run lets the processes meet."""
+        if self.count == 1:  # an address of this machine alone, on a port that is free
+            return ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
+        return [
+            f"--nnodes={self.count}",
+            f"--node-rank={self.rank}",
+            "--rdzv-backend=static",
+            f"--rdzv-endpoint={self.rendezvous}",
+            f"--rdzv-conf=timeout={MEETING_SECONDS}",
+        ]
+
+
+def this_node(config: DPOTrainingConfig) -> Node:
+    """Return which node this is. Raises PrefmillError where there are several and nothing says which one this is."""
+    if config.nodes == 1:
+        return Node()
+    told = next((f"{name}={os.environ[name]}" for name in _RANKS if name in os.environ), None)
+    value = (told or "").partition("=")[2]
+    if told is None or not value.isdecimal() or int(value) >= config.nodes:
+        raise PrefmillError(
+            f"nodes is {config.nodes}, and " + (f"{told} names none of them" if told else "NODE_RANK is not set"),
+            f"give the same command on every machine, with NODE_RANK=0 to NODE_RANK={config.nodes - 1} before it",
+        )
+    return Node(int(value), config.nodes, str(config.rendezvous))
+
+
+def own_of_worker(name: str) -> str:
+    """Return the name of the file of the node that a worker runs on."""
+    return Node(int(os.environ.get("GROUP_RANK", "0"))).own(name)
