@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...base.errors import PrefmillError
+from ...kernels.preference import check_segments
 from ...pipeline.records import Pair
 from ..job import TrainingJob
 from .attention import AttentionWay
@@ -40,6 +41,7 @@ class PairBatches:
         """
         tokens = [self.tokens(pair) for pair in pairs]
         layout = lay_out(tokens, self._pad, packed=self.way == "pairs")
+        check_segments(layout.segments, 2 * len(pairs))  # here, because on a GPU the loss does not look
         reference = None
         if self.reference:
             found = [self.reference.get(self.key(pair)) for pair in pairs]
