@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from .autograd import check_targets
+from .head import IGNORED
 from .parallel import parallel_token_logprobs, parallel_token_statistics
-from .tokens import IGNORED, TokenStatistics, token_logprobs, token_logprobs_reference, token_statistics
 from .tokens import OP as _SINGLE
+from .tokens import TokenStatistics, token_logprobs, token_logprobs_reference, token_statistics
 
 # `parallel` stands above `tokens`, so its functions join the operation here.
 OP = replace(_SINGLE, variants=(*_SINGLE.variants, parallel_token_logprobs, parallel_token_statistics))
@@ -15,6 +17,7 @@ __all__ = [
     "OP",
     "OPS",
     "TokenStatistics",
+    "check_targets",
     "parallel_token_logprobs",
     "parallel_token_statistics",
     "token_logprobs",

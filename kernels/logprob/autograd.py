@@ -1,7 +1,10 @@
-"""The gradients of token log-probabilities: of the rows, and of a head that is trained itself.
+"""The pass over the vocabulary as operations that torch knows, with gradients: of the rows, and of a trained head.
 
-d logp_i / d h_i = U_i comes out of the forward pass. For the head, dW = sum_i g_i (1_y - p)_i h_i^T over chunks of
-rows, added up in float32 (float64 for float64) whatever the type of the rows.
+d logp_i / d h_i = U_i comes out of the forward pass. For a head that is trained itself, whose gradient needs the
+loss's first, dW = sum_i g_i (1_y - p)_i h_i^T over chunks of rows, from the logits made once more, and added up in
+float32 (float64 for float64) whatever the type of the rows.
+
+Registered with torch, both stay whole in a compiled graph. Nothing waits for a GPU: values are checked on a CPU only.
 """
 
 from typing import Any
@@ -10,92 +13,164 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ..triton_support import runs_triton
-from .head import Head, Statistics
-from .rows import chunk_rows, residual_rows, row_statistics
+from .head import IGNORED, Head, Statistics
+from .rows import chunk_rows, logits_buffer, residual_rows, row_statistics
 from .tiles import tile_statistics
 
 _CPU_CHUNK_ELEMENTS = 1 << 22
 
 
+def check_targets(targets_N: torch.Tensor, vocabulary: int) -> None:
+    """Raise ValueError for a target that is neither a column of the head nor -100.
+
+    Reads values: for tensors on the host, by whoever makes the targets.
+    """
+    kept = targets_N[targets_N != IGNORED]
+    if len(kept) and not 0 <= int(kept.min()) <= int(kept.max()) < vocabulary:
+        raise ValueError(
+            f"targets run from {int(kept.min())} to {int(kept.max())}, the head has {vocabulary} columns; "
+            f"mark rows without a target with {IGNORED}"
+        )
+
+
 def statistics(
     hidden_ND: torch.Tensor, head: Head, targets_N: torch.Tensor, *, residual: bool, extras: bool
 ) -> Statistics:
-    """One pass over the vocabulary, on whatever device the rows are; targets of -1 belong to no column."""
+    """One pass over the vocabulary, on whatever device the rows are."""
     path = row_statistics if runs_triton(hidden_ND) else tile_statistics
     return path(hidden_ND, head, targets_N, residual=residual, extras=extras)
 
 
-class FrozenHead(torch.autograd.Function):
-    """U in the forward, one scale per row in the backward."""
+@torch.library.custom_op("prefmill::token_statistics", mutates_args=())
+def token_pass(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    temperature: float,
+    softcap: float | None,
+    residual: bool,
+    extras: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return logp [N], entropy [N] and hit [N] (empty without `extras`), and U [N, D] (empty without `residual`)."""
+    head = Head(weight, bias, temperature, softcap)
+    if not hidden.is_cuda:
+        check_targets(targets, head.vocabulary)
+    got = statistics(hidden, head, targets, residual=residual, extras=extras)
+    # the statistics are views of one tensor, which an operation's results may not be
+    return (
+        got.logp.clone(),
+        _nothing(hidden, got.logp.dtype) if got.entropy is None else got.entropy.clone(),
+        _nothing(hidden, torch.bool) if got.hit is None else got.hit.clone(),
+        _nothing(hidden, got.logp.dtype) if got.residual is None else got.residual,
+    )
 
-    @staticmethod
-    def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, targets: Any, *settings: Any) -> Any:
-        temperature, softcap, extras = settings
-        head = Head(weight, bias, temperature, softcap)
-        got = statistics(hidden, head, targets, residual=True, extras=extras)
-        ctx.save_for_backward(got.residual)
-        ctx.type = hidden.dtype
-        return _outputs(ctx, got, extras=extras)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> Any:  # type: ignore[override]
-        (residual,) = ctx.saved_tensors
-        return _scaled(residual, gradients[0], ctx.type), *[None] * 6
+def _nothing(like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return like.new_empty(0, dtype=dtype)
 
 
-class TrainedHead(torch.autograd.Function):
-    """The same for hidden; for weight and bias, whose gradients need the loss's first, the logits once more."""
+@token_pass.register_fake
+def _token_pass_shapes(
+    hidden: Any, weight: Any, bias: Any, targets: Any, temperature: Any, softcap: Any, residual: bool, extras: bool
+) -> Any:
+    wide = Head(weight, bias, temperature, softcap).wide(hidden)
+    rows = len(hidden) if extras else 0
+    return (
+        hidden.new_empty(len(hidden), dtype=wide),
+        hidden.new_empty(rows, dtype=wide),
+        hidden.new_empty(rows, dtype=torch.bool),
+        torch.empty_like(hidden, dtype=wide) if residual else _nothing(hidden, wide),
+    )
 
-    @staticmethod
-    def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, targets: Any, *settings: Any) -> Any:
-        temperature, softcap, extras = settings
-        ctx.settings = (temperature, softcap)
-        head = Head(weight, bias, temperature, softcap)
-        got = statistics(hidden, head, targets, residual=ctx.needs_input_grad[0], extras=extras)
-        ctx.save_for_backward(hidden, weight, bias, targets, got.residual)
-        return _outputs(ctx, got, extras=extras)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> Any:  # type: ignore[override]
-        hidden, weight, bias, targets, to_hidden = ctx.saved_tensors
-        gradient = gradients[0].contiguous()
-        head = Head(weight, bias, *ctx.settings)
-        wide = head.wide(hidden)
-        _, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        to_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
-        to_bias = torch.zeros_like(bias, dtype=wide) if wants_bias else None
-        factor = weight.to(hidden.dtype)
-        size = _chunk(hidden, head)
-        for start in range(0, len(hidden), size):
-            part = slice(start, start + size)
-            logits = hidden.new_empty(len(hidden[part]), head.vocabulary)
-            head.product(hidden[part], factor, out=logits)
-            if runs_triton(logits):
-                residual_rows(logits, head, targets[part], scale_R=gradient[part])
-                residual = logits
-            else:
-                residual = _residual(logits.to(wide), head, targets[part], gradient[part])
-            if to_bias is not None:
-                to_bias += residual.sum(0, dtype=wide)
-            if to_weight is not None:
-                _add_product(to_weight, residual.to(hidden.dtype), hidden[part])
-        to_weight = None if to_weight is None else to_weight.to(weight.dtype)
-        to_bias = None if to_bias is None else to_bias.to(bias.dtype)
-        to_hidden = None if to_hidden is None else _scaled(to_hidden, gradient, hidden.dtype)
-        return to_hidden, to_weight, to_bias, *[None] * 4
+def _remember(ctx: Any, inputs: Any, output: Any) -> None:
+    hidden, weight, bias, targets, *ctx.settings = inputs
+    _, entropy, hit, residual = output
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(entropy, hit, residual)
+    ctx.type = hidden.dtype
+    trained = any(ctx.needs_input_grad[1:3])
+    ctx.save_for_backward(residual, *((hidden, weight, bias, targets) if trained else ()))
+
+
+@once_differentiable
+def _backward(ctx: Any, gradient: Any, *_: Any) -> Any:
+    if gradient is None:
+        return (None,) * 8
+    wants_hidden, *wanted = ctx.needs_input_grad[:3]
+    residual, *trained = ctx.saved_tensors
+    to_hidden = _scaled(residual, gradient, ctx.type) if wants_hidden else None
+    to_head: list[torch.Tensor | None] = [None, None]
+    if trained:
+        made = head_gradients(*trained, gradient, *ctx.settings[:2], *wanted)
+        to_head = [one if want else None for one, want in zip(made, wanted, strict=True)]
+    return to_hidden, *to_head, *[None] * 5
+
+
+token_pass.register_autograd(_backward, setup_context=_remember)
 
 
 def _scaled(residual_ND: torch.Tensor, gradient_N: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.mul(residual_ND, gradient_N[:, None], out=torch.empty_like(residual_ND, dtype=dtype))
 
 
-def _outputs(ctx: Any, got: Statistics, *, extras: bool) -> tuple[torch.Tensor | None, ...]:
-    if not extras:
-        return (got.logp,)
-    ctx.mark_non_differentiable(got.entropy, got.hit)
-    return got.logp, got.entropy, got.hit
+@torch.library.custom_op("prefmill::head_gradients", mutates_args=())
+def head_gradients(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    gradient: torch.Tensor,
+    temperature: float,
+    softcap: float | None,
+    wants_weight: bool,
+    wants_bias: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the gradients of a head's weight and bias, of those that are not wanted an empty one."""
+    head = Head(weight, bias, temperature, softcap)
+    hidden, targets, gradient = _without_ignored(hidden, targets, gradient)
+    wide = head.wide(hidden)
+    to_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else _nothing(weight, wide)
+    to_bias = weight.new_zeros(len(weight), dtype=wide) if wants_bias else _nothing(weight, wide)
+    factor = weight.to(hidden.dtype)
+    size = _chunk(hidden, head)
+    for start in range(0, len(hidden), size):
+        part = slice(start, start + size)
+        logits = logits_buffer(hidden, len(hidden[part]), head.vocabulary)
+        head.product(hidden[part], factor, out=logits)
+        if runs_triton(logits):
+            unused = logits.new_empty(5, len(logits), dtype=torch.float32)
+            residual_rows(logits, head, targets[part], unused, scale_R=gradient[part])
+            residual = logits
+        else:
+            residual = _residual(logits.to(wide), head, targets[part], gradient[part])
+        if wants_bias:
+            to_bias += residual.sum(0, dtype=wide)
+        if wants_weight:
+            _add_product(to_weight, residual.to(hidden.dtype), hidden[part])
+    return to_weight.to(weight.dtype), to_bias.to(weight.dtype if bias is None else bias.dtype)
+
+
+@head_gradients.register_fake
+def _head_gradients_shapes(hidden: Any, weight: Any, bias: Any, targets: Any, gradient: Any, *settings: Any) -> Any:
+    wants_weight, wants_bias = settings[2:]
+    return (
+        torch.empty_like(weight) if wants_weight else weight.new_empty(0),
+        torch.empty_like(bias)
+        if wants_bias
+        else weight.new_empty(0, dtype=weight.dtype if bias is None else bias.dtype),
+    )
+
+
+def _without_ignored(
+    hidden: torch.Tensor, targets: torch.Tensor, gradient: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows that add nothing to a gradient, whatever they hold: gathered out, or where that would mean to wait, 0."""
+    ignored = targets == IGNORED
+    if runs_triton(hidden):
+        return hidden.masked_fill(ignored[:, None], 0), targets, gradient.contiguous()
+    return hidden[~ignored], targets[~ignored], gradient[~ignored]
 
 
 def _chunk(hidden: torch.Tensor, head: Head) -> int:

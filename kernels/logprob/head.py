@@ -5,9 +5,15 @@ Logits are z = softcap * tanh((h . W + b) / softcap) / temperature, the parts th
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
+
+IGNORED = -100
+"""The target of a row that has none: its results are 0, and it has no gradient, whatever it holds."""
+ELSEWHERE = -1
+"""The target of a row whose target is none of the head's columns, as under a head that is split over processes."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,9 @@ class Head:
 class Statistics(NamedTuple):
     """What a pass over the vocabulary yields per row, in float32 (float64 for float64).
 
-    logp [N] of the target (-inf where the target is -1), total [N] = log sum exp z, peak [N] = max z, and on request
-    entropy [N], hit [N] (the target is the first largest logit) and residual [N, D] = U = d logp / d hidden.
+    logp [N] of the target (-inf where that is elsewhere), total [N] = log sum exp z, peak [N] = max z, and on request
+    entropy [N], hit [N] (the target is the first largest logit) and residual [N, D] = U = d logp / d hidden. Where the
+    target is ignored, logp, entropy, hit and residual are 0, total and peak finite or NaN.
     """
 
     logp: torch.Tensor
@@ -89,3 +96,29 @@ class Statistics(NamedTuple):
         """Views of some rows."""
         entropy, hit, residual = (None if field is None else field[rows] for field in self[3:])
         return type(self)(self.logp[rows], self.total[rows], self.peak[rows], entropy, hit, residual)
+
+
+class _Cast(NamedTuple):
+    weight: torch.Tensor
+    version: int
+    place: int
+
+
+_CASTS: Any = WeakIdKeyDictionary()
+
+
+def narrowed(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A frozen head's weight in the type of the matmuls: one copy, kept while the weight lives and is not changed.
+
+    A weight that is trained is handed back as it is, to be cast when it is used.
+    """
+    if torch.compiler.is_compiling() or weight.is_inference():  # inference tensors count no changes
+        return weight if weight.requires_grad else weight.to(dtype)
+    if weight.requires_grad or weight.dtype == dtype:
+        _CASTS.pop(weight, None)
+        return weight
+    kept = _CASTS.get(weight)
+    state = weight._version, weight.data_ptr()
+    if kept is None or kept.weight.dtype != dtype or kept[1:] != state:
+        kept = _CASTS[weight] = _Cast(weight.to(dtype), *state)
+    return kept.weight

@@ -8,9 +8,15 @@ Per lane of a row, the sum of exponentials is kept online with one exponential p
 exp(z - m'), with m' = max(m, z), one is always 1. Lanes meet once, at the row's end, and no number is ever added in
 an order that depends on timing: results repeat bit for bit. The blocks are written in falling order, because those
 read last are still in the cache.
+
+Rows of logits begin on multiples of 16 elements, whatever the vocabulary, and what lies between its end and the next
+row is read and not counted: so every load is a whole vector. Nothing is read back from the device: a row that is
+ignored costs its matmuls alone, a target outside of the vocabulary gives -inf.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 
@@ -18,6 +24,7 @@ from ..operation import Build
 from ..triton_support import argument, blocks, constexpr, jit, tl
 from .head import Head, Statistics
 
+_ALIGNED = 16  # elements: 32 or 64 bytes, and what Triton takes for divisible
 CHUNK_BYTES = 512 << 20
 CHUNK_ROWS = 4096
 
@@ -39,13 +46,13 @@ def _tanh(x: argument) -> argument:
 
 @jit
 def softmax_rows(
-    logits: argument,  # [rows, vocabulary], overwritten where WRITE
-    targets: argument,  # [rows] int64, -1 for none
+    logits: argument,  # [rows, row_stride], of which vocabulary count, overwritten where WRITE
+    targets: argument,  # [rows] int64, -1 for no column, -100 for a row of zeros
     scale: argument,  # [rows] float32: factor of the written row
-    stats: argument,  # [5, rows] float32: logp, log-sum-exp, peak, entropy, hit
+    stats: argument,  # [5, stats_stride] float32: logp, log-sum-exp, peak, entropy, hit
     row_stride: argument,
     vocabulary: argument,
-    rows: argument,
+    stats_stride: argument,
     inverse_temperature: argument,
     softcap: argument,
     HAS_SOFTCAP: constexpr,
@@ -53,6 +60,7 @@ def softmax_rows(
     EXTRAS: constexpr,
     WRITE: constexpr,
     BLOCK: constexpr,
+    STAGES: constexpr,
 ) -> None:
     """One row per program; see the module."""
     row = tl.program_id(0).to(tl.int64)
@@ -60,27 +68,28 @@ def softmax_rows(
     target = tl.load(targets + row)
     lanes = tl.arange(0, BLOCK)
 
-    owned = tl.where(target >= 0, target, 0)
+    live = target != -100
+    named = (target >= 0) & (target < vocabulary)
+    owned = tl.where(named, target, 0)
     own = tl.load(base + owned).to(tl.float32)
     own_slope = 1.0
     if HAS_SOFTCAP:
         own_t = _tanh(own / softcap)
         own_slope = 1.0 - own_t * own_t
         own = softcap * own_t
-    own = tl.where(target >= 0, own * inverse_temperature, -float("inf"))
+    own = tl.where(named, own * inverse_temperature, -float("inf"))
 
     # A finite start: -inf - -inf would be no number.
     peak = tl.full([BLOCK], -3.0e38, tl.float32)
     mass = tl.zeros([BLOCK], tl.float32)
     moment = tl.zeros([BLOCK], tl.float32)
     beaten = tl.zeros([BLOCK], tl.int32)
-    for start in range(0, vocabulary, BLOCK):
+    for start in tl.range(0, tl.where(live, vocabulary, 0), BLOCK, num_stages=STAGES):
         column = start + lanes
-        inside = column < vocabulary
-        z = tl.load(base + column, mask=inside, other=0.0).to(tl.float32)
+        z = tl.load(base + column, mask=column < row_stride, other=0.0).to(tl.float32)
         if HAS_SOFTCAP:
             z = softcap * _tanh(z / softcap)
-        z = tl.where(inside & (column != target), z * inverse_temperature, -float("inf"))
+        z = tl.where((column < vocabulary) & (column != target), z * inverse_temperature, -float("inf"))
         if EXTRAS:
             beaten |= ((z > own) | ((z == own) & (column < target))).to(tl.int32)
         gap = z - peak
@@ -101,14 +110,15 @@ def softmax_rows(
     total = others + own_mass
     log_total = tl.log(total)
     logp = tl.minimum(own - top - log_total, 0.0, propagate_nan=tl.PropagateNan.ALL)
-    tl.store(stats + row, logp)
-    tl.store(stats + rows + row, top + log_total)
-    tl.store(stats + 2 * rows + row, top)
+    tl.store(stats + row, tl.where(live, logp, 0.0))
+    tl.store(stats + stats_stride + row, top + log_total)
+    tl.store(stats + 2 * stats_stride + row, top)
     if EXTRAS:
         moments = tl.sum(shrink * (moment + mass * (peak - top)), 0)
         moments += own_mass * tl.where(own_mass > 0, own - top, 0.0)
-        tl.store(stats + 3 * rows + row, log_total - moments / total)
-        tl.store(stats + 4 * rows + row, 1.0 - tl.max(beaten, 0).to(tl.float32))
+        hit = 1.0 - tl.max(beaten, 0).to(tl.float32)
+        tl.store(stats + 3 * stats_stride + row, tl.where(live, log_total - moments / total, 0.0))
+        tl.store(stats + 4 * stats_stride + row, tl.where(live, hit, 0.0))
 
     if WRITE:
         factor = inverse_temperature
@@ -118,9 +128,9 @@ def softmax_rows(
         if HAS_SOFTCAP:
             share *= own_slope
         count = tl.cdiv(vocabulary, BLOCK)
-        for step in range(0, count):
+        for step in tl.range(0, count, num_stages=STAGES):
             column = (count - 1 - step) * BLOCK + lanes
-            inside = column < vocabulary
+            inside = column < row_stride
             z = tl.load(base + column, mask=inside, other=0.0).to(tl.float32)
             slope = factor
             if HAS_SOFTCAP:
@@ -129,7 +139,7 @@ def softmax_rows(
                 z = softcap * t
             p = tl.exp(z * inverse_temperature - top) / total
             value = tl.where(column == target, factor * share, -slope * p)
-            tl.store(base + column, value.to(logits.dtype.element_ty), mask=inside)
+            tl.store(base + column, tl.where(live, value, 0.0).to(logits.dtype.element_ty), mask=inside)
 
 
 def chunk_rows(rows: int, vocabulary: int, itemsize: int) -> int:
@@ -138,67 +148,81 @@ def chunk_rows(rows: int, vocabulary: int, itemsize: int) -> int:
     return max(1, blocks(rows, max(1, blocks(rows, most))))
 
 
-def launch_shape(vocabulary: int) -> tuple[int, int]:
-    """Block and warps. Long rows take a whole multiprocessor each, so that all rows in flight fit into the cache."""
-    return (8192, 32) if vocabulary >= 1 << 16 else (4096, 8)
+class LaunchShape(NamedTuple):
+    """Columns per step, warps, and how many steps' loads are under way at once."""
+
+    block: int
+    warps: int
+    stages: int
+
+
+def launch_shape(vocabulary: int, *, extras: bool) -> LaunchShape:
+    """So that registers let in no more rows than fit into the cache together, for the second reading of each.
+
+    Long rows take a whole multiprocessor each, others a third or a quarter; with entropy and hit a lane has four sums
+    instead of two, so a thread has half as many lanes.
+    """
+    if vocabulary >= 1 << 16:
+        return LaunchShape(8192, 32, 3)
+    return LaunchShape(2048 if extras else 4096, 8, 2)
+
+
+def logits_buffer(hidden: torch.Tensor, rows: int, vocabulary: int) -> torch.Tensor:
+    """Uninitialised logits [rows, V] whose rows begin on multiples of 16 elements."""
+    return hidden.new_empty(rows, blocks(vocabulary, _ALIGNED) * _ALIGNED)[:, :vocabulary]
 
 
 def residual_rows(
     logits_RV: torch.Tensor,
     head: Head,
     targets_R: torch.Tensor,
+    stats_5R: torch.Tensor,
     *,
     scale_R: torch.Tensor | None = None,
     extras: bool = False,
     write: bool = True,
-) -> torch.Tensor:
-    """Statistics [5, R] of logits [R, V]; with `write`, they are overwritten by (1_y - p) slope scale / temperature."""
-    rows = len(logits_RV)
-    stats = torch.empty(5, rows, dtype=torch.float32, device=logits_RV.device)
-    block, warps = launch_shape(head.vocabulary)
-    softmax_rows[(rows,)](
+) -> None:
+    """Fill in the statistics of a `logits_buffer`; with `write`, it becomes (1_y - p) slope scale / temperature."""
+    shape = launch_shape(head.vocabulary, extras=extras)
+    softmax_rows[(len(logits_RV),)](
         logits_RV,
         targets_R,
-        stats if scale_R is None else scale_R,
-        stats,
+        stats_5R if scale_R is None else scale_R,
+        stats_5R,
         logits_RV.stride(0),
         head.vocabulary,
-        rows,
+        stats_5R.stride(0),
         head.inverse_temperature,
         1.0 if head.softcap is None else float(head.softcap),
         HAS_SOFTCAP=head.softcap is not None,
         HAS_SCALE=scale_R is not None,
         EXTRAS=extras,
         WRITE=write,
-        BLOCK=block,
-        num_warps=warps,
+        BLOCK=shape.block,
+        STAGES=shape.stages,
+        num_warps=shape.warps,
     )
-    return stats
 
 
 def row_statistics(
     hidden_ND: torch.Tensor, head: Head, targets_N: torch.Tensor, *, residual: bool, extras: bool
 ) -> Statistics:
-    """Statistics of rows [N, D] under a head; see `Statistics`. Targets of -1 belong to no column."""
+    """Statistics of rows [N, D] under a head; see `Statistics`."""
     rows = len(hidden_ND)
-    out = Statistics.empty(hidden_ND, torch.float32, residual=residual, extras=extras)
     size = chunk_rows(rows, head.vocabulary, hidden_ND.element_size())
-    buffer = hidden_ND.new_empty(min(rows, size), head.vocabulary)
+    buffer = logits_buffer(hidden_ND, min(rows, size), head.vocabulary)
     weight = head.weight.to(hidden_ND.dtype)
+    stats = torch.empty(5, rows, dtype=torch.float32, device=hidden_ND.device)
+    to_hidden = torch.empty_like(hidden_ND, dtype=torch.float32) if residual else None
     for start in range(0, rows, size):
         part = slice(start, min(start + size, rows))
         logits = buffer[: part.stop - start]
         head.product(hidden_ND[part], weight, out=logits)
-        stats = residual_rows(logits, head, targets_N[part], extras=extras, write=residual)
-        chunk = out.part(part)
-        for field, values in zip(chunk[:4], stats, strict=False):
-            if field is not None:
-                field.copy_(values)
-        if chunk.hit is not None:
-            chunk.hit.copy_(stats[4] > 0.5)
-        if chunk.residual is not None:
-            _wide_product(logits, weight, out=chunk.residual)
-    return out
+        residual_rows(logits, head, targets_N[part], stats[:, part], extras=extras, write=residual)
+        if to_hidden is not None:
+            _wide_product(logits, weight, out=to_hidden[part])
+    logp, total, peak, entropy, hit = stats
+    return Statistics(logp, total, peak, entropy if extras else None, hit > 0.5 if extras else None, to_hidden)
 
 
 def _wide_product(left: torch.Tensor, right: torch.Tensor, *, out: torch.Tensor) -> None:
@@ -210,13 +234,13 @@ def _wide_product(left: torch.Tensor, right: torch.Tensor, *, out: torch.Tensor)
 
 
 def _build(name: str, type_: str, vocabulary: int, **flags: bool) -> Build:
-    block, warps = launch_shape(vocabulary)
+    shape = launch_shape(vocabulary, extras=flags.get("EXTRAS", False))
     names = ("HAS_SOFTCAP", "HAS_SCALE", "EXTRAS", "WRITE")
     pointers = {"logits": type_, "targets": "*i64", "scale": "*fp32", "stats": "*fp32"}
     numbers = {
         "row_stride": "i32",
         "vocabulary": "i32",
-        "rows": "i32",
+        "stats_stride": "i32",
         "inverse_temperature": "fp32",
         "softcap": "fp32",
     }
@@ -224,9 +248,9 @@ def _build(name: str, type_: str, vocabulary: int, **flags: bool) -> Build:
         name=f"softmax_rows {name}",
         kernel=softmax_rows,
         signature={**pointers, **numbers},
-        constants={**{flag: flags.get(flag, False) for flag in names}, "BLOCK": block},
-        warps=warps,
-        divisible=("row_stride", "vocabulary"),
+        constants={**{flag: flags.get(flag, False) for flag in names}, "BLOCK": shape.block, "STAGES": shape.stages},
+        warps=shape.warps,
+        divisible=("row_stride",),
     )
 
 

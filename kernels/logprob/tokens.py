@@ -8,21 +8,20 @@ all, where recomputing the logits in the backward costs 6NDV, and N x D saved wh
 without gradients is 2NDV. A head that is trained itself takes 8NDV: its gradient needs the loss's gradient first, so
 the backward makes the logits again; it is supported, in float32 sums, and slower.
 
-Rows with an ignored target are gathered out and cost nothing. Log-probabilities are never positive. Results repeat
-bit for bit. On a CPU the work is done in `tiles.py`, on a GPU in `rows.py`.
+Rows with an ignored target give 0 and no gradient, whatever they hold. Log-probabilities are never positive. Results
+repeat bit for bit. On a CPU the work is done in `tiles.py`, on a GPU in `rows.py`, where nothing is read back: targets
+are checked on the host (`check_targets`), and one that is no column of the head has log-probability -inf.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from ..operation import Case, Inputs, Mode, Op
 from ..triton_support import runs_triton
-from .autograd import FrozenHead, TrainedHead, statistics
-from .head import Head
+from .autograd import token_pass
+from .head import IGNORED, Head, narrowed
 from .rows import BUILDS
-
-IGNORED = -100
 
 
 class TokenStatistics(NamedTuple):
@@ -47,9 +46,10 @@ def token_logprobs(
     """Log-probability [N] of each target under the head; 0 where the target is -100.
 
     Differentiable in hidden, and in weight and bias where they require gradients (slower, see the module).
-    Raises ValueError for shapes, types or targets that do not fit.
+    Raises ValueError for shapes and types that do not fit and, on a CPU, for what `check_targets` refuses.
     """
-    return _evaluate(hidden_ND, weight_VD, targets_N, bias, temperature, softcap, extras=False)[0]
+    logp, *_ = _evaluate(hidden_ND, weight_VD, targets_N, bias, temperature, softcap, extras=False)
+    return logp
 
 
 def token_statistics(
@@ -108,38 +108,17 @@ def _evaluate(
     softcap: float | None,
     *,
     extras: bool,
-) -> tuple[Any, ...]:
+) -> tuple[torch.Tensor, ...]:
     head = Head(weight, bias, float(temperature), softcap)
     check_arguments(hidden, head, targets)
     device = hidden.device.type
     if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
         hidden = hidden.to(torch.get_autocast_dtype(device))
-    kept = (targets != IGNORED).nonzero().squeeze(1)
-    everything = len(kept) == len(targets)
-    rows, columns = (hidden, targets) if everything else (hidden[kept], targets[kept])
-    if len(columns):
-        low, high = torch.stack(torch.aminmax(columns)).tolist()
-        if low < 0 or high >= head.vocabulary:
-            raise ValueError(
-                f"targets run from {low} to {high}, the head has {head.vocabulary} columns; "
-                f"mark rows without a target with {IGNORED}"
-            )
-    results = _run(rows, head, columns, extras=extras)
-    if everything:
-        return results
-    # `index_copy`, so that a batch without any target still gives a differentiable zero
-    return tuple(result.new_zeros(len(targets)).index_copy(0, kept, result) for result in results)
-
-
-def _run(hidden: torch.Tensor, head: Head, targets: torch.Tensor, *, extras: bool) -> tuple[Any, ...]:
-    trained = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
-    if not torch.is_grad_enabled() or not (trained or hidden.requires_grad):
-        got = statistics(hidden.detach(), head, targets, residual=False, extras=extras)
-        return (got.logp, got.entropy, got.hit) if extras else (got.logp,)
-    settings = (head.temperature, head.softcap, extras)
-    if trained:
-        return TrainedHead.apply(hidden, head.weight, head.bias, targets, *settings)  # type: ignore[return-value]
-    return FrozenHead.apply(hidden, head.weight, head.bias, targets, *settings)  # type: ignore[return-value]
+    if runs_triton(hidden):  # a CPU casts tile by tile, in its cache
+        weight = narrowed(weight, hidden.dtype)
+    residual = torch.is_grad_enabled() and hidden.requires_grad
+    found = token_pass(hidden, weight, bias, targets, head.temperature, softcap, residual, extras)
+    return found[:3]
 
 
 def _make(case: Case, device: torch.device) -> Inputs:

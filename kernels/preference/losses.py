@@ -2,21 +2,8 @@
 
 Tokens of all sequences lie in one row, in the order of their segment. Of B pairs, segment b is the chosen answer,
 B + b the rejected one, and, where an image-conditional term is asked for, 2B + b the chosen answer seen with a
-corrupted image. With c, r, k the differences of a pair's summed log-probabilities to the reference, n its lengths,
-D = c - r and s the logistic function:
-
-    sigmoid       -(1-e) log s(bD) - e log s(-bD)              DPO, arXiv 2305.18290; e > 0: its conservative form
-    robust        (-(1-e) log s(bD) + e log s(-bD)) / (1-2e)   arXiv 2403.00409
-    hinge         max(0, 1 - bD)                               SLiC, arXiv 2305.10425
-    ipo           (c/n_c - r/n_r - 1/(2b))^2                   arXiv 2310.12036, per token as its authors advise
-    sigmoid_norm  -log s(b (c/n_c - r/n_r))                    arXiv 2411.15124
-    apo_zero      1 - s(bc) + s(br)                            arXiv 2408.06266
-    apo_down      s(bc) + 1 - s(bD)
-  plus, for images (mDPO, arXiv 2406.11839):
-    image         w_i * -log s(b (c - k))
-    anchor        w_a * -log s(bc - delta)
-
-The derivatives by c, r and k are constants per segment, so the backward is one gather.
+corrupted image. `formulas.py` has the losses. Their derivatives are constants per segment, so the backward is one
+gather. Nothing is read back from a GPU: what segments must be is checked on the host (`check_segments`).
 """
 
 from typing import Any, Literal, NamedTuple
@@ -26,9 +13,24 @@ from torch.autograd.function import once_differentiable
 
 from ..operation import Case, Inputs, Mode, Op
 from ..triton_support import runs_triton
-from .kernel import BUILDS, LOSSES, launch
+from .formulas import LOSSES, SMOOTHED, Answers, Terms, losses, slopes
+from .kernel import BUILDS, launch
 
-Loss = Literal["sigmoid", "robust", "hinge", "ipo", "sigmoid_norm", "apo_zero", "apo_down"]
+Loss = Literal[
+    "sigmoid",
+    "robust",
+    "exo_pair",
+    "hinge",
+    "ipo",
+    "sigmoid_norm",
+    "nca_pair",
+    "bco_pair",
+    "sppo_hard",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+]
 
 
 class Preference(NamedTuple):
@@ -65,17 +67,30 @@ def preference_loss(
     """Loss per pair from policy log-probabilities [N] and the reference's, per token [N] or summed per segment [S].
 
     `segments_N` never falls, and holds -1 (first) for tokens that belong to none; S is 2 `pairs`, or 3 where
-    `image_weight` is not 0. Raises ValueError for arguments that do not fit and for a segment without tokens.
+    `image_weight` is not 0. Raises ValueError for arguments that do not fit and, on a CPU, for what `check_segments`
+    refuses; on a GPU a pair with an answer without tokens has loss NaN.
     """
-    segments = pairs * (3 if image_weight else 2)
-    _check(logps_N, segments_N, segments, reference_N, reference_S, loss, beta, label_smoothing)
-    borders = torch.searchsorted(segments_N, torch.arange(segments + 1, device=segments_N.device))
-    if bool((borders.diff() == 0).any()):
-        empty = (borders.diff() == 0).nonzero()[0].item()
-        raise ValueError(f"segment {empty} has no tokens; drop its pair before training on it")
-    settings = (loss, beta, label_smoothing, image_weight, anchor_weight, anchor_margin)
+    terms = Terms(loss, beta, label_smoothing, image_weight, anchor_weight, anchor_margin)
+    _check(logps_N, segments_N, pairs * (3 if image_weight else 2), reference_N, reference_S, terms)
     reference = reference_N if reference_S is None else reference_S
-    return Preference(*_Preference.apply(logps_N, segments_N, borders, reference, reference_S is not None, settings))  # type: ignore[misc]
+    value, per_pair, per_segment = _preference(
+        logps_N, segments_N, reference, pairs, reference_S is not None, loss, *map(float, terms[1:])
+    )
+    return Preference(value, *per_pair, *per_segment[1:])
+
+
+def check_segments(segments_N: torch.Tensor, segments: int) -> None:
+    """Raise ValueError unless segments never fall, lie in -1 .. `segments` - 1, and have a token each.
+
+    Reads values: for tensors on the host, by whoever lays tokens out.
+    """
+    if len(segments_N) and (
+        bool((segments_N.diff() < 0).any()) or int(segments_N[-1]) >= segments or int(segments_N[0]) < -1
+    ):
+        raise ValueError(f"segments must not fall and lie in -1 .. {segments - 1}; sort the tokens by segment")
+    empty = (torch.bincount(segments_N + 1, minlength=segments + 1)[1:] == 0).nonzero()
+    if len(empty):
+        raise ValueError(f"segment {int(empty[0])} has no tokens; drop its pair before training on it")
 
 
 def preference_loss_reference(
@@ -103,44 +118,21 @@ def preference_loss_reference(
     if reference_S is None:
         assert reference_N is not None
         reference_S = summed(reference_N)
-    settings = (loss, beta, label_smoothing, image_weight, anchor_weight, anchor_margin)
-    return _of_sums(summed(logps_N), reference_S, torch.bincount(segments, minlength=count), pairs, settings)
+    terms = Terms(loss, beta, label_smoothing, image_weight, anchor_weight, anchor_margin)
+    sums, tokens = summed(logps_N), torch.bincount(segments, minlength=count)
+    own = Answers.of(sums, reference_S, tokens, pairs)
+    return Preference(losses(own, terms), *_metrics(own, beta), *_per_segment(sums, tokens))
 
 
-def _of_sums(
-    sums: torch.Tensor, reference: torch.Tensor, tokens: torch.Tensor, pairs: int, settings: tuple[Any, ...]
-) -> Preference:
-    """The formulas of the module, on sums per segment [S]."""
-    loss, beta, smoothing, image_weight, anchor_weight, anchor_margin = settings
-    ratios = sums - reference.to(sums.dtype)
-    chosen, rejected = ratios[:pairs], ratios[pairs : 2 * pairs]
-    per_token = ratios / tokens
-    delta, mean_delta = chosen - rejected, per_token[:pairs] - per_token[pairs : 2 * pairs]
-    kept, flipped = _log_s(beta * delta), _log_s(-beta * delta)
-    losses = {
-        "sigmoid": lambda: -(1 - smoothing) * kept - smoothing * flipped,
-        "robust": lambda: (smoothing * flipped - (1 - smoothing) * kept) / (1 - 2 * smoothing),
-        "hinge": lambda: torch.relu(1 - beta * delta),
-        "ipo": lambda: torch.square(mean_delta - 1 / (2 * beta)),
-        "sigmoid_norm": lambda: -_log_s(beta * mean_delta),
-        "apo_zero": lambda: torch.sigmoid(-beta * chosen) + torch.sigmoid(beta * rejected),
-        "apo_down": lambda: torch.sigmoid(beta * chosen) + torch.sigmoid(-beta * delta),
-    }
-    value = losses[loss]()
-    if image_weight:
-        value = value - image_weight * _log_s(beta * (chosen - ratios[2 * pairs :]))
-    if anchor_weight:
-        value = value - anchor_weight * _log_s(beta * chosen - anchor_margin)
-    rewards, sums = (beta * ratios).detach(), sums.detach()
-    margin = (beta * delta).detach()
-    accuracy = (margin > 0).to(margin.dtype)
-    return Preference(
-        value, rewards[:pairs], rewards[pairs : 2 * pairs], margin, accuracy, sums, sums / tokens, tokens.to(sums.dtype)
-    )
+def _metrics(own: Answers, beta: float) -> tuple[torch.Tensor, ...]:
+    chosen, rejected = (beta * own.chosen).detach(), (beta * own.rejected).detach()
+    margin = (beta * (own.chosen - own.rejected)).detach()
+    return chosen, rejected, margin, (margin > 0).to(margin.dtype)
 
 
-def _log_s(value: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.logsigmoid(value)
+def _per_segment(sums: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    sums = sums.detach()
+    return sums, sums / tokens, tokens.to(sums.dtype)
 
 
 def _check(
@@ -149,9 +141,7 @@ def _check(
     count: int,
     reference_n: torch.Tensor | None,
     reference_s: torch.Tensor | None,
-    loss: str,
-    beta: float,
-    label_smoothing: float,
+    terms: Terms,
 ) -> None:
     if logps.ndim != 1 or segments.shape != logps.shape or segments.dtype != torch.int64:
         raise ValueError(f"log-probabilities {list(logps.shape)} and int64 segments {list(segments.shape)} must be [N]")
@@ -161,63 +151,82 @@ def _check(
         raise ValueError(f"reference_N must be [{len(logps)}], not {list(reference_n.shape)}")
     if reference_s is not None and reference_s.shape != (count,):
         raise ValueError(f"reference_S must be [{count}], not {list(reference_s.shape)}")
-    if loss not in LOSSES:
-        raise ValueError(f"{loss!r} is no loss; choose from {', '.join(LOSSES)}")
-    if not beta > 0 or not 0 <= label_smoothing < 0.5:
-        raise ValueError(f"beta {beta} must be positive and label_smoothing {label_smoothing} in [0, 0.5)")
-    if label_smoothing and loss not in ("sigmoid", "robust"):
-        raise ValueError(f"{loss} has no label smoothing; use sigmoid or robust")
-    if len(segments) and (bool((segments.diff() < 0).any()) or int(segments[-1]) >= count or int(segments[0]) < -1):
-        raise ValueError(f"segments must not fall and lie in -1 .. {count - 1}; sort the tokens by segment")
+    if terms.loss not in LOSSES:
+        raise ValueError(f"{terms.loss!r} is no loss; choose from {', '.join(LOSSES)}")
+    smoothing = terms.label_smoothing
+    if not terms.beta > 0 or not 0 <= smoothing < 0.5:
+        raise ValueError(f"beta {terms.beta} must be positive and label_smoothing {smoothing} in [0, 0.5)")
+    if smoothing and terms.loss not in SMOOTHED:
+        raise ValueError(f"{terms.loss} has no label smoothing; use {', '.join(SMOOTHED[:-1])} or {SMOOTHED[-1]}")
+    if not smoothing and terms.loss == "exo_pair":
+        raise ValueError("exo_pair needs label_smoothing above 0; its authors use 0.001")
 
 
-class _Preference(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logps: Any, segments: Any, borders: Any, reference: Any, summed: bool, settings: Any) -> Any:
-        pairs = (len(borders) - 1) // (3 if settings[3] else 2)
-        if runs_triton(logps):
-            per_pair, per_segment = launch(logps, reference, borders, pairs, summed, settings)
-        else:
-            per_pair, per_segment = _in_torch(logps, reference, borders, pairs, summed, settings)
-        slopes, sums, means, tokens = per_segment
-        ctx.save_for_backward(segments, slopes)
-        ctx.pairs, ctx.type = pairs, logps.dtype
-        loss, *metrics = per_pair
-        outputs = (loss, *metrics, sums, means, tokens)
-        ctx.mark_non_differentiable(*outputs[1:])
-        return outputs
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> Any:  # type: ignore[override]
-        segments, slopes = ctx.saved_tensors
-        per_segment = slopes * gradients[0].repeat(len(slopes) // ctx.pairs)
-        # one more, of zero, for tokens of segment -1
-        gradient = torch.cat([per_segment, per_segment.new_zeros(1)])[segments]
-        return gradient.to(ctx.type), *[None] * 5
-
-
-def _in_torch(
+@torch.library.custom_op("prefmill::preference_loss", mutates_args=())
+def _preference(
     logps: torch.Tensor,
+    segments: torch.Tensor,
     reference: torch.Tensor,
-    borders: torch.Tensor,
     pairs: int,
     summed: bool,
-    settings: tuple[Any, ...],
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The CPU path: the formulas on segment sums, whose slopes autograd finds on [S] numbers."""
-    wide = torch.float64 if logps.dtype == torch.float64 else torch.float32
+    loss: str,
+    beta: float,
+    label_smoothing: float,
+    image_weight: float,
+    anchor_weight: float,
+    anchor_margin: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Losses [B]; rewards, margin and accuracy [4, B]; derivative of the loss, sum, mean and tokens [4, S]."""
+    terms = Terms(loss, beta, label_smoothing, image_weight, anchor_weight, anchor_margin)
+    count = pairs * (3 if image_weight else 2)
+    if not logps.is_cuda:
+        check_segments(segments, count)
+    borders = torch.searchsorted(segments, torch.arange(count + 1, device=segments.device))
+    if runs_triton(logps):
+        return launch(logps, reference, borders, pairs, summed, terms)
+    wide = _wide(logps)
 
     def totals(values: torch.Tensor) -> torch.Tensor:
         running = torch.nn.functional.pad(values.double().cumsum(0), (1, 0))
         return running[borders].diff().to(wide)
 
-    reference = reference if summed else totals(reference)
-    with torch.enable_grad():
-        leaf = totals(logps).requires_grad_()
-        got = _of_sums(leaf, reference, borders.diff(), pairs, settings)
-        (slopes,) = torch.autograd.grad(got.loss.sum(), leaf)
-    return [got.loss.detach(), *got[1:5]], [slopes, *got[5:]]
+    sums, tokens = totals(logps), borders.diff()
+    own = Answers.of(sums, reference if summed else totals(reference), tokens, pairs)
+    per_segment = torch.stack([slopes(own, terms), *_per_segment(sums, tokens)])
+    return losses(own, terms), torch.stack(_metrics(own, beta)), per_segment
+
+
+@_preference.register_fake
+def _shapes(logps: Any, segments: Any, reference: Any, pairs: int, *settings: Any) -> Any:
+    wide, count = _wide(logps), pairs * (3 if settings[4] else 2)
+    return tuple(logps.new_empty(shape, dtype=wide) for shape in ((pairs,), (4, pairs), (4, count)))
+
+
+def _wide(logps: torch.Tensor) -> torch.dtype:
+    return torch.float64 if logps.dtype == torch.float64 and not runs_triton(logps) else torch.float32
+
+
+def _remember(ctx: Any, inputs: Any, output: Any) -> None:
+    logps, segments, *_ = inputs
+    _, per_pair, per_segment = output
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(per_pair, per_segment)
+    ctx.save_for_backward(segments, per_segment)
+    ctx.pairs, ctx.type = len(per_pair[0]), logps.dtype
+
+
+@once_differentiable
+def _backward(ctx: Any, gradient: Any, *_: Any) -> Any:
+    if gradient is None:
+        return (None,) * 11
+    segments, per_segment = ctx.saved_tensors
+    slopes = per_segment[0]
+    weighted = slopes * gradient.repeat(len(slopes) // ctx.pairs)
+    # one more, of zero, for tokens of segment -1
+    return torch.cat([weighted, weighted.new_zeros(1)])[segments].to(ctx.type), *[None] * 10
+
+
+_preference.register_autograd(_backward, setup_context=_remember)
 
 
 def _make(case: Case, device: torch.device) -> Inputs:
@@ -248,13 +257,18 @@ def _traffic(case: Case, mode: Mode) -> float:
     return {"forward": forward, "backward": backward, "both": forward + backward}[mode]
 
 
+def options_of(loss: str) -> dict[str, Any]:
+    """What `preference_loss` needs to be told for a loss."""
+    return {"loss": loss, "label_smoothing": 0.001} if loss == "exo_pair" else {"loss": loss}
+
+
 OP = Op(
     name="preference",
     public=preference_loss,
     reference=preference_loss_reference,
     make=_make,
     cases=(
-        *(Case(loss, {"pairs": 64}, options={"loss": loss}) for loss in LOSSES),
+        *(Case(loss, {"pairs": 64}, options=options_of(loss)) for loss in LOSSES),
         Case("mdpo", {"pairs": 64}, options={"image_weight": 1.0, "anchor_weight": 1.0}),
         Case("sigmoid", {"pairs": 64}, torch.bfloat16),
     ),

@@ -4,10 +4,12 @@ Runs in a process of its own, started by `test_interpreter.py`, with TRITON_INTE
 where a GPU rounds to bfloat16, so gradients in bfloat16 are allowed one unit in the last place instead of a half.
 """
 
+import itertools
+
 import pytest
 import torch
 from prefmill.kernels.logprob.head import Head
-from prefmill.kernels.logprob.rows import chunk_rows, row_statistics
+from prefmill.kernels.logprob.rows import chunk_rows, logits_buffer, row_statistics
 from prefmill.kernels.logprob.tiles import tile_statistics
 from prefmill.kernels.logprob.tokens import OP, token_logprobs, token_logprobs_reference, token_statistics
 from prefmill.kernels.operation import Case
@@ -67,6 +69,46 @@ def test_trained_head_with_bias(dtype, softcap):
     unit = {torch.float32: 3e-6, torch.float16: 2e-3}[dtype]
     for ours, expected in zip(*found, strict=True):
         torch.testing.assert_close(ours, expected, atol=unit * max(1.0, float(expected.abs().max())), rtol=unit)
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+@pytest.mark.parametrize("vocabulary", [701, 70_001])
+def test_ignored_rows_give_zero_whatever_they_hold(trained, vocabulary):
+    """In place, for to gather them would mean to wait for the device; equal to the rows without them."""
+    inputs = make(torch.float32, rows=7, vocabulary=vocabulary)
+    kept = torch.tensor([True, False, True, True, False, False, True])
+    targets = inputs["targets_N"].where(kept, -100)
+    found = []
+    for rows in (slice(None), kept):
+        hidden, weight = inputs["hidden_ND"].clone(), inputs["weight_VD"].clone().requires_grad_(trained)
+        hidden[~kept] = torch.nan
+        hidden = hidden[rows].requires_grad_()
+        got = token_statistics(hidden, weight, targets[rows])
+        (got.logp.sum() + 0 * weight.sum()).backward()
+        found.append((*got, hidden.grad, weight.grad))
+    (*ours, to_weight), (*expected, expected_to_weight) = found
+    for mine, theirs in zip(ours, expected, strict=True):
+        assert not mine[~kept].any()
+        assert torch.equal(mine[kept], theirs)
+    if trained:
+        torch.testing.assert_close(to_weight, expected_to_weight)
+
+
+def test_a_target_that_is_no_column_is_seen_in_the_loss():
+    """On a GPU nobody looks at targets: one from another vocabulary reads no memory beyond the row."""
+    inputs = make(torch.float32, vocabulary=701)
+    head = Head(inputs["weight_VD"], None, 1.0, None)
+    targets = torch.tensor([3, 701, 1 << 40, -7])
+    got = row_statistics(inputs["hidden_ND"], head, targets, residual=True, extras=True)
+    assert got.logp.isneginf().tolist() == [False, True, True, True]
+
+
+def test_rows_begin_on_whole_vectors():
+    for dtype, vocabulary in itertools.product(TYPES, (1, 40, 701, 50_257)):
+        logits = logits_buffer(torch.empty(1, 8, dtype=dtype), 3, vocabulary)
+        assert logits.shape == (3, vocabulary)
+        assert logits.stride(0) * dtype.itemsize % 32 == 0
+        assert logits.untyped_storage().nbytes() == 3 * logits.stride(0) * dtype.itemsize
 
 
 def test_ties_and_broken_rows():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from prefmill.kernels.operation import Case
-from prefmill.kernels.preference.kernel import LOSSES
+from prefmill.kernels.preference.formulas import LOSSES, SMOOTHED
 from prefmill.kernels.preference.losses import OP, preference_loss, preference_loss_reference
 from prefmill.kernels.triton_support import INTERPRETED
 
@@ -16,7 +16,7 @@ TERMS = [{}, {"image_weight": 0.7, "anchor_weight": 1.3, "anchor_margin": 0.2}]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("summed", [False, True])
 def test_equals_the_reference(loss, terms, dtype, summed):
-    options = {"loss": loss, **terms, "label_smoothing": 0.1 if loss in ("sigmoid", "robust") else 0.0}
+    options = {"loss": loss, **terms, "label_smoothing": 0.1 if loss in SMOOTHED else 0.0}
     given = OP.make(Case("interpreted", {"pairs": 3}, dtype, options), torch.device("cpu"))
     if summed:
         count = int(given["segments_N"][-1]) + 1

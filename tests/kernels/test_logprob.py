@@ -1,9 +1,13 @@
 """Token log-probabilities: exact, repeatable, small in memory, and right at the edges."""
 
+import gc
 import itertools
+import weakref
 
 import pytest
 import torch
+from prefmill.kernels.logprob import tiles
+from prefmill.kernels.logprob.head import narrowed
 from prefmill.kernels.logprob.tokens import OP, token_logprobs, token_logprobs_reference, token_statistics
 from prefmill.kernels.operation import Case
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -79,12 +83,8 @@ def test_ignored_rows_cost_nothing_and_give_zero(monkeypatch):
     targets[::3] = -100
     hidden.data[::3] = torch.nan  # a padded row may hold anything
     seen = []
-    import prefmill.kernels.logprob.autograd as module
-
-    original = module.tile_statistics
-    monkeypatch.setattr(
-        module, "tile_statistics", lambda rows, *a, **k: (seen.append(len(rows)), original(rows, *a, **k))[1]
-    )
+    original = tiles._chunk
+    monkeypatch.setattr(tiles, "_chunk", lambda rows, *a: (seen.append(len(rows)), original(rows, *a))[1])
     got = token_statistics(hidden, inputs["weight_VD"], targets)
     got.logp.sum().backward()
     assert seen == [60]
@@ -214,6 +214,38 @@ def test_nothing_is_computed_for_gradients_that_nobody_wants(monkeypatch):
         token_logprobs(inputs["hidden_ND"].clone().requires_grad_(), inputs["weight_VD"], inputs["targets_N"])
     token_logprobs(inputs["hidden_ND"].clone().requires_grad_(), inputs["weight_VD"], inputs["targets_N"])
     assert asked == [False, False, True]
+
+
+def test_a_frozen_head_is_cast_once_and_a_changed_one_anew():
+    weight = torch.randn(50, 8)
+    copy = narrowed(weight, torch.bfloat16)
+    assert narrowed(weight, torch.bfloat16) is copy
+    assert narrowed(weight, torch.float32) is weight
+    changes = {
+        "in place": lambda: weight.mul_(2),
+        "another storage": lambda: setattr(weight, "data", torch.randn(50, 8)),
+        "another type": lambda: narrowed(weight, torch.float16),
+        "trained in between": lambda: (
+            narrowed(weight.requires_grad_(), torch.bfloat16),
+            weight.requires_grad_(False).data.mul_(3),
+        ),
+    }
+    for what, change in changes.items():
+        before = narrowed(weight, torch.bfloat16)
+        change()
+        after = narrowed(weight, torch.bfloat16)
+        assert after is not before, what
+        assert torch.equal(after, weight.bfloat16()), what
+    assert narrowed(weight.requires_grad_(), torch.bfloat16) is weight, "its gradient must not be rounded on the way"
+
+
+def test_a_cast_dies_with_its_head():
+    weight = torch.randn(50, 8)
+    kept = weakref.ref(narrowed(weight, torch.bfloat16))
+    assert kept() is not None
+    del weight
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 from prefmill.kernels.logprob.tokens import token_logprobs
 from prefmill.kernels.operation import Case
-from prefmill.kernels.preference.kernel import LOSSES
-from prefmill.kernels.preference.losses import OP, preference_loss, preference_loss_reference
+from prefmill.kernels.preference.formulas import LOSSES
+from prefmill.kernels.preference.losses import OP, options_of, preference_loss, preference_loss_reference
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -22,9 +22,10 @@ from .truth import squared_errors
 CPU = torch.device("cpu")
 MDPO = {"image_weight": 0.7, "anchor_weight": 1.3, "anchor_margin": 0.2}
 VARIANTS = [
-    *({"loss": loss} for loss in LOSSES),
+    *(options_of(loss) for loss in LOSSES),
     {"loss": "sigmoid", "label_smoothing": 0.1},
     {"loss": "robust", "label_smoothing": 0.2},
+    {"loss": "exo_pair", "label_smoothing": 0.3},
     {"loss": "sigmoid", **MDPO},
     {"loss": "ipo", **MDPO},
 ]
@@ -51,12 +52,14 @@ def test_metrics_and_both_forms_of_reference(options):
     given = inputs(options)
     ours, expected = preference_loss(**given), preference_loss_reference(**given)
     for name, mine, theirs in zip(ours._fields, ours, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=2e-5, rtol=2e-5, msg=name)
+        scale = max(1.0, float(theirs.abs().max()))  # a square near 0 has the rounding of what was squared
+        torch.testing.assert_close(mine, theirs, atol=2e-5 * scale, rtol=2e-5, msg=name)
     sums = preference_loss_reference(
         **given | {"logps_N": given["reference_N"], "reference_N": torch.zeros_like(given["reference_N"])}
     ).sums
     again = preference_loss(**given | {"reference_N": None, "reference_S": sums})
-    torch.testing.assert_close(again.loss, ours.loss, atol=2e-5, rtol=2e-5)
+    scale = max(1.0, float(ours.loss.abs().max()))
+    torch.testing.assert_close(again.loss, ours.loss, atol=2e-5 * scale, rtol=2e-5)
     assert 0 < float(ours.accuracy.mean()) < 1, "the case should hold both orders"
 
 
@@ -100,7 +103,7 @@ def trainer(tmp_path_factory):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_equals_trl_trainer(trainer, loss):
     """Loss and gradient of the trainer's own `compute_loss`, from its own batch, for both models' log-probabilities."""
-    smoothing = 0.2 if loss == "robust" else 0.0
+    smoothing = {"robust": 0.2, "exo_pair": 0.01}.get(loss, 0.0)
     trainer.loss_types, trainer.label_smoothing = [loss], smoothing
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.model.zero_grad()
@@ -141,6 +144,30 @@ def test_finite_differences_with_every_term():
     assert torch.autograd.gradcheck(lambda values: preference_loss(values, **given).loss, (logps,))
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0], ids=["near", "far"])
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_derivatives_in_float64(options, scale):
+    """Written out by hand here, by autograd in the reference; far apart, where logistic functions saturate."""
+    given = inputs(options, torch.float64)
+    given["reference_N"] = given["reference_N"].double()
+    given["logps_N"] = given["reference_N"] + scale * (given["logps_N"] - given["reference_N"])
+    found = []
+    for function in (preference_loss, preference_loss_reference):
+        leaf = given["logps_N"].clone().requires_grad_()
+        loss = function(**given | {"logps_N": leaf}).loss
+        found.append((loss.detach(), *torch.autograd.grad((loss * torch.linspace(-1.5, 2, 7)).sum(), leaf)))
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-9, rtol=1e-10)
+
+
+def test_sft_is_the_mean_over_all_chosen_tokens():
+    given = inputs({"loss": "sft"}, torch.float64)
+    chosen = (given["segments_N"] >= 0) & (given["segments_N"] < 7)
+    given["reference_N"] = given["reference_N"].double()
+    expected = -given["logps_N"][chosen].mean()
+    torch.testing.assert_close(preference_loss(**given).loss.mean(), expected, atol=1e-12, rtol=1e-12)
+
+
 def test_tokens_of_no_segment_get_no_gradient():
     given = inputs({"loss": "sigmoid"})
     logps = given.pop("logps_N").clone().requires_grad_()
@@ -155,11 +182,15 @@ def test_tokens_of_no_segment_get_no_gradient():
     assert float(result.sums.min()) > -999
 
 
-def test_far_apart_answers_stay_finite():
-    """Differences of thousands of nats: no overflow, and a vanishing or constant gradient."""
+@pytest.mark.parametrize("loss", ["sigmoid", "discopop"])
+def test_far_apart_answers_stay_finite(loss):
+    """Differences of thousands of nats: no overflow, and a vanishing or constant gradient.
+
+    TRL's discopop is no number there: infinity times a weight of 0.
+    """
     segments = torch.tensor([0, 1, 2, 3])
     logps = torch.tensor([-1.0, -9000.0, -9000.0, -1.0], requires_grad=True)
-    result = preference_loss(logps, segments, 2, reference_S=torch.zeros(4), beta=1.0)
+    result = preference_loss(logps, segments, 2, reference_S=torch.zeros(4), beta=1.0, loss=loss)
     result.loss.sum().backward()
     torch.testing.assert_close(result.loss, torch.tensor([0.0, 8999.0]))
     assert bool(result.loss.isfinite().all())
@@ -182,6 +213,7 @@ def test_far_apart_answers_stay_finite():
         ({"beta": 0.0}, "beta 0.0 must be positive"),
         ({"label_smoothing": 0.5, "loss": "robust"}, r"in \[0, 0.5\)"),
         ({"label_smoothing": 0.1, "loss": "ipo"}, "no label smoothing"),
+        ({"loss": "exo_pair"}, "exo_pair needs label_smoothing"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...base.errors import PrefmillError
+from ...kernels.preference import check_segments
 from ...pipeline.records import Pair
 from ..job import TrainingJob
 from .attention import AttentionWay
@@ -55,6 +56,8 @@ class PairBatches:
         tokens = [self.tokens(pair) for pair in pairs]
         branches = [one.branch for one in tokens] if self.negatives else []
         layout = lay_out(tokens, self._pad, packed=self.packed, branches=branches)
+        # here, because on a GPU the loss does not look
+        check_segments(layout.segments, (3 if self.negatives else 2) * len(pairs))
         reference = weights = None
         if self.reference:
             found = [self.reference.get(self.key(pair)) for pair in pairs]

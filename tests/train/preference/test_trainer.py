@@ -151,10 +151,10 @@ def test_a_loss_it_does_not_have_is_trained_by_trl(make_job, monkeypatch):
     """It is said, and handed over for the manifest."""
     handed = []
     monkeypatch.setattr(trl_backend, "train", lambda job, notes: handed.append((job, notes)))
-    job = make_job(loss="nca_pair")
+    job = make_job(loss="aot")
     backend.train(job)
     assert len(handed) == 1
-    text = "trained by TRL instead of backend=shared: it has no loss nca_pair"
+    text = "trained by TRL instead of backend=shared: it has no loss aot"
     assert handed[0][1][0].startswith(text)
     assert (job.output / STATUS).read_text().startswith(text)
     assert backend.unsupported(make_job()) is None
