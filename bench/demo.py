@@ -77,6 +77,8 @@ def _measure(
     candidates = judged_candidates(run)
     with _timed(seconds, "judge_selection"):
         selection = selection_results(candidates, config.engine)
+    # both trainings read the same images and answers: the second finds what the first has read
+    train = train.model_copy(update={"cache": str(run.folder / "training-cache")})
     with _timed(seconds, "train"):
         train_with_progress(run.folder, trained, train, progress)
     control = shuffled_run(run, run.folder / "control").folder

@@ -44,7 +44,7 @@ class PairBatches:
         tokenizer = job.collator.tokenizer
         self._pad: int = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self._tokens: dict[str, PairTokens] = {}
-        self._keys: dict[str, str] = {}
+        self._keys: dict[str, list[str]] = {}
 
     def __call__(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Return a batch.
@@ -60,7 +60,7 @@ class PairBatches:
         check_segments(layout.segments, (3 if self.negatives else 2) * len(pairs))
         reference = weights = None
         if self.reference:
-            found = [self.reference.get(self.key(pair)) for pair in pairs]
+            found = [[self.reference.get(key) for key in self.keys(pair)] for pair in pairs]
             reference = torch.tensor([logp for block in zip(*found, strict=True) for logp in block])
         if self.weights:
             weights = torch.tensor([self.weights[pair.id] for pair in pairs])
@@ -106,12 +106,21 @@ class PairBatches:
         source = self.negatives if self.negatives and image_id in self.negatives else self.job.images
         return source.load(image_id)
 
-    def key(self, pair: Pair) -> str:
-        """Return the digest of what a model sees of a pair: its tokens, its image, and its corrupted image."""
+    def keys(self, pair: Pair) -> list[str]:
+        """Return the digests of what a model reads for each of a pair's log-probabilities.
+
+        They are those of the chosen and the rejected answer and, where the pair has a corrupted image, of the chosen
+        one with it.
+        """
         if pair.id not in self._keys:
-            negative = [self.negatives.name(pair)] if self.negatives else []
-            seen = json.dumps([pair.image_id, *vars(self.tokens(pair)).values(), *negative])
-            self._keys[pair.id] = hashlib.sha256(seen.encode()).hexdigest()[:32]
+            tokens = self.tokens(pair)
+            chosen, rejected = (tokens.chosen, tokens.chosen_skipped), (tokens.rejected, tokens.rejected_skipped)
+            read = [(pair.image_id, *chosen), (pair.image_id, *rejected)]
+            if self.negatives:
+                read.append((self.negatives.name(pair), *chosen))
+            # where the prompt ends is told by its length: what both answers share may end before it
+            seen = [[image, [*tokens.prefix, *answer], len(tokens.prefix) + skipped] for image, answer, skipped in read]
+            self._keys[pair.id] = [hashlib.sha256(json.dumps(one).encode()).hexdigest()[:32] for one in seen]
         return self._keys[pair.id]
 
     def _size(self, image_id: str) -> tuple[int, int]:

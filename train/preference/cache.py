@@ -63,23 +63,20 @@ class VisionCache:
 
 
 class ReferenceCache:
-    """The reference's summed log-probabilities of a pair's answers. Every process writes a file of its own.
-
-    They are those of the chosen and the rejected answer and, where the pair has a corrupted image, of the chosen one
-    with it.
-    """
+    """The reference's summed log-probability of an answer, by all that it was read after: once, whichever pairs and
+    trainings have it. Every process writes a file of its own."""
 
     def __init__(self, folder: Path, process: int) -> None:
         self.folder, self.process = folder, process
-        self._own: dict[str, tuple[float, ...]] = {}
-        self._all: dict[str, tuple[float, ...]] = {}
+        self._own: dict[str, float] = {}
+        self._all: dict[str, float] = {}
 
     def load(self) -> None:
         """Read the files of all processes; one that is damaged counts as empty."""
         for path in self.folder.glob("logps-*.json"):
             try:
                 body = json.loads(path.read_text(encoding="utf-8"))
-                entries = {key: tuple(map(float, logps)) for key, logps in body["logps"].items()}
+                entries = {key: float(logp) for key, logp in body["logps"].items()}
             except (OSError, ValueError, KeyError, AttributeError, TypeError):
                 continue
             if body.get(_CHECKSUM) != _digest(entries):
@@ -88,16 +85,16 @@ class ReferenceCache:
             if path == self._path():
                 self._own = dict(entries)
 
-    def __contains__(self, pair_key: str) -> bool:
-        return pair_key in self._all
+    def __contains__(self, key: str) -> bool:
+        return key in self._all
 
-    def get(self, pair_key: str) -> tuple[float, ...]:
-        """Return the log-probabilities of a pair."""
-        return self._all[pair_key]
+    def get(self, key: str) -> float:
+        """Return the log-probability of an answer."""
+        return self._all[key]
 
-    def put(self, pair_key: str, *logps: float) -> None:
-        """Keep a pair's log-probabilities; on the disk only after `save`."""
-        self._own[pair_key] = self._all[pair_key] = logps
+    def put(self, key: str, logp: float) -> None:
+        """Keep an answer's log-probability; on the disk only after `save`."""
+        self._own[key] = self._all[key] = logp
 
     def save(self) -> None:
         """Write this process's file, whole or not at all."""
@@ -112,5 +109,5 @@ def _checksum(tensor: torch.Tensor) -> str:
     return f"{zlib.crc32(tensor.contiguous().view(torch.uint8).numpy().data):08x}"
 
 
-def _digest(entries: dict[str, tuple[float, float]]) -> str:
+def _digest(entries: dict[str, float]) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()

@@ -142,12 +142,14 @@ def _fill_reference(trainer: Filling, parent: Path) -> str:
     saved = time.monotonic()
     pairs, blocks = [*job.pairs, *job.held_out], 3 if batches.negatives else 2
     for portion in _mine(trainer, pairs, job.config.batch_size, "reading answers with the reference model"):
-        if all(batches.key(pair) in cache for pair in portion):
+        keys = [key for block in zip(*map(batches.keys, portion), strict=True) for key in block]
+        if all(key in cache for key in keys):
             continue
         batch = batches(portion)
         values = sums(trainer.score(batch), batch["segments"].to(trainer.args.device), len(portion), blocks).tolist()
-        for number, pair in enumerate(portion):
-            cache.put(batches.key(pair), *values[number :: len(portion)])
+        for key, value in zip(keys, values, strict=True):
+            if key not in cache:  # what a training has begun with stays as it is, to the last digit
+                cache.put(key, value)
         if time.monotonic() - saved > _SAVE_SECONDS:
             cache.save()
             saved = time.monotonic()
@@ -196,7 +198,7 @@ def _prove(trainer: Filling) -> None:
         )
         separate += trainer.score_rows(rows).tolist()
         lengths += rows["completion_mask"].sum(1).tolist()
-    found = batches.reference.get(batches.key(pair))
+    found = [batches.reference.get(key) for key in batches.keys(pair)]
     # with the corrupted image, where there is one, the chosen answer alone is scored
     sides = ("chosen", "rejected", "chosen")[: len(found)]
     for side, cached, alone, length in zip(sides, found, separate, lengths, strict=False):

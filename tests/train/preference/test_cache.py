@@ -31,15 +31,15 @@ def test_damaged_features_count_as_missing(tmp_path, damage):
 
 
 def test_reference_of_all_processes_is_found_again(tmp_path):
-    numbers = {"first": (-1.1, -2.3333332538604736), "second": (-0.1, -1e-45)}
-    for process, (key, (chosen, rejected)) in enumerate(numbers.items()):
+    numbers = {"first": -2.3333332538604736, "second": -1e-45}
+    for process, (key, logp) in enumerate(numbers.items()):
         cache = ReferenceCache(tmp_path, process)
-        cache.put(key, chosen, rejected)
+        cache.put(key, logp)
         cache.save()
     again = ReferenceCache(tmp_path, 0)
     again.load()
     assert {key: again.get(key) for key in numbers} == numbers
-    again.put("third", -3.0, -4.0)
+    again.put("third", -3.0)
     again.save()
     last = ReferenceCache(tmp_path, 1)
     last.load()
@@ -49,11 +49,11 @@ def test_reference_of_all_processes_is_found_again(tmp_path):
 @pytest.mark.parametrize("damage", ["digit", "cut", "shape"])
 def test_a_damaged_reference_file_counts_as_empty(tmp_path, damage):
     cache = ReferenceCache(tmp_path, 0)
-    cache.put("pair", -1.25, -2.5)
+    cache.put("pair", -1.25)
     cache.save()
     path = tmp_path / "logps-0.json"
     text = path.read_text()
-    body = {**json.loads(text), "logps": {"pair": 3}}
+    body = {**json.loads(text), "logps": {"pair": [3]}}
     path.write_text({"digit": text.replace("1.25", "1.26"), "cut": text[:-9], "shape": json.dumps(body)}[damage])
     again = ReferenceCache(tmp_path, 0)
     again.load()

@@ -188,7 +188,7 @@ def test_an_anchor_alone_reads_nothing_more(make_job):
 
 
 def test_caches_of_other_negatives_are_not_met(make_job, tmp_path, monkeypatch):
-    """Image features are shared with a training without the term; what was corrupted otherwise is made anew."""
+    """Features and both answers are shared with a training without the term; what was corrupted otherwise is not."""
     made, asked = [], []
     put, reference_put = VisionCache.put, ReferenceCache.put
     monkeypatch.setattr(VisionCache, "put", lambda self, *args: (made.append(args[0]), put(self, *args)))
@@ -209,7 +209,7 @@ def test_caches_of_other_negatives_are_not_met(make_job, tmp_path, monkeypatch):
         counts.append((len(made), len(asked)))
         made.clear()
         asked.clear()
-    assert counts == [(6, 6), (6, 6), (0, 0), (6, 6), (6, 6), (0, 0)]
+    assert counts == [(6, 12), (6, 6), (0, 0), (6, 6), (6, 6), (0, 0)]
 
 
 def test_a_wrong_number_of_the_branch_stops_the_training(make_job, tmp_path):
@@ -217,15 +217,15 @@ def test_a_wrong_number_of_the_branch_stops_the_training(make_job, tmp_path):
     trainer = trained(make_job("first", **settings))
     (folder,) = {path.parent for path in (tmp_path / "cache").rglob("logps-*.json")}
     for pair, words in ((0, "in a row of its own"), (3, "a fresh adapter is not the reference")):
-        key = trainer.batches.key(trainer.job.pairs[pair])
+        key = trainer.batches.keys(trainer.job.pairs[pair])[2]
         cache = ReferenceCache(folder, 0)
         cache.load()
         right = cache.get(key)
-        cache.put(key, *right[:2], right[2] - 5)
+        cache.put(key, right - 5)
         cache.save()
         with pytest.raises(PrefmillError, match=words):
             trained(make_job("second", **settings))
-        cache.put(key, *right)
+        cache.put(key, right)
         cache.save()
 
 

@@ -116,11 +116,11 @@ def test_a_cache_with_other_numbers_stops_the_training(make_job, tmp_path, pair)
     """Numbers of another model under the right name: the first pair is proven, the others by the first loss."""
     settings = {**SHORT, "batch_size": 6, "cache": str(tmp_path / "cache")}
     trainer = trained(build_trainer, make_job("first", **settings))
-    key = trainer.batches.key(trainer.job.pairs[pair])
+    key = trainer.batches.keys(trainer.job.pairs[pair])[0]
     (folder,) = {path.parent for path in (tmp_path / "cache").rglob("logps-*.json")}
     cache = ReferenceCache(folder, 0)
     cache.load()
-    cache.put(key, cache.get(key)[0] - 5, cache.get(key)[1])
+    cache.put(key, cache.get(key) - 5)
     cache.save()
     words = "in a row of its own" if pair == 0 else r"a fresh adapter is not the reference.*the first loss is 0\.\d+"
     with pytest.raises(PrefmillError, match=words):
@@ -158,3 +158,18 @@ def test_a_loss_it_does_not_have_is_trained_by_trl(make_job, monkeypatch):
     assert handed[0][1][0].startswith(text)
     assert (job.output / STATUS).read_text().startswith(text)
     assert backend.unsupported(make_job()) is None
+
+
+def test_pairs_with_exchanged_sides_find_the_reference(make_job, run_folder, tmp_path, monkeypatch):
+    """An answer is read once by the reference, whichever pairs have it and on whichever side."""
+    cache = str(tmp_path / "cache")
+    trained(build_trainer, make_job("first", cache=cache, **SHORT))
+    asked = []
+    put = ReferenceCache.put
+    monkeypatch.setattr(ReferenceCache, "put", lambda self, *args: (asked.append(args[0]), put(self, *args)))
+    pairs = [replace(one, chosen=one.rejected, rejected=one.chosen) for one in load_pairs(run_folder)]
+    trained(build_trainer, make_job("second", pairs=pairs, cache=cache, **SHORT))
+    assert asked == []
+    pairs[0] = replace(pairs[0], chosen="Another answer.")
+    trained(build_trainer, make_job("third", pairs=pairs, cache=cache, **SHORT))
+    assert len(asked) == 1
