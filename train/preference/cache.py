@@ -112,5 +112,5 @@ def _checksum(tensor: torch.Tensor) -> str:
     return f"{zlib.crc32(tensor.contiguous().view(torch.uint8).numpy().data):08x}"
 
 
-def _digest(entries: dict[str, tuple[float, float]]) -> str:
+def _digest(entries: dict[str, tuple[float, ...]]) -> str:
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
