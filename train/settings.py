@@ -47,7 +47,7 @@ class DPOTrainingConfig(Settings):
     beta: float = Field(default=0.1, gt=0)
     loss: Loss = "sigmoid"
     """Most compare the answers' summed log-probabilities, which favours changing long ones. Normalised by length (means
-    per token) are sigmoid_norm, which is DPO otherwise and wants a beta of 2 to 10, and ipo."""
+    per token) are sigmoid_norm, which is DPO otherwise and wants a larger beta (its authors: 5), and ipo."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
     """Assumed share of flipped preferences, for the losses that take one (train/losses.py); the others refuse it."""
 
