@@ -10,7 +10,7 @@ import torch
 from ..operation import Build
 from ..triton_support import argument, blocks, constexpr, jit, tl
 
-_ROWS, _WIDTH, _WARPS = 16, 64, 4
+_ROWS, _WIDTH, _WARPS = 16, 32, 4
 _COLUMNS = 32  # attributes, padded to what a matmul takes
 _AFFINE_ROWS, _AFFINE_WIDTH = 4, 1024
 
