@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .operation import Build
 from .triton_support import HAS_TRITON
@@ -32,6 +33,16 @@ class Usage:
 
 def measure(build: Build, architecture: int) -> Usage:
     """Compile a kernel for compute capability `architecture` (80, 90) and read its use from the machine code.
+
+    Raises what `compiled` raises.
+    """
+    made = compiled(build, architecture)
+    registers, local = _resources(made.asm["cubin"])
+    return Usage(registers, local, int(made.metadata.shared))
+
+
+def compiled(build: Build, architecture: int) -> Any:
+    """What Triton makes of a kernel: its `asm` by kind ("ptx", "cubin") and its `metadata`.
 
     Raises ImportError without Triton, and RuntimeError in its interpreter, where kernels are no longer compilable.
     """
@@ -56,9 +67,7 @@ def measure(build: Build, architecture: int) -> Usage:
         "num_stages": build.stages,
         "enable_fp_fusion": build.fuse_multiply_add,
     }
-    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
-    registers, local = _resources(compiled.asm["cubin"])
-    return Usage(registers, local, int(compiled.metadata.shared))
+    return triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

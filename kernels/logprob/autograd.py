@@ -54,7 +54,7 @@ def token_pass(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return logp [N], entropy [N] and hit [N] (empty without `extras`), and U [N, D] (empty without `residual`)."""
     head = Head(weight, bias, temperature, softcap)
-    if not hidden.is_cuda:
+    if hidden.device.type == "cpu":
         check_targets(targets, head.vocabulary)
     got = statistics(hidden, head, targets, residual=residual, extras=extras)
     # the statistics are views of one tensor, which an operation's results may not be
@@ -174,7 +174,7 @@ def _without_ignored(
 
 
 def _chunk(hidden: torch.Tensor, head: Head) -> int:
-    if hidden.is_cuda:
+    if runs_triton(hidden):
         return chunk_rows(len(hidden), head.vocabulary, hidden.element_size())
     return max(16, _CPU_CHUNK_ELEMENTS // head.vocabulary)
 

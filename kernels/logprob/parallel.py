@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 
 from .autograd import statistics
-from .head import Head, Statistics
-from .tokens import IGNORED, TokenStatistics, check_arguments
+from .head import ELSEWHERE, IGNORED, Head, Statistics
+from .tokens import TokenStatistics, check_arguments
 
 
 def parallel_token_logprobs(
@@ -69,13 +69,13 @@ def _evaluate(
     check_arguments(hidden, head, targets)
     if head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad):
         raise ValueError("a vocabulary-parallel head must be frozen: weight_shard.requires_grad_(False)")
-    kept = (targets != IGNORED).nonzero().squeeze(1)
-    local = targets[kept] - first_column
-    local = local.where((local >= 0) & (local < head.vocabulary), -1)
+    ignored = targets == IGNORED
+    local = targets - first_column
+    local = local.where((local >= 0) & (local < head.vocabulary), ELSEWHERE).masked_fill(ignored, IGNORED)
     residual = torch.is_grad_enabled() and hidden.requires_grad
-    results = _ParallelHead.apply(hidden[kept], head, local, group, residual, extras)
+    results = _ParallelHead.apply(hidden, head, local, group, residual, extras)
     found = results if isinstance(results, tuple) else (results,)
-    return tuple(result.new_zeros(len(targets)).index_copy(0, kept, result) for result in found)
+    return tuple(result.masked_fill(ignored, 0) for result in found)
 
 
 class _ParallelHead(torch.autograd.Function):
@@ -90,8 +90,8 @@ class _ParallelHead(torch.autograd.Function):
         logps, totals, peaks, entropies = torch.stack(gathered, 1)  # each [processes, N]
         total = totals.logsumexp(0)
         log_shares = totals - total
-        # a target that no process owns has no probability: an error, found on every process alike
-        if bool(logps.isneginf().all(0).any()):
+        # a target that no process owns has log-probability -inf: an error, found on every process alike, on a CPU here
+        if hidden.device.type == "cpu" and bool(logps.isneginf().all(0).any()):
             raise ValueError("a target lies in no process's columns; check first_column and the targets")
         logp = (logps + log_shares).amax(0).clamp_(max=0)
         if got.residual is not None:
@@ -122,7 +122,9 @@ def _whole_residual(
         own = (got.logp + got.total) * head.temperature / head.softcap  # tanh of the target's raw logit
         rest = rest * (1 - own.square())
     rest = torch.where(local >= 0, rest, 0.0)
-    residual = got.residual * share[:, None] + head.weight[local.clamp(min=0)] * rest[:, None]
+    # whatever an ignored row holds, its share included, its residual is 0
+    residual = (got.residual * share[:, None]).masked_fill_((local == IGNORED)[:, None], 0)
+    residual += head.weight[local.clamp(min=0)] * rest[:, None]
     dist.all_reduce(residual, group=group)
     return residual
 

@@ -112,7 +112,8 @@ def _evaluate(
     head = Head(weight, bias, float(temperature), softcap)
     check_arguments(hidden, head, targets)
     device = hidden.device.type
-    if torch.is_autocast_enabled(device) and hidden.dtype != torch.float64:
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if autocast and hidden.dtype != torch.float64:
         hidden = hidden.to(torch.get_autocast_dtype(device))
     if runs_triton(hidden):  # a CPU casts tile by tile, in its cache
         weight = narrowed(weight, hidden.dtype)

@@ -141,8 +141,11 @@ class _Matrices:
 @lru_cache(maxsize=64)
 def _describe(
     height: int, width: int, targets: tuple[PixelTarget, ...], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Tiles [tiles, 13], digits, sums and padding colours for images of this size."""
+) -> tuple[torch.Tensor, ...]:
+    """Tiles [tiles, 13], digits, sums, normalised levels and padding colours for images of this size.
+
+    Kept on the device: to copy them there for every image would be to wait for it every time.
+    """
     matrices, tiles, before = _Matrices(), [], 0
     for number, target in enumerate(targets):
         how = plan(height, width, target)
@@ -161,27 +164,26 @@ def _describe(
         torch.tensor(tiles, dtype=torch.int32).to(device),
         torch.cat(matrices.digits).to(device),
         torch.cat(matrices.sums).to(device, torch.int32),
+        torch.stack([target.levels for target in targets]).to(device),
         torch.tensor(paddings, dtype=torch.int32).to(device),
     )
 
 
-def launch(images: torch.Tensor, targets: Sequence[PixelTarget], levels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Normalised float32 [B, 3, size, size] of every target; `levels` [3, 256] are its normalised values."""
+def launch(images: torch.Tensor, targets: Sequence[PixelTarget]) -> list[torch.Tensor]:
+    """Normalised float32 [B, 3, size, size] of every target."""
     height, width = images.shape[-2:]
     flags = [plan(height, width, target).vertical_first for target in targets]
     results: dict[int, torch.Tensor] = {}
     for flag in sorted(set(flags)):
         chosen = [place for place, other in enumerate(flags) if other == flag]
-        parts = _launch(images, [targets[place] for place in chosen], [levels[place] for place in chosen], flag)
+        parts = _launch(images, [targets[place] for place in chosen], flag)
         results.update(zip(chosen, parts, strict=True))
     return [results[place] for place in range(len(targets))]
 
 
-def _launch(
-    images: torch.Tensor, targets: Sequence[PixelTarget], levels: Sequence[torch.Tensor], transposed: bool
-) -> list[torch.Tensor]:
+def _launch(images: torch.Tensor, targets: Sequence[PixelTarget], transposed: bool) -> list[torch.Tensor]:
     batch, _, height, width = images.shape
-    tiles, digits, sums, paddings = _describe(height, width, tuple(targets), images.device)
+    tiles, digits, sums, levels, paddings = _describe(height, width, tuple(targets), images.device)
     sizes = [target.size for target in targets]
     output = torch.empty(batch * 3 * sum(size**2 for size in sizes), dtype=torch.float32, device=images.device)
     resize_tiles[(len(tiles), 3, batch)](
@@ -189,7 +191,7 @@ def _launch(
         tiles,
         digits,
         sums,
-        torch.stack(list(levels)).to(images.device),
+        levels,
         paddings,
         output,
         *((width, height) if transposed else (height, width)),

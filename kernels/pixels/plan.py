@@ -39,6 +39,12 @@ class PixelTarget:
         red, green, blue = (int(255 * value) for value in self.mean)
         return red, green, blue
 
+    @property
+    def levels(self) -> torch.Tensor:
+        """What each of the 256 levels of each channel becomes: float32 [3, 256]."""
+        mean, deviation = (torch.tensor(row).view(3, 1) for row in (self.mean, self.deviation))
+        return torch.arange(256, dtype=torch.float32).div_(255).repeat(3, 1).sub_(mean).div_(deviation)
+
 
 @dataclass(frozen=True)
 class Axis:

@@ -33,7 +33,7 @@ def prepare_pixels(images: torch.Tensor, targets: Sequence[PixelTarget]) -> list
     """
     _check(images, targets)
     if runs_triton(images):
-        return launch(images, targets, [normalisation(target) for target in targets])
+        return launch(images, targets)
     return prepare_pixels_reference(images, targets)
 
 
@@ -68,12 +68,6 @@ def quantize(images: torch.Tensor) -> torch.Tensor:
     if images.dtype == torch.uint8:
         return images
     return (images.float().nan_to_num(-1.0) / 2 + 0.5).clamp_(0, 1).mul_(255).round_().to(torch.uint8)
-
-
-def normalisation(target: PixelTarget) -> torch.Tensor:
-    """What each of the 256 levels of each channel becomes: float32 [3, 256]."""
-    mean, deviation = (torch.tensor(row).view(3, 1) for row in (target.mean, target.deviation))
-    return torch.arange(256, dtype=torch.float32).div_(255).repeat(3, 1).sub_(mean).div_(deviation)
 
 
 def _padded(pixels: torch.Tensor, vertical: Axis, horizontal: Axis, target: PixelTarget) -> torch.Tensor:

@@ -179,7 +179,7 @@ def _preference(
     """Losses [B]; rewards, margin and accuracy [4, B]; derivative of the loss, sum, mean and tokens [4, S]."""
     terms = Terms(loss, beta, label_smoothing, image_weight, anchor_weight, anchor_margin)
     count = pairs * (3 if image_weight else 2)
-    if not logps.is_cuda:
+    if logps.device.type == "cpu":
         check_segments(segments, count)
     borders = torch.searchsorted(segments, torch.arange(count + 1, device=segments.device))
     if runs_triton(logps):

@@ -1,4 +1,7 @@
-"""The Triton kernels of reward heads. Products are exact float32: 19 attributes are few, and their sum is a ranking."""
+"""The Triton kernels of reward heads. Products are exact float32: 19 attributes are few, and their sum is a ranking.
+
+The gate's last layer is a matmul of the library's, once per prompt and not per answer; the kernel takes its row.
+"""
 
 from __future__ import annotations
 
@@ -7,70 +10,55 @@ import torch
 from ..operation import Build
 from ..triton_support import argument, blocks, constexpr, jit, tl
 
-_ROWS, _WIDTH, _WARPS = 16, 64, 4
+_ROWS, _WIDTH, _WARPS = 16, 32, 4
 _COLUMNS = 32  # attributes, padded to what a matmul takes
 _AFFINE_ROWS, _AFFINE_WIDTH = 4, 1024
 
 
 @jit
-def _product(
-    states: argument,
-    rows: argument,
-    kept: argument,
-    width: argument,
-    weight: argument,
-    attributes: argument,
-    ROWS: constexpr,
-    WIDTH: constexpr,
-    COLUMNS: constexpr,
-) -> argument:
-    """Rows of states [.., width] times weight [attributes, width], as [ROWS, COLUMNS] in float32."""
-    column = tl.arange(0, COLUMNS)
-    total = tl.zeros([ROWS, COLUMNS], tl.float32)
-    for start in range(0, width, WIDTH):
-        place = start + tl.arange(0, WIDTH)
-        inside = place < width
-        left = tl.load(states + rows[:, None] * width + place[None, :], mask=kept[:, None] & inside[None, :], other=0.0)
-        right = tl.load(
-            weight + column[None, :] * width + place[:, None],
-            mask=(column < attributes)[None, :] & inside[:, None],
-            other=0.0,
-        )
-        total = tl.dot(left.to(tl.float32), right.to(tl.float32), total, input_precision="ieee")
-    return total
-
-
-@jit
 def gated_head(
     hidden: argument,  # [N, D]
-    gate: argument,  # [P, H]
+    gate_logits: argument,  # [P, A] float32
     prompts: argument,  # [N] int64
     regression: argument,  # [A, D]
     transform: argument,  # [A, A]
-    gate_weight: argument,  # [A, H]
-    gate_bias: argument,  # [A]
     gate_scale: argument,  # [1]
     scores: argument,  # [N]
     rewards: argument,  # [N, A], as gates
     gates: argument,
     count: argument,
     width: argument,
-    gate_width: argument,
     attributes: argument,
+    prompt_count: argument,
     inverse_temperature: argument,
     ROWS: constexpr,
     WIDTH: constexpr,
     COLUMNS: constexpr,
 ) -> None:
-    """ROWS answers per program: both products, softmax, transform and sum; see `reward_head`."""
+    """ROWS answers per program: product, softmax, transform and sum; see `reward_head`."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     kept = row < count
     column = tl.arange(0, COLUMNS)
     named = column < attributes
-    reward = _product(hidden, row, kept, width, regression, attributes, ROWS, WIDTH, COLUMNS)
+    reward = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for start in range(0, width, WIDTH):
+        place = start + tl.arange(0, WIDTH)
+        inside = place < width
+        left = tl.load(hidden + row[:, None] * width + place[None, :], mask=kept[:, None] & inside[None, :], other=0.0)
+        right = tl.load(
+            regression + column[None, :] * width + place[:, None],
+            mask=named[None, :] & inside[:, None],
+            other=0.0,
+        )
+        reward = tl.dot(left.to(tl.float32), right.to(tl.float32), reward, input_precision="ieee")
     prompt = tl.load(prompts + row, mask=kept, other=0)
-    logits = _product(gate, prompt, kept, gate_width, gate_weight, attributes, ROWS, WIDTH, COLUMNS)
-    logits = (logits + tl.load(gate_bias + column, mask=named, other=0.0)[None, :]) * inverse_temperature
+    there = (prompt >= 0) & (prompt < prompt_count)
+    logits = tl.load(
+        gate_logits + prompt[:, None] * attributes + column[None, :],
+        mask=there[:, None] & named[None, :],
+        other=float("nan"),
+    )
+    logits *= inverse_temperature
     logits = tl.where(named[None, :], logits, -float("inf"))
     mass = tl.exp(logits - tl.max(logits, 1)[:, None])
     weights = tl.load(gate_scale).to(tl.float32) * mass / tl.sum(mass, 1)[:, None]
@@ -127,9 +115,10 @@ def launch_gated(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Scores [N], rewards [N, A] and gates [N, A]."""
     count, attributes = len(hidden_ND), len(regression)
+    gate_logits = torch.nn.functional.linear(gate_PH.float(), gate_weight.float(), gate_bias.float())
     scores = torch.empty(count, dtype=torch.float32, device=hidden_ND.device)
     rewards, gates = torch.empty(2, count, attributes, dtype=torch.float32, device=hidden_ND.device)
-    tensors = (hidden_ND, gate_PH, prompts_N, regression, transform, gate_weight, gate_bias, gate_scale)
+    tensors = (hidden_ND, gate_logits, prompts_N, regression, transform, gate_scale)
     gated_head[(blocks(count, _ROWS),)](
         *(tensor.contiguous() for tensor in tensors),
         scores,
@@ -137,8 +126,8 @@ def launch_gated(
         gates,
         count,
         hidden_ND.shape[1],
-        gate_PH.shape[1],
         attributes,
+        len(gate_PH),
         1.0 / float(gate_temperature),
         ROWS=_ROWS,
         WIDTH=_WIDTH,
@@ -171,15 +160,15 @@ def launch_affine(
 
 
 def _gated_build(type_: str) -> Build:
-    weights = dict.fromkeys(("regression", "transform", "gate_weight", "gate_bias", "gate_scale"), "*fp32")
+    weights = dict.fromkeys(("regression", "transform", "gate_scale"), "*fp32")
     outputs = dict.fromkeys(("scores", "rewards", "gates"), "*fp32")
-    numbers = {"count": "i32", "width": "i32", "gate_width": "i32", "attributes": "i32"}
+    numbers = {"count": "i32", "width": "i32", "attributes": "i32", "prompt_count": "i32"}
     return Build(
         name=f"gated_head {type_[1:]}",
         kernel=gated_head,
         signature={
             "hidden": type_,
-            "gate": type_,
+            "gate_logits": "*fp32",
             "prompts": "*i64",
             **weights,
             **outputs,
@@ -188,7 +177,7 @@ def _gated_build(type_: str) -> Build:
         },
         constants={"ROWS": _ROWS, "WIDTH": _WIDTH, "COLUMNS": _COLUMNS},
         warps=_WARPS,
-        divisible=("width", "gate_width"),
+        divisible=("width",),
     )
 
 

@@ -10,6 +10,7 @@ from prefmill.kernels.reward_head import (
     gated_rewards,
     gated_rewards_reference,
 )
+from prefmill.kernels.reward_head.kernel import launch_gated
 from prefmill.kernels.triton_support import INTERPRETED
 
 assert INTERPRETED
@@ -23,6 +24,15 @@ def test_gated_head(dtype, sizes):
     given = OP.make(Case("interpreted", dict(zip("NDHA", sizes, strict=True)), dtype), CPU)
     for ours, expected in zip(gated_rewards(**given), gated_rewards_reference(**given), strict=True):
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_prompt_that_is_not_there_has_no_score():
+    """On a GPU nobody looks at the prompts' numbers: no memory beyond the gate's is read."""
+    given = OP.make(Case("interpreted", {"N": 8, "D": 8, "H": 5, "A": 2}), CPU)
+    prompts = torch.tensor([0, 1, 2, -1, 1 << 40, 0, 1, 1])
+    scores, rewards, _ = launch_gated(given["hidden_ND"], given["gate_PH"], prompts, *given["head"])
+    assert scores.isnan().tolist() == [False, False, True, True, True, False, False, False]
+    assert bool(rewards.isfinite().all())
 
 
 @pytest.mark.parametrize("dtype", TYPES)

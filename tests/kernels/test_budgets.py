@@ -1,12 +1,14 @@
 """Every kernel compiles for A100 and H100/H200, spills nothing, fits its shared memory, and takes what is recorded."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
-from prefmill.kernels.budgets import SHARED_LIMIT, key, measure, read_record
+from prefmill.kernels import logprob
+from prefmill.kernels.budgets import SHARED_LIMIT, compiled, key, measure, read_record
 from prefmill.kernels.catalogue import OPS
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here (Linux only)")
@@ -35,6 +37,18 @@ def test_a_spill_is_seen():
     build = next(build for build in BUILDS if build.name == "resize_tiles u8")
     crowded = replace(build, constants={**build.constants, "DEPTH": 64})
     assert measure(crowded, 80).spilled > 0
+
+
+@pytest.mark.parametrize("build", logprob.OP.builds, ids=lambda build: build.name)
+def test_logits_of_any_vocabulary_are_read_and_written_in_whole_vectors(build):
+    """16 bytes at a time, ahead of their use; nothing is promised of the vocabulary, which may be odd."""
+    assert "vocabulary" not in build.divisible
+    ptx = compiled(build, 90).asm["ptx"]
+    ahead = re.findall(r"cp\.async\.c[ag]\.shared\.global \[[^\]]*\], \[[^\]]*\], (\w+)", ptx)
+    assert {int(size, 0) for size in ahead} == {16}
+    stores = re.findall(r"st\.global\.(?:v\d\.)?b(?:16|32)", ptx)
+    assert stores.count("st.global.v4.b32") == len(stores) - 3 - 2 * build.constants["EXTRAS"], "all but the statistics"
+    assert ("st.global.v4.b32" in stores) == build.constants["WRITE"]
 
 
 @pytest.mark.parametrize("missing", ["triton", "nothing"])
