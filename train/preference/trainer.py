@@ -159,7 +159,7 @@ def build_trainer(job: TrainingJob) -> SharedTrainer:
         for module in adapted.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0
-    reporter = Reporter(job, "shared", targets)
+    reporter = Reporter(job, "shared", targets, attention=way)
     filler = _Filler(reporter)
     trainer = SharedTrainer(
         job,
