@@ -25,7 +25,7 @@ from .checkpoints import CHECKPOINTS, Checkpoint, newest_complete, newest_intact
 from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent, read_failure
 from .extras import require_libraries
 from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, TrainingPlan, read_manifest, read_plan, write
-from .nodes import MEETING_SECONDS, Node, this_node
+from .nodes import MEETING_SECONDS, Node, require_work, this_node
 from .settings import DPOTrainingConfig
 from .tracking import tracking_environment
 from .zero2 import extensions_folder
@@ -66,6 +66,7 @@ def train(
             on_event(TrainingEvent("finished", f"{output} is already trained; nothing to do", finished.steps))
             return finished
         require_libraries(config)
+        require_work(config, len(pairs))
         training, processes = _Training(output, lock, on_event, node), config.processes
         if node.is_first:
             plan = plan.model_copy(update={"model_key": before.model_key if before else None})

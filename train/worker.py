@@ -38,7 +38,7 @@ from .manifest import (
     summarize,
     write,
 )
-from .nodes import own_of_worker
+from .nodes import own_of_worker, require_work
 from .zero2 import build_extension, is_extension_built, require_compiler
 
 _STARTED = time.monotonic()
@@ -114,13 +114,7 @@ def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, l
     pairs, excluded = split_trainable(
         load_pairs(Path(plan.run)), images.sizes(), collator, min(config.max_tokens, context), config.system_prompt
     )
-    world = config.processes * config.nodes
-    if world > 1 and len(pairs) < world * config.batch_size:  # some would be trained on twice to fill the others' time
-        raise PrefmillError(
-            f"{world} processes with batch_size={config.batch_size} take {world * config.batch_size} pairs at a time, "
-            f"and there are {len(pairs)}",
-            "lower batch_size, processes or nodes, or make more pairs",
-        )
+    require_work(config, len(pairs))
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"

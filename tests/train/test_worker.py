@@ -56,8 +56,15 @@ def test_full_disk_has_many_names(tmp_path, error, full):
 def test_more_places_than_pairs_are_refused(run_folder, settings, tmp_path, changes):
     """Else some pairs would be trained on twice in a step, without a word."""
     with pytest.raises(PrefmillError, match=r"take [78] pairs at a time, and there are 6") as caught:
-        train(run_folder, tmp_path, settings(zero_stage=0, **changes))
+        train(run_folder, tmp_path, settings(**changes))
     assert "processes" in caught.value.fix
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_pairs_that_are_left_out_do_not_count(run_folder, settings, tmp_path):
+    """Known only when the model's tokenizer has read them: three of the six are too long."""
+    with pytest.raises(PrefmillError, match="take 6 pairs at a time, and there are 3"):
+        train(run_folder, tmp_path, settings(zero_stage=0, processes=2, batch_size=3, max_tokens=57))
 
 
 def test_batch_larger_than_the_data_takes_all_of_it(run_folder, settings, tmp_path):

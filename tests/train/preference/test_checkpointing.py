@@ -1,5 +1,7 @@
 """Activations computed twice instead of kept: the same numbers, and what attention over pairs needs arrives twice."""
 
+from typing import Any
+
 import pytest
 import torch
 from prefmill.train.preference.attention import use_pair_attention
@@ -33,7 +35,7 @@ def test_loss_and_gradients_are_the_same(make_job, way):
     curves, weights, passes = [], [], []
     for checkpointed in (False, True):
         trainer = build_trainer(make_job(str(checkpointed), gradient_checkpointing=checkpointed, **SETTINGS))
-        model = trainer.adapted_model.get_base_model()
+        model: Any = trainer.adapted_model.get_base_model()
         model.attention_way = trainer.batches.way = use_pair_attention(model, way)
         attention = model.get_decoder().layers[0].self_attn
         calls = []
