@@ -9,6 +9,7 @@ from pathlib import Path
 from ..base.errors import PrefmillError
 from ..base.paths import user_path
 from ..engine.settings import EngineSettings
+from ..train.extras import require_libraries
 from ..train.manifest import read_manifest, read_plan
 from ..train.settings import DPOTrainingConfig, changed_settings
 from .disk import DiskEstimate, nearest
@@ -83,8 +84,13 @@ def device_problems(engine: EngineSettings) -> Iterator[Problem]:
 
 
 def trainer_problems(config: DPOTrainingConfig) -> Iterator[Problem]:
-    """Yield why the training's processes would find no GPU: it comes last, hours after everything else."""
+    """Yield why the training would find no GPU or no library: it comes last, hours after everything else."""
     import torch
+
+    try:
+        require_libraries(config)
+    except PrefmillError as error:
+        yield Problem.of("train", error)
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.device == "cuda" and not gpus:

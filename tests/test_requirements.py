@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = [ROOT / name for name in PROJECT["tool"]["setuptools"]["package-dir"].values()]
 # Imported by another package of the set, which does not ask for it by itself: transformers' Trainer.
-NEEDED_UNSEEN = {"accelerate"}
+NEEDED_UNSEEN = {"accelerate", "tensorboard", "wandb"}
+EXTRAS = ("bench", "quantized", "tracking")
 # Installed by hand in a Python of its own; the benchmark says how.
 PEERS = {"imagereward"}
 
@@ -22,7 +23,8 @@ def normal(name):
 
 def declared():
     project = PROJECT["project"]
-    return {normal(each) for each in (*project["dependencies"], *project["optional-dependencies"]["bench"])}
+    extras = [each for name in EXTRAS for each in project["optional-dependencies"][name]]
+    return {normal(each) for each in (*project["dependencies"], *extras)}
 
 
 def imported():

@@ -32,6 +32,8 @@ def trainer_arguments(job: TrainingJob) -> dict[str, Any]:
         "per_device_train_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.accumulation,
         "gradient_checkpointing": config.gradient_checkpointing,
+        # the other kind learns nothing in layers whose input needs no gradient
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if config.gradient_checkpointing else None,
         "bf16": job.precision == "bfloat16",
         "use_cpu": job.device == "cpu",
         "seed": config.seed,

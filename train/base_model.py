@@ -39,7 +39,7 @@ def load_base(model_class: type[Model], job: TrainingJob) -> Model:
     model = load_strict(
         model_class, job.model_folder, dtype=dtype, quantization_config=quantization, device_map={"": place}
     )
-    _check_shapes(cast(PreTrainedModel, model), job)
+    _complete(cast(PreTrainedModel, model), job)
     return model
 
 
@@ -60,14 +60,17 @@ def _kept_whole(job: TrainingJob) -> list[str]:
     return [name for name, module in linear if module not in quantised]
 
 
-def _check_shapes(model: PreTrainedModel, job: TrainingJob) -> None:
-    """Four bits have no shape of their own, so that the loading report never finds a wrong one."""
-    from bitsandbytes.nn import Linear4bit
+def _complete(model: PreTrainedModel, job: TrainingJob) -> None:
+    """Check the shapes, which the loading report does not know of what has four bits, and keep the weights trainable."""
+    from bitsandbytes.nn.modules import Linear4bit
 
     wrong = []
     for name, module in model.named_modules():
         if isinstance(module, Linear4bit):
-            stored, wanted = tuple(module.weight.quant_state.shape), (module.out_features, module.in_features)
+            stored, wanted = (
+                tuple(cast(Any, module.weight).quant_state.shape),
+                (module.out_features, module.in_features),
+            )
             if stored != wanted:
                 wrong.append((f"{name}.weight", stored, wanted))
             # else it turns its weights over to a layout for inference, in which nothing can be trained

@@ -73,6 +73,22 @@ class Checkpoint:
         """Return whether nothing is left to train."""
         return self.record.step >= self.record.steps
 
+    def require_same(self, **now: str) -> None:
+        """Raise PrefmillError where a training would continue in another way than it was begun in.
+
+        `now` are values of fields of Backend as they are resolved here, where "auto" can mean something else. A GPU's
+        model may change.
+        """
+        before = self.notes.backend.model_dump()
+        before["device"] = "cpu" if before["device"] == "cpu" else "cuda"
+        differing = [name for name, value in now.items() if before[name] not in ("", value)]
+        changes = [f"{name} was {before[name]!r}, now {now[name]!r}" for name in differing]
+        if changes:
+            raise PrefmillError(
+                f"{self.path} was made in another way: {'; '.join(changes)}",
+                "continue where it was begun, with the same versions and settings, or choose another output folder",
+            )
+
 
 def mark_complete(folder: Path, step: int, steps: int, notes: CheckpointNotes) -> None:
     """Declare a checkpoint complete. Call it when every process has written its files."""

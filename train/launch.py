@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ..base.errors import PrefmillError
 from ..base.files import remove, remove_leftovers
@@ -24,7 +25,7 @@ from .checkpoints import CHECKPOINTS, Checkpoint, newest_complete, newest_intact
 from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent, read_failure
 from .extras import require_libraries
 from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, TrainingPlan, read_manifest, read_plan, write
-from .nodes import MEETING_SECONDS, Node, this_node
+from .nodes import MEETING_SECONDS, Node, require_work, this_node
 from .settings import DPOTrainingConfig
 from .tracking import tracking_environment
 from .zero2 import extensions_folder
@@ -33,6 +34,9 @@ _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 15.0
 _BUSY_SECONDS = 10.0  # workers of a launcher that was killed need a moment to notice
 
+_SHARED_SECONDS = 60.0  # network file systems remember for a while that a file was not there
+
+Content = TypeVar("Content")
 OnEvent = Callable[[TrainingEvent], None]
 
 
@@ -48,6 +52,7 @@ def train(
     from .data import load_pairs, pairs_digest
 
     node, output = this_node(config), output.absolute()
+    _require_apart(output, run_folder)
     margins = config.margin_weight != "none"
     pairs = load_pairs(run_folder, margins=margins)
     digest = pairs_digest(pairs, margins=margins)
@@ -61,6 +66,7 @@ def train(
             on_event(TrainingEvent("finished", f"{output} is already trained; nothing to do", finished.steps))
             return finished
         require_libraries(config)
+        require_work(config, len(pairs))
         training, processes = _Training(output, lock, on_event, node), config.processes
         if node.is_first:
             plan = plan.model_copy(update={"model_key": before.model_key if before else None})
@@ -69,23 +75,42 @@ def train(
         else:
             on_event(TrainingEvent("notice", f"node {node.rank} of {node.count}: the first one tells how it goes"))
         training.follow(training.start(plan, processes))
-        manifest = read_manifest(output)
+        manifest = _written(read_manifest, output, node, _SHARED_SECONDS)
     if manifest is None:
         raise PrefmillError(f"training ended without {output / MANIFEST}", f"see the end of {output / LOG}")
     on_event(TrainingEvent("finished", f"adapter written to {output / ADAPTER}", manifest.steps, manifest.steps))
     return manifest
 
 
+def _written(read: Callable[[Path], Content | None], output: Path, node: Node, seconds: float) -> Content | None:
+    """Return what node 0 writes; the others wait for it, and for their file system to show it."""
+    deadline = time.monotonic() + seconds
+    while (found := read(output)) is None and not node.is_first and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+def _require_apart(output: Path, run_folder: Path) -> None:
+    """Refuse a folder that the run needs for itself: its own, and those of its stages."""
+    from ..pipeline.store import Run
+
+    own = [run_folder.resolve(), *(run_folder.resolve() / name for name in Run.open(run_folder).stages())]
+    place = output.resolve()
+    if place == own[0] or any(place.is_relative_to(stage) for stage in own[1:]):
+        raise PrefmillError(
+            f"{output} is where the run {run_folder} keeps its rows",
+            f"choose a folder of its own, such as {run_folder / 'training'}",
+        )
+
+
 def _begun(plan: TrainingPlan, output: Path, node: Node) -> TrainingPlan | None:
     """Return what the folder was begun with, leftovers of a kill cleared. Refuses the folders of others."""
-    deadline = time.monotonic() + MEETING_SECONDS
-    while (before := read_plan(output)) is None and not node.is_first:
-        if time.monotonic() > deadline:
-            raise PrefmillError(
-                f"node 0 has not begun a training in {output}",
-                "start it with NODE_RANK=0 and the same command, and check that all nodes share the folder",
-            )
-        time.sleep(_POLL_SECONDS)
+    before = _written(read_plan, output, node, MEETING_SECONDS)
+    if before is None and not node.is_first:
+        raise PrefmillError(
+            f"node 0 has not begun a training in {output}",
+            "give it the same command with NODE_RANK=0, and check that all nodes share the folder",
+        )
     if before:
         plan.require_same(before, output)
         if node.is_first:

@@ -65,6 +65,8 @@ class Backend(BaseModel):
     processes: int
     trainable_parameters: int
     lora_targets: str
+    attention: str = ""
+    """How backend=shared attends within pairs."""
     notes: tuple[str, ...] = ()
     """What was done in another way than asked for, and why; what was kept in caches."""
 

@@ -67,6 +67,17 @@ def this_node(config: DPOTrainingConfig) -> Node:
     return Node(int(value), config.nodes, str(config.rendezvous))
 
 
+def require_work(config: DPOTrainingConfig, pairs: int) -> None:
+    """Raise PrefmillError for fewer pairs than processes take at a time: some would be trained on twice."""
+    world = config.nodes * config.processes
+    if world > 1 and pairs < world * config.batch_size:
+        raise PrefmillError(
+            f"{world} processes with batch_size={config.batch_size} take {world * config.batch_size} pairs at a time, "
+            f"and there are {pairs}",
+            "lower batch_size, processes or nodes, or make more pairs",
+        )
+
+
 def own_of_worker(name: str) -> str:
     """Return the name of the file of the node that a worker runs on."""
     return Node(int(os.environ.get("GROUP_RANK", "0"))).own(name)

@@ -36,8 +36,12 @@ class Reporter(TrainerCallback):
 
     trainer: ReportedTrainer
 
-    def __init__(self, job: TrainingJob, name: str, targets: str, notes: Sequence[str] = ()) -> None:
-        self.job, self.name, self.targets, self.notes = job, name, targets, list(notes)
+    def __init__(
+        self, job: TrainingJob, name: str, targets: str, notes: Sequence[str] = (), attention: str = ""
+    ) -> None:
+        if job.resume:
+            job.resume.require_same(name=name, lora_targets=targets, attention=attention)
+        self.job, self.name, self.targets, self.notes, self.attention = job, name, targets, list(notes), attention
         self.backend: Backend | None = None
         self.last_time, self.last_epoch = 0.0, 0.0
         self.held: dict[str, float] = {}
@@ -55,6 +59,7 @@ class Reporter(TrainerCallback):
             processes=args.world_size,
             trainable_parameters=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
             lora_targets=self.targets,
+            attention=self.attention,
             notes=tuple(self.notes),
         )
         self.last_time, self.last_epoch = time.monotonic(), float(state.epoch or 0)

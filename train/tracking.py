@@ -52,7 +52,7 @@ def tracking_callbacks(job: TrainingJob) -> list[TrainerCallback]:
     if TENSORBOARD not in job.config.report_to:
         return []
     from torch.utils.tensorboard import SummaryWriter
-    from transformers.integrations import TensorBoardCallback
+    from transformers.integrations.integration_utils import TensorBoardCallback
 
     if os.environ.get("RANK", "0") != "0":
         return []

@@ -9,6 +9,7 @@ launcher shows it; everything else ends in train.log with its traceback.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -23,7 +24,7 @@ from ..base.files import copy_folder, write_text
 from ..base.versions import package_versions
 from ..engine.responders.adapter import CONFIG, WEIGHTS, check_files
 from .backends import backend_named
-from .checkpoints import newest_complete
+from .checkpoints import CHECKPOINTS, newest_complete
 from .events import LAUNCHER_LOCK, LOG, STATUS, write_failure
 from .job import TrainingJob
 from .manifest import (
@@ -37,7 +38,7 @@ from .manifest import (
     summarize,
     write,
 )
-from .nodes import own_of_worker
+from .nodes import own_of_worker, require_work
 from .zero2 import build_extension, is_extension_built, require_compiler
 
 _STARTED = time.monotonic()
@@ -115,10 +116,13 @@ def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, l
         given, images.sizes(), collator, min(config.max_tokens, context), config.system_prompt
     )
     pairs, held_out = hold_out(fitting, images.prompts(), config.eval_share)
+    require_work(config, len(pairs))
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
-    resume = newest_complete(output / "checkpoints")
+    resume = newest_complete(output / CHECKPOINTS)
+    if resume:
+        resume.require_same(device=device, precision=precision)
     job = TrainingJob(config, folder, collator, pairs, images, output, resume, device, precision, _STARTED, held_out)
     return job, excluded
 
@@ -183,11 +187,27 @@ def _explain(error: Exception, output: Path) -> PrefmillError:
             f"the GPU's memory is not enough ({str(error).splitlines()[0]})",
             "set gradient_checkpointing=true, lower batch_size or max_tokens, or use more processes",
         )
+    if _is_full(error, output):
+        return PrefmillError(
+            f"the disk of {output} is full ({type(error).__name__})",
+            "make room; the same command continues from the newest checkpoint",
+        )
     first_line = next(iter(str(error).splitlines()), "")
     return PrefmillError(
         f"training stopped: {type(error).__name__}: {first_line}",
         f"see the end of {output / LOG}; the same command continues from the newest checkpoint",
     )
+
+
+def _is_full(error: BaseException | None, output: Path) -> bool:
+    """Some libraries have words of their own for a full disk, or say no more than that they could not write."""
+    while error:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            return True
+        if "No space left on device" in str(error) or "inline_container" in str(error):  # torch.save
+            return True
+        error = error.__cause__ or error.__context__
+    return shutil.disk_usage(output).free < 2**20
 
 
 def _rank() -> int:

@@ -84,6 +84,12 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("runs") / "run")
 
 
+@pytest.fixture
+def other_run(tmp_path: Path) -> Path:
+    """A run with two of the pairs."""
+    return write_run(tmp_path / "other", TEXTS[:2])
+
+
 @pytest.fixture(scope="session")
 def settings(model_folder: Path) -> Callable[..., DPOTrainingConfig]:
     """Settings of a short training whose losses move: 4 steps of 2 pairs, a high learning rate, no warm-up."""

@@ -223,3 +223,11 @@ def test_last_words_of_a_worker_are_read_where_they_are_whole(tmp_path):
     assert (told.message, told.fix) == ("what", "how")
     (tmp_path / ".failure-1.json").write_text('{"message": "wh')
     assert read_failure(tmp_path / ".failure-1.json") is None
+
+
+def test_other_pairs_under_the_same_settings_are_refused(finished, other_run, settings):
+    """Neither a finished training nor a stopped one continues with them."""
+    for _ in range(2):
+        with pytest.raises(PrefmillError, match=r"the pairs of .*other are not the 6 pairs it was begun with"):
+            train(other_run, finished, settings())
+        (finished / "manifest.json").unlink(missing_ok=True)

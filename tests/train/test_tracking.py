@@ -1,4 +1,4 @@
-"""Curves for other programs: what TensorBoard reads back, where everything lies, and that nothing leaves the machine."""
+"""Curves for other programs: what TensorBoard reads back, where it all lies, and that nothing leaves the machine."""
 
 import json
 
@@ -40,8 +40,11 @@ def test_tensorboard_reads_every_step_once_after_a_stop(run_folder, settings, tm
 
 @pytest.mark.parametrize(
     ("changes", "package"),
-    [({"report_to": ("tensorboard", "wandb")}, "wandb"), ({"report_to": ("trackio",)}, "trackio")]
-    + [({"base_bits": 4}, "bitsandbytes")],
+    [
+        ({"report_to": ("tensorboard", "wandb")}, "wandb"),
+        ({"report_to": ("trackio",)}, "trackio"),
+        ({"base_bits": 4}, "bitsandbytes"),
+    ],
 )
 def test_absent_library_is_said_before_anything_starts(run_folder, settings, tmp_path, monkeypatch, changes, package):
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == package else object())

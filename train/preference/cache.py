@@ -38,14 +38,19 @@ class VisionCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.damaged = 0
 
     def has(self, image_id: str) -> bool:
         """Return whether an image's features are here, undamaged. Reads them."""
         try:
             with safe_open(self._path(image_id), framework="pt") as file:
-                return (file.metadata() or {}).get(_CHECKSUM) == _checksum(file.get_tensor("features"))
-        except (OSError, SafetensorError, KeyError):
+                whole = (file.metadata() or {}).get(_CHECKSUM) == _checksum(file.get_tensor("features"))
+        except FileNotFoundError:
             return False
+        except (OSError, SafetensorError, KeyError):
+            whole = False
+        self.damaged += not whole
+        return whole
 
     def get(self, image_id: str) -> torch.Tensor:
         """Return an image's features [tokens, D]. Call `has` once before."""
@@ -56,7 +61,10 @@ class VisionCache:
         """Keep an image's features. Raises PrefmillError where the disk refuses."""
         content = features.detach().cpu().contiguous()
         with replacing(self._path(image_id)) as temporary:
-            save_file({"features": content}, temporary, metadata={_CHECKSUM: _checksum(content)})
+            try:
+                save_file({"features": content}, temporary, metadata={_CHECKSUM: _checksum(content)})
+            except SafetensorError as error:  # a full disk, in the library's words
+                raise OSError(str(error)) from error
 
     def _path(self, image_id: str) -> Path:
         return self.folder / f"{image_id}.safetensors"
@@ -68,18 +76,21 @@ class ReferenceCache:
 
     def __init__(self, folder: Path, process: int) -> None:
         self.folder, self.process = folder, process
+        self.damaged = 0
         self._own: dict[str, float] = {}
         self._all: dict[str, float] = {}
 
     def load(self) -> None:
-        """Read the files of all processes; one that is damaged counts as empty."""
+        """Read the files of all processes; one that is damaged counts as empty, and is counted."""
+        self.damaged = 0
         for path in self.folder.glob("logps-*.json"):
             try:
                 body = json.loads(path.read_text(encoding="utf-8"))
                 entries = {key: float(logp) for key, logp in body["logps"].items()}
             except (OSError, ValueError, KeyError, AttributeError, TypeError):
-                continue
+                body, entries = {}, {}
             if body.get(_CHECKSUM) != _digest(entries):
+                self.damaged += 1
                 continue
             self._all |= entries
             if path == self._path():

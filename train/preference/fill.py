@@ -131,7 +131,7 @@ def _fill_vision(trainer: Filling, parent: Path) -> str:
                     cache.put(image, feature)
     trainer.accelerator.wait_for_everyone()
     batches.vision = cache
-    return f"features of {len(images)} images cached ({needed / 1e6:.1f} MB)"
+    return f"features of {len(images)} images cached ({needed / 1e6:.1f} MB{_mended(trainer, cache.damaged)})"
 
 
 def _fill_reference(trainer: Filling, parent: Path) -> str:
@@ -139,6 +139,7 @@ def _fill_reference(trainer: Filling, parent: Path) -> str:
     key = {"kind": "reference", "attention": batches.way, "layout": LAYOUT_VERSION, **facts(job)}
     cache = ReferenceCache(_folder(trainer, parent, key), trainer.args.process_index)
     cache.load()
+    damaged = cache.damaged if trainer.args.process_index == 0 else 0  # every process has read every file
     saved = time.monotonic()
     pairs, blocks = [*job.pairs, *job.held_out], 3 if batches.negatives else 2
     for portion in _mine(trainer, pairs, job.config.batch_size, "reading answers with the reference model"):
@@ -157,7 +158,10 @@ def _fill_reference(trainer: Filling, parent: Path) -> str:
     trainer.accelerator.wait_for_everyone()
     cache.load()
     batches.reference = cache
-    return f"reference log-probabilities of {len(pairs)} pairs cached (attention: {batches.way})"
+    if job.config.nodes > 1 and not all(key in cache for pair in pairs for key in batches.keys(pair)):
+        raise PrefmillError(f"{job.cache} is not the same folder on all nodes", "set cache to one that they share")
+    mended = _mended(trainer, damaged)
+    return f"reference log-probabilities of {len(pairs)} pairs cached (attention: {batches.way}{mended})"
 
 
 def _terms(trainer: Filling) -> Iterator[str]:
@@ -172,6 +176,16 @@ def _terms(trainer: Filling) -> Iterator[str]:
         )
     if batches.weights:
         yield about([batches.weights[pair.id] for pair in job.pairs])
+
+
+def _mended(trainer: Filling, damaged: int) -> str:
+    """Say that files of a cache were damaged and made again, whichever process found them."""
+    total = int(trainer.accelerator.reduce(torch.tensor(damaged, device=trainer.args.device), "sum"))
+    if not total:
+        return ""
+    text = f"; damaged files made again: {total}"
+    say(trainer.job, f"the cache in {trainer.job.cache} had {total} damaged files: they are made again")
+    return text
 
 
 def _folder(trainer: Filling, parent: Path, facts: dict[str, Any]) -> Path:

@@ -199,7 +199,7 @@ def build_trainer(job: TrainingJob, kind: type[SharedTrainer] = SharedTrainer) -
         for module in adapted.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0
-    reporter = Reporter(job, "shared", targets)
+    reporter = Reporter(job, "shared", targets, attention=way)
     filler = _Filler(reporter)
     trainer = kind(
         job,

@@ -2,6 +2,9 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +34,7 @@ def in_four_bits(model):
 
 
 def test_only_the_language_model_is_quantised(make_job):
-    model = load_base(AutoModelForImageTextToText, make_job(**QUANTISED))
+    model: Any = load_base(AutoModelForImageTextToText, make_job(**QUANTISED))
     layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     assert in_four_bits(model) == [name for name in layers if ".language_model." in name]
     assert len(in_four_bits(model)) == 2 * 7
@@ -75,8 +78,8 @@ def test_reference_is_the_quantised_model(make_job, model_folder, tmp_path):
     assert len(keys) == 4
 
     pair = trainer.job.pairs[0]
-    plain = LlavaForConditionalGeneration.from_pretrained(model_folder, dtype=torch.float32).eval()
-    quantised = trainer.adapted_model.get_base_model()
+    plain: Any = LlavaForConditionalGeneration.from_pretrained(model_folder, dtype=torch.float32).eval()
+    quantised: Any = trainer.adapted_model.get_base_model()
     with torch.no_grad():
         for name in in_four_bits(quantised):
             weight = quantised.get_submodule(name).weight
@@ -96,19 +99,17 @@ def test_reference_is_the_quantised_model(make_job, model_folder, tmp_path):
     with torch.no_grad():
         logps = plain(**rows).logits[:, :-1].log_softmax(-1)
     sums = (logps.gather(2, rows["input_ids"][:, 1:, None])[..., 0] * counted).sum(1)
-    found, unquantised = (
-        [one.batches.reference.get(key) for key in one.batches.keys(pair)] for one in (trainer, other)
-    )
-    assert found == pytest.approx(sums.tolist(), abs=1e-4)
+    one, two = trainer.batches.reference, other.batches.reference
+    assert one
+    assert two
+    cached, unquantised = ([cache.get(key) for key in trainer.batches.keys(pair)] for cache in (one, two))
+    assert cached == pytest.approx(sums.tolist(), abs=1e-4)
     assert (sums - torch.tensor(unquantised)).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("damage", ["missing", "wrong shape", "unexpected"])
 def test_weights_that_do_not_fit_are_refused(make_job, tmp_path, damage):
     """A quantised weight has no shape of its own: a wrong one would load without a word."""
-    import shutil
-    from dataclasses import replace
-
     job = make_job(**QUANTISED)
     folder = shutil.copytree(job.model_folder, tmp_path / "broken")
     weights = load_file(folder / "model.safetensors")

@@ -1,9 +1,11 @@
 """Cached numbers come back as they were put in; damaged or foreign ones do not come back at all."""
 
 import json
+import resource
 
 import pytest
 import torch
+from prefmill.base.errors import PrefmillError
 from prefmill.train.preference.cache import ReferenceCache, VisionCache, keyed_folder
 
 
@@ -26,8 +28,25 @@ def test_damaged_features_count_as_missing(tmp_path, damage):
     data[-1] ^= 1
     path.write_bytes({"bit": bytes(data), "cut": bytes(data[:-4]), "empty": b""}[damage])
     assert not cache.has("image")
+    assert not cache.has("another")
+    assert cache.damaged == 1
     cache.put("image", torch.ones(5, 3))
     assert cache.has("image")
+
+
+def test_full_disk_is_an_error_with_a_fix(tmp_path):
+    """The library that writes has an error of its own; what was there before stays."""
+    cache, before = VisionCache(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    cache.put("image", torch.ones(5, 3))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(PrefmillError, match=r"cannot write .*image\.safetensors: ") as caught:
+            cache.put("image", torch.ones(500, 3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "make room" in caught.value.fix
+    assert torch.equal(cache.get("image"), torch.ones(5, 3))
+    assert [path.name for path in tmp_path.iterdir()] == ["image.safetensors"]
 
 
 def test_reference_of_all_processes_is_found_again(tmp_path):
@@ -58,6 +77,7 @@ def test_a_damaged_reference_file_counts_as_empty(tmp_path, damage):
     again = ReferenceCache(tmp_path, 0)
     again.load()
     assert "pair" not in again
+    assert again.damaged == 1
 
 
 def test_other_facts_are_another_folder(tmp_path):

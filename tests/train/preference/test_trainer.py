@@ -33,6 +33,10 @@ def trained(build, job):
     return trainer
 
 
+def notes_of(trainer):
+    return next(one for one in trainer.callback_handler.callbacks if hasattr(one, "notes")).notes
+
+
 @pytest.fixture(scope="module")
 def curves():
     """Curves that several tests look at, by name."""
@@ -93,6 +97,7 @@ def test_a_filled_cache_is_used_and_changes_nothing(make_job, tmp_path, monkeypa
     monkeypatch.setattr(ReferenceCache, "put", lambda self, *args: (asked.append(args[0]), reference_put(self, *args)))
     second = trained(build_trainer, make_job("second", **settings))
     assert files[0].stem in made
+    assert any("damaged files made again: 1" in note for note in notes_of(second))
     assert asked == []
     assert {path: path.read_bytes() for path in files} == before
     assert torch.equal(curve(first), curve(second))
@@ -106,8 +111,7 @@ def test_features_over_the_budget_are_made_anew(make_job):
     anew.train()
     assert anew.batches.vision is None
     torch.testing.assert_close(curve(anew), curve(cached), rtol=1e-5, atol=1e-6)
-    reporter = next(one for one in anew.callback_handler.callbacks if hasattr(one, "notes"))
-    assert any("6 images are made anew for every step" in note for note in reporter.notes)
+    assert any("6 images are made anew for every step" in note for note in notes_of(anew))
     assert not list(job.cache.rglob("*.safetensors"))
 
 
