@@ -45,14 +45,15 @@ class PairCollator:
         self._begin: str = (self.tokenizer.bos_token or "") if adds_begin else ""
         self._end: str = self.tokenizer.eos_token
         self._system_in_parts = not self._takes_plain_system()
-        self._image_ids: dict[tuple[int, int], list[int]] = {}
+        self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
+        self._blank_images: dict[tuple[int, int], Any] = {}
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         import torch
 
         sequences = [self.tokenize(row["prompt"], row[side]) for side in ("chosen", "rejected") for row in examples]
         batch = self.processor(
-            images=[image for row in examples for image in row["images"]] * 2,
+            images=[row["images"] for row in examples] * 2,
             text=[sequence.text for sequence in sequences],
             padding=True,
             padding_side="right",
@@ -100,14 +101,23 @@ class PairCollator:
 
     def image_ids(self, size: tuple[int, int]) -> list[int]:
         """Return the tokens that the processor puts in the place of an image of a width and height in pixels."""
+        return self._blank_image(size)["input_ids"][0]
+
+    def image_grid(self, size: tuple[int, int]) -> torch.Tensor:
+        """Return the grid [1, 3] (times, rows, columns of patches) of an image of a width and height in pixels."""
+        import torch
+
+        return torch.as_tensor(self._blank_image(size)["image_grid_thw"])
+
+    def _blank_image(self, size: tuple[int, int]) -> dict[str, Any]:
         # The processor is asked with a blank image: how many tokens an image takes can depend on its shape.
-        if size not in self._image_ids:
+        if size not in self._blank_images:
             from PIL import Image
 
-            token = self.processor.image_token
-            ids = self.processor(images=Image.new("RGB", size), text=token, add_special_tokens=False)["input_ids"]
-            self._image_ids[size] = list(ids[0])
-        return self._image_ids[size]
+            blank = [[Image.new("RGB", size)]]
+            made = self.processor(images=blank, text=[self.processor.image_token], add_special_tokens=False)
+            self._blank_images[size] = {key: made[key] for key in ("input_ids", "image_grid_thw") if key in made}
+        return self._blank_images[size]
 
     def _render(self, messages: Messages, *, add_generation_prompt: bool) -> str:
         shaped = [

@@ -15,14 +15,16 @@ from ..job import TrainingJob
 from .attention import AttentionWay
 from .cache import ReferenceCache, VisionCache
 from .layout import PairTokens, lay_out, split
-from .scorer import model_inputs
+from .positions import PrefixPositions
+from .scorer import IMAGE_INPUTS, model_inputs
 
 
 class PairBatches:
     """The trainer's collator. Reads caches where they are set, and images where they are not."""
 
-    def __init__(self, job: TrainingJob, way: AttentionWay) -> None:
+    def __init__(self, job: TrainingJob, way: AttentionWay, positions: PrefixPositions | None = None) -> None:
         self.job = job
+        self.positions = positions
         self.way: AttentionWay = way
         self.vision: VisionCache | None = None
         self.reference: ReferenceCache | None = None
@@ -39,7 +41,7 @@ class PairBatches:
         their ids; `tokens`: how many are read.
         """
         tokens = [self.tokens(pair) for pair in pairs]
-        layout = lay_out(tokens, self._pad, packed=self.way == "pairs")
+        layout = lay_out(tokens, self._pad, packed=self.way != "mask", prefixes=self._prefixes(pairs))
         reference = None
         if self.reference:
             found = [self.reference.get(self.key(pair)) for pair in pairs]
@@ -62,19 +64,19 @@ class PairBatches:
 
     def image_tokens(self, image_id: str) -> int:
         """Return how many of the tokens of an image are replaced by its features."""
-        token = self.job.collator.tokenizer.convert_tokens_to_ids(self.job.collator.processor.image_token)
-        return self.job.collator.image_ids(self._sizes[image_id]).count(token)
+        return self.job.collator.image_ids(self._sizes[image_id]).count(self.job.collator.image_token_id)
 
     def image_inputs(self, image_ids: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Return what the processor makes of images: pixel_values and what belongs to them."""
+        """Return what the scorer reads of images: pixel_values and what belongs to them (IMAGE_INPUTS)."""
         processor = self.job.collator.processor
         made = processor(
-            images=[self.job.images.load(image_id) for image_id in image_ids],
+            images=[[self.job.images.load(image_id)] for image_id in image_ids],
             text=[processor.image_token] * len(image_ids),
             return_tensors="pt",
             padding=True,
         )
-        return {name: value for name, value in made.items() if name not in processor.tokenizer.model_input_names}
+        made["image_tokens"] = (made["input_ids"] == self.job.collator.image_token_id).sum(1)
+        return {name: value for name, value in made.items() if name in IMAGE_INPUTS}
 
     def key(self, pair: Pair) -> str:
         """Return the digest of what a model sees of a pair: its tokens and its image."""
@@ -82,6 +84,12 @@ class PairBatches:
             seen = json.dumps([pair.image_id, *vars(self.tokens(pair)).values()])
             self._keys[pair.id] = hashlib.sha256(seen.encode()).hexdigest()[:32]
         return self._keys[pair.id]
+
+    def _prefixes(self, pairs: Sequence[Pair]) -> list[torch.Tensor] | None:
+        if self.positions is None:
+            return None
+        grids = [self.job.collator.image_grid(self._sizes[pair.image_id]) for pair in pairs]
+        return [self.positions(self.tokens(pair).prefix, grid) for pair, grid in zip(pairs, grids, strict=True)]
 
     def _images(self, pairs: Sequence[Pair]) -> dict[str, Any]:
         if self.vision is None:

@@ -30,6 +30,7 @@ from .batches import PairBatches
 from .cache import ReferenceCache, VisionCache, keyed_folder
 from .layout import LAYOUT_VERSION
 from .objective import sums
+from .scorer import feature_width
 
 Item = TypeVar("Item")
 
@@ -101,7 +102,8 @@ def say(job: TrainingJob, text: str) -> None:
 def _fill_vision(trainer: Filling, parent: Path) -> str:
     job, batches = trainer.job, trainer.batches
     images = list(dict.fromkeys(pair.image_id for pair in job.pairs))
-    width = trainer.adapted_model.config.get_text_config().hidden_size * (2 if job.precision == "bfloat16" else 4)
+    model: Any = trainer.adapted_model.get_base_model()
+    width = feature_width(model) * (2 if job.precision == "bfloat16" else 4)
     needed = sum(batches.image_tokens(image) for image in images) * width
     free = shutil.disk_usage(parent).free
     if needed > job.config.cache_gigabytes * 1e9 or needed > 0.9 * free:

@@ -26,6 +26,7 @@ from .attention import use_pair_attention
 from .batches import PairBatches
 from .fill import TOLERANCE, fill
 from .objective import METRICS, objective
+from .positions import rotary_positions
 from .scorer import load_scorer
 
 
@@ -136,7 +137,8 @@ class _Filler(TrainerCallback):
 def build_trainer(job: TrainingJob) -> SharedTrainer:
     """Return the trainer, with the model loaded and wrapped in its fresh adapter."""
     config = job.config
-    model = load_scorer(job.model_folder, torch.bfloat16 if job.precision == "bfloat16" else torch.float32)
+    dtype = torch.bfloat16 if job.precision == "bfloat16" else torch.float32
+    model = load_scorer(job.model_folder, dtype, device=job.device)
     way = cast(Any, model).attention_way
     targets = lora_targets(model)
     set_seed(config.seed)  # the adapter's first values are drawn from it
@@ -154,7 +156,7 @@ def build_trainer(job: TrainingJob) -> SharedTrainer:
     trainer = SharedTrainer(
         job,
         adapted,
-        PairBatches(job, way),
+        PairBatches(job, way, rotary_positions(model)),
         args=TrainingArguments(**trainer_arguments(job)),
         callbacks=[filler, reporter],
     )
