@@ -107,9 +107,7 @@ def _idefics(name: str) -> Parts:
         size={"longest_edge": 4 * _TILE}, max_image_size={"longest_edge": 2 * _TILE}
     )
     # SmolVLM's own processor cannot be made without torchvision; what it does with images is Idefics3's.
-    processor = library.Idefics3Processor(
-        images, tokenizer=tokenizer, image_seq_len=4, chat_template=IDEFICS_TEMPLATE
-    )
+    processor = library.Idefics3Processor(images, tokenizer=tokenizer, image_seq_len=4, chat_template=IDEFICS_TEMPLATE)
     return getattr(library, f"{name}ForConditionalGeneration")(config), processor
 
 
@@ -134,9 +132,7 @@ def _internvl() -> Parts:
         size={"height": side[0], "width": side[1]}, crop_to_patches=True, min_patches=1, max_patches=3
     )
     template = CHATML_TEMPLATE.replace("IMAGE", "<IMG_CONTEXT>\n")
-    processor = without_videos(library.InternVLProcessor)(
-        images, tokenizer, image_seq_length=4, chat_template=template
-    )
+    processor = without_videos(library.InternVLProcessor)(images, tokenizer, image_seq_length=4, chat_template=template)
     return library.InternVLForConditionalGeneration(config), processor
 
 

@@ -126,9 +126,7 @@ def varlen_index(spans: tuple[tuple[Spans, ...], ...], length: int) -> dict[str,
             queries += [range(start, middle), range(middle, end)]
             keys += [[*range(start, middle)], [*range(start, start + prefix), *range(middle, end)]]
             start = end
-    starts = [
-        torch.tensor([0, *accumulate(map(len, sequences))], dtype=torch.int32) for sequences in (queries, keys)
-    ]
+    starts = [torch.tensor([0, *accumulate(map(len, sequences))], dtype=torch.int32) for sequences in (queries, keys)]
     return {
         "queries": torch.tensor([*chain(*queries)]),
         "keys": torch.tensor([*chain(*keys)]),

@@ -46,9 +46,10 @@ class PairTokens:
 class Layout:
     """A batch of B pairs in R rows of length L.
 
-    input_ids [R, L]; positions [R, L], or [3, R, L] where they are rows and columns; answer_rows [N]: which of the R * L hidden states predict an answer's token, targets
-    [N]: that token, segments [N]: b for the chosen answer of pair b, B + b for the rejected one, never falling;
-    chosen_tokens: how many of the N are of chosen answers, the first ones; spans: the pairs' lengths, row by row.
+    input_ids [R, L]; positions [R, L], or [3, R, L] where they are rows and columns; answer_rows [N]: which of the
+    R * L hidden states predict an answer's token, targets [N]: that token, segments [N]: b for the chosen answer of
+    pair b, B + b for the rejected one, never falling; chosen_tokens: how many of the N are of chosen answers, the first
+    ones; spans: the pairs' lengths, row by row.
     """
 
     input_ids: torch.Tensor

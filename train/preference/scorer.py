@@ -92,7 +92,8 @@ class PairScoring:
         config = cast(PreTrainedModel, self).config
         if config.model_type in _JOINED:
             return ImageOutput(pooler_output=cast(Any, torch.cat(features)[None]))
-        first, *others = zip(*(image.split(config.get_text_config().hidden_size, -1) for image in features), strict=True)
+        width = config.get_text_config().hidden_size
+        first, *others = zip(*(image.split(width, -1) for image in features), strict=True)
         return ImageOutput(pooler_output=cast(Any, first), deepstack_features=[list(part) for part in others])
 
 

@@ -1,8 +1,8 @@
 """Every family: the shared row against two unpadded forwards of the model alone, in float64; and TRL's curve.
 
-The model alone is given what its own processor makes of an image and one answer; the shared row is made by the trainer's
-own collator, so tokens, tiles, positions and features all have to be right. Norms compute in float32 in any model, which
-is why gradients agree to 1e-7 and not to 1e-13.
+The model alone is given what its own processor makes of an image and one answer; the shared row is made by the
+trainer's own collator, so tokens, tiles, positions and features all have to be right. Norms compute in float32 in any
+model, which is why gradients agree to 1e-7 and not to 1e-13.
 """
 
 import time
@@ -49,11 +49,12 @@ class Family:
 
     def batch(self, way, cache=None, positions=True):
         """The collator's batch in the model's precision; with the features from a cache where one is given."""
-        model = as_scorer(self.policy.get_base_model(), way)
+        model: Any = as_scorer(self.policy.get_base_model(), way)
         batches = PairBatches(self.job, way, rotary_positions(model) if positions else None)
         if cache:
             images = [pair.image_id for pair in self.pairs]
-            for image, features in zip(images, model.image_features(**double(batches.image_inputs(images))), strict=True):
+            features_of = model.image_features(**double(batches.image_inputs(images)))
+            for image, features in zip(images, features_of, strict=True):
                 assert features.shape == (batches.image_tokens(image), feature_width(model))
                 cache.put(image, features)
             batches.vision = cache
@@ -87,7 +88,9 @@ def separate_logps(policy, job, pairs, dtype=torch.float64):
             prompt = conversation(pair.instruction, job.config.system_prompt)
             tokenized = collator.tokenize(prompt, [{"role": "assistant", "content": getattr(pair, side)}])
             images = [[job.images.load(pair.image_id)]]
-            inputs = collator.processor(images=images, text=[tokenized.text], return_tensors="pt", add_special_tokens=False)
+            inputs = collator.processor(
+                images=images, text=[tokenized.text], return_tensors="pt", add_special_tokens=False
+            )
             logits = policy(**{k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}).logits[0]
             answer = inputs["input_ids"][0, tokenized.prompt_length - len(tokenized.ids) :]
             before = logits[-len(answer) - 1 : -1]
