@@ -39,20 +39,24 @@ class PairCollator:
     """
 
     def __init__(self, processor: Any) -> None:
+        from ..engine.processors import control_tokens  # and with it transformers
+
         self.processor = processor
         self.tokenizer = processor.tokenizer
         adds_begin = self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
         self._begin: str = (self.tokenizer.bos_token or "") if adds_begin else ""
         self._end: str = self.tokenizer.eos_token
+        self._control_tokens = control_tokens(processor)
         self._system_in_parts = not self._takes_plain_system()
-        self._image_ids: dict[tuple[int, int], list[int]] = {}
+        self.image_token_id: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
+        self._blank_images: dict[tuple[int, int], Any] = {}
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         import torch
 
         sequences = [self.tokenize(row["prompt"], row[side]) for side in ("chosen", "rejected") for row in examples]
         batch = self.processor(
-            images=[image for row in examples for image in row["images"]] * 2,
+            images=[row["images"] for row in examples] * 2,
             text=[sequence.text for sequence in sequences],
             padding=True,
             padding_side="right",
@@ -94,20 +98,40 @@ class PairCollator:
         ]
         return max(len(side.ids) for side in sides) - 1 + len(self.image_ids(image_size))
 
-    def holds_image_token(self, pair: Pair) -> bool:
-        """Return whether a text of the pair spells the image placeholder, which would announce a second image."""
-        return any(self.processor.image_token in text for text in (pair.instruction, pair.chosen, pair.rejected))
+    def fault(self, pair: Pair) -> str | None:
+        """Return why a pair's texts cannot be trained on, or None.
+
+        A spelled image token would announce a second image, another control token would end a turn or begin one;
+        without an answer, and from two equal ones, there is nothing to learn.
+        """
+        texts = (pair.instruction, pair.chosen, pair.rejected)
+        if any(self.processor.image_token in text for text in texts):
+            return "image token in a text"
+        if any(self._control_tokens.search(text) for text in texts):
+            return "control token in a text"
+        if not pair.chosen.strip() or not pair.rejected.strip():
+            return "empty answer"
+        return "equal answers" if pair.chosen.strip() == pair.rejected.strip() else None
 
     def image_ids(self, size: tuple[int, int]) -> list[int]:
         """Return the tokens that the processor puts in the place of an image of a width and height in pixels."""
+        return self._blank_image(size)["input_ids"][0]
+
+    def image_grid(self, size: tuple[int, int]) -> torch.Tensor:
+        """Return the grid [1, 3] (times, rows, columns of patches) of an image of a width and height in pixels."""
+        import torch
+
+        return torch.as_tensor(self._blank_image(size)["image_grid_thw"])
+
+    def _blank_image(self, size: tuple[int, int]) -> dict[str, Any]:
         # The processor is asked with a blank image: how many tokens an image takes can depend on its shape.
-        if size not in self._image_ids:
+        if size not in self._blank_images:
             from PIL import Image
 
-            token = self.processor.image_token
-            ids = self.processor(images=Image.new("RGB", size), text=token, add_special_tokens=False)["input_ids"]
-            self._image_ids[size] = list(ids[0])
-        return self._image_ids[size]
+            blank = [[Image.new("RGB", size)]]
+            made = self.processor(images=blank, text=[self.processor.image_token], add_special_tokens=False)
+            self._blank_images[size] = {key: made[key] for key in ("input_ids", "image_grid_thw") if key in made}
+        return self._blank_images[size]
 
     def _render(self, messages: Messages, *, add_generation_prompt: bool) -> str:
         shaped = [
@@ -137,7 +161,7 @@ def split_trainable(
     max_tokens: int,
     system_prompt: str | None = None,
 ) -> tuple[list[Pair], dict[str, list[str]]]:
-    """Return the pairs that fit, in their order, and the ids of the others by reason.
+    """Return the pairs that can be trained on, in their order, and the ids of the others by reason.
 
     Raises PrefmillError when none is left.
     """
@@ -145,8 +169,8 @@ def split_trainable(
     excluded: dict[str, list[str]] = {}
     shortest = None
     for pair in pairs:
-        if collator.holds_image_token(pair):
-            excluded.setdefault("image token in a text", []).append(pair.id)
+        if fault := collator.fault(pair):
+            excluded.setdefault(fault, []).append(pair.id)
             continue
         length = collator.length(pair, sizes[pair.image_id], system_prompt)
         shortest = min(length, shortest or length)
@@ -156,7 +180,11 @@ def split_trainable(
             kept.append(pair)
     if not kept:
         reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in excluded.items())
-        fix = f"set max_tokens to at least {shortest}" if shortest else "remove the placeholder from the texts"
+        fix = (
+            f"set max_tokens to at least {shortest}"
+            if shortest
+            else "give pairs of two different plain answers"
+        )
         raise PrefmillError(f"none of the {len(pairs)} pairs can be trained on: {reasons}", fix)
     return kept, excluded
 

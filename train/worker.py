@@ -77,9 +77,9 @@ def _work(output: Path) -> None:
 
 def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, list[str]]]:
     import torch
-    from transformers import AutoProcessor
 
     from ..engine.checkpoint import read_config
+    from ..engine.processors import check_tokenizer, load_processor
     from ..engine.sources import resolve_checkpoint
     from .collate import PairCollator, split_trainable
     from .data import RunImages, hold_out, load_pairs
@@ -101,13 +101,14 @@ def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, l
         build_extension()
     folder = resolve_checkpoint(config.model)
     try:
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        processor = load_processor(folder)
         collator = PairCollator(processor)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, ImportError) as error:
         raise PrefmillError(
             f"{config.model} has no image-and-text processor ({str(error).splitlines()[0]})",
             "set model to a LLaVA checkpoint, such as llava-hf/llava-1.5-7b-hf",
         ) from error
+    check_tokenizer(processor, folder)
     text = read_config(folder).get("text_config", {})
     context = text.get("max_position_embeddings", config.max_tokens)
     images = RunImages(Path(plan.run))

@@ -8,7 +8,6 @@ LLaVA's vision tower with its projector runs through a `Runner`; the language mo
 `generate`, which calls it step by step with a cache, and other families run as a whole inside of it.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
@@ -17,7 +16,6 @@ import torch
 from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
-    AutoProcessor,
     LlavaForConditionalGeneration,
     LlavaNextForConditionalGeneration,
     PreTrainedModel,
@@ -28,6 +26,7 @@ from ...base.errors import PrefmillError
 from ..backends import make_runner
 from ..checkpoint import checkpoint_key, load_strict, summary
 from ..device import Execution, resolve_device, resolve_dtype, resolve_execution
+from ..processors import control_tokens, load_processor
 from ..quiet import quiet_loading
 from ..runner import Network
 from ..settings import EngineSettings, Sampling
@@ -53,7 +52,7 @@ class TransformersResponder:
             Network("vision", model, _image_features, ("pixel_values",), ("features",), optional=("image_sizes",)),
             backend,
         )
-        self._markers = _control_tokens(processor)
+        self._markers = control_tokens(processor)
         self._check()
         keep_stop_tokens_only(model)
 
@@ -173,19 +172,10 @@ def _image_features(model: Any, pixel_values: torch.Tensor, image_sizes: torch.T
     return torch.cat(list(model.get_image_features(pixel_values=pixel_values, **sizes).pooler_output))
 
 
-def _control_tokens(processor: Any) -> re.Pattern[str]:
-    """Every text that the tokenizer would read as a special token, and the image token."""
-    tokenizer = processor.tokenizer
-    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    special |= {*tokenizer.all_special_tokens, getattr(processor, "image_token", None) or ""} - {""}
-    longest_first = sorted(special, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-
-
 def _processor(folder: Path) -> Any:
     check_tokenizer_files(folder)
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        processor = load_processor(folder)
     except Exception as error:  # the library's reasons are many; all of them mean that there is no processor
         raise PrefmillError(
             f"the processor in {folder} does not load: {summary(error)}",

@@ -12,6 +12,7 @@ from ...base.errors import PrefmillError
 from .comparison_models import build_aesthetic, build_blip, build_clip
 from .image_models import build_image_reward, build_text_to_image
 from .language_models import build_responder, build_text_model, build_text_reward
+from .vision_language_models import FAMILIES, build_vision_language_model
 
 __all__ = [
     "build_all",
@@ -21,6 +22,7 @@ __all__ = [
     "build_text_model",
     "build_text_reward",
     "build_text_to_image",
+    "build_vision_language_model",
 ]
 
 _BUILDERS: dict[str, Callable[[Path, int], Path]] = {
@@ -50,10 +52,12 @@ def build_named(name: str) -> Path:
     """
     check_name(name)
     cache = Path(os.environ.get("PREFMILL_CACHE") or Path.home() / ".cache" / "prefmill")
-    return _BUILDERS[name](cache / "random" / name, 0)
+    folder = cache / "random" / name
+    return build_vision_language_model(folder, name) if name in FAMILIES else _BUILDERS[name](folder, 0)
 
 
 def check_name(name: str) -> None:
     """Raise PrefmillError unless `build_named` knows the name."""
-    if name not in _BUILDERS:
-        raise PrefmillError(f"there is no random checkpoint {name!r}.", f"choose one of {', '.join(_BUILDERS)}")
+    known = (*_BUILDERS, *FAMILIES)
+    if name not in known:
+        raise PrefmillError(f"there is no random checkpoint {name!r}.", f"choose one of {', '.join(known)}")

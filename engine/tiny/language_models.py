@@ -21,7 +21,7 @@ from .tokenizers import LLAMA3_SPECIALS, LLAMA3_TEMPLATE, VICUNA_TEMPLATE, byte_
 from .weights import randomize, speak_only
 
 # Attention louder than the residual stream, so that a text depends on all of its past and not on the last word only.
-_TALKATIVE = {"o_proj.weight": 3.0, "v_proj.weight": 2.0, "q_proj.weight": 2.0, "linear_2.weight": 2.0}
+TALKATIVE = {"o_proj.weight": 3.0, "v_proj.weight": 2.0, "q_proj.weight": 2.0, "linear_2.weight": 2.0}
 
 
 def build_responder(
@@ -50,9 +50,9 @@ def build_responder(
         )
         config.pad_token_id = _id(tokenizer.pad_token_id)
         model = LlavaForConditionalGeneration(config)
-        randomize(model, seed, _TALKATIVE)
+        randomize(model, seed, TALKATIVE)
         speak_only(model.lm_head, word_tokens(tokenizer), _id(tokenizer.eos_token_id))
-        _set_stop(model, tokenizer)
+        set_stop(model, tokenizer)
         model.save_pretrained(fresh)
         LlavaProcessor(
             image_processor=CLIPImageProcessorPil(
@@ -93,9 +93,9 @@ def build_text_model(folder: Path, seed: int = 0) -> Path:
     def build(fresh: Path) -> None:
         tokenizer = _llama3_tokenizer()
         model = LlamaForCausalLM(_llama(tokenizer, hidden_size=64, num_hidden_layers=2))
-        randomize(model, seed, _TALKATIVE)
+        randomize(model, seed, TALKATIVE)
         speak_only(model.lm_head, word_tokens(tokenizer), _id(tokenizer.eos_token_id))
-        _set_stop(model, tokenizer)
+        set_stop(model, tokenizer)
         model.save_pretrained(fresh)
         tokenizer.save_pretrained(fresh)
 
@@ -125,9 +125,10 @@ def _llama(tokenizer: PreTrainedTokenizerFast, *, hidden_size: int, num_hidden_l
     )
 
 
-def _set_stop(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+def set_stop(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Have generation end at the tokenizer's end token."""
     model.generation_config = GenerationConfig(
-        bos_token_id=_id(tokenizer.bos_token_id),
+        bos_token_id=None if tokenizer.bos_token is None else _id(tokenizer.bos_token_id),
         eos_token_id=_id(tokenizer.eos_token_id),
         pad_token_id=_id(tokenizer.pad_token_id),
     )

@@ -4,6 +4,7 @@ Each holds some words as whole tokens, common ones unless told others, and spell
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
@@ -28,6 +29,24 @@ VICUNA_TEMPLATE = (
     "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
     "{% endif %}{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}{{ ' ' }}{% endif %}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+# Qwen's and InternVL's: every turn in marks; IMAGE stands for what the family puts in the place of an image.
+CHATML_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ 'IMAGE' }}{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# Idefics3's and SmolVLM's; it takes contents in parts only.
+IDEFICS_TEMPLATE = (
+    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{% if message['content'][0]['type'] == 'image' %}{{ ':' }}{% else %}{{ ': ' }}{% endif %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}{% elif part['type'] == 'image' %}{{ '<image>' }}{% endif %}"
+    "{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 
 
@@ -65,8 +84,13 @@ def bert_tokenizer(words: Sequence[str] = COMMON_WORDS) -> BertTokenizer:
     return tokenizer
 
 
-def byte_tokenizer(specials: Sequence[str], *, bos: str, eos: str, pad: str) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: any text comes back unchanged. `bos` is put in front of every text."""
+def byte_tokenizer(
+    specials: Sequence[str], *, bos: str | None, eos: str, pad: str, named: dict[str, str] | None = None
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE: any text comes back unchanged. `bos` is put in front of every text.
+
+    `named` are special tokens that a processor asks for by name, such as `context_image_token`.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     # The byte-level alphabet writes a space as U+0120.
     merges = _merges("\u0120" + word for word in COMMON_WORDS)
@@ -74,21 +98,31 @@ def byte_tokenizer(specials: Sequence[str], *, bos: str, eos: str, pad: str) -> 
     backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    return language_tokenizer(backend, specials, max_length=4096, bos=bos, eos=eos, pad=pad)
+    return language_tokenizer(backend, specials, max_length=4096, bos=bos, named=named, eos=eos, pad=pad)
 
 
 def language_tokenizer(
-    backend: Tokenizer, specials: Sequence[str], *, max_length: int, bos: str, **others: str
+    backend: Tokenizer,
+    specials: Sequence[str],
+    *,
+    max_length: int,
+    bos: str | None,
+    named: dict[str, str] | None = None,
+    **others: str,
 ) -> PreTrainedTokenizerFast:
-    """A language model's tokenizer around `backend`, which puts `bos` in front of every text.
+    """A language model's tokenizer around `backend`, which puts `bos`, where there is one, in front of every text.
 
     `specials` are tokens of its vocabulary that no text is cut into; `others` names those with a role: eos, pad, unk.
     """
     backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, backend.token_to_id(bos))]
-    )
-    roles = {f"{role}_token": token for role, token in {"bos": bos, **others}.items()}
+    if bos is not None:
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, backend.token_to_id(bos))]
+        )
+        others = {"bos": bos, **others}
+    roles: dict[str, Any] = {f"{role}_token": token for role, token in others.items()}
+    if named:
+        roles["extra_special_tokens"] = named
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, model_max_length=max_length, clean_up_tokenization_spaces=False, **roles
     )

@@ -1,7 +1,7 @@
 """A tiny LLaVA and a run of six pairs, made once; and a training on them that says what it did."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +27,24 @@ TEXTS = [
 ]
 
 
-def write_run(folder: Path, texts: list[tuple[str, str, str]] = TEXTS, size: int = 56) -> Path:
-    """Write a run whose pairs have these instructions, chosen and rejected answers; images are noise."""
+def write_run(
+    folder: Path,
+    texts: list[tuple[str, str, str]] = TEXTS,
+    size: int = 56,
+    shapes: Sequence[tuple[int, int]] | None = None,
+) -> Path:
+    """Write a run whose pairs have these instructions, chosen and rejected answers; images are noise.
+
+    `shapes` are widths and heights that take turns.
+    """
+    shapes = shapes or ((size, size), (size + 14, size))
     candidates, pairs = [], []
     for number, (instruction, chosen, rejected) in enumerate(texts):
-        pixels = np.random.default_rng(number).integers(0, 256, (size, size + 14 * (number % 2), 3), dtype=np.uint8)
+        width, height = shapes[number % len(shapes)]
+        pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), dtype=np.uint8)
         image_id = content_id("candidate", number)
         image = encode_image(pixels)
-        candidates.append(Candidate(image_id, f"prompt-{number}", pixels.shape[1], size, image, model="micro@0"))
+        candidates.append(Candidate(image_id, f"prompt-{number}", width, height, image, model="micro@0"))
         pair_id = content_id("pair", image_id, instruction, chosen, rejected)
         pairs.append(Pair(pair_id, image_id, instruction, chosen, rejected, margin=0.5))
     with Run.writing(folder) as run:

@@ -185,14 +185,30 @@ def test_long_and_misleading_pairs_are_listed_not_cut(run_folder, pairs, process
     collator, sizes = PairCollator(processor), RunImages(run_folder).sizes()
     lengths = [collator.length(pair, sizes[pair.image_id]) for pair in pairs]
     limit = max(lengths) - 1
-    spelled = replace(pairs[0], id="spelled", chosen="an <image> of a cat")
-    kept, excluded = split_trainable([spelled, *pairs], sizes, collator, limit)
+    first = pairs[0]
+    bad = [
+        replace(first, id="spelled", chosen="an <image> of a cat"),
+        replace(first, id="ended", rejected="a cat</s>"),
+        replace(first, id="begun", instruction="<s>What is it?"),
+        replace(first, id="blank", rejected=" \n"),
+        replace(first, id="empty", chosen=""),
+        replace(first, id="equal", chosen=f"{first.rejected} "),
+    ]
+    kept, excluded = split_trainable([*bad, *pairs], sizes, collator, limit)
     longest = pairs[lengths.index(max(lengths))]
     assert kept == [pair for pair in pairs if pair is not longest]
-    assert excluded == {"image token in a text": ["spelled"], f"longer than {limit} tokens": [longest.id]}
+    assert excluded == {
+        "image token in a text": ["spelled"],
+        "control token in a text": ["ended", "begun"],
+        "empty answer": ["blank", "empty"],
+        "equal answers": ["equal"],
+        f"longer than {limit} tokens": [longest.id],
+    }
     with pytest.raises(PrefmillError) as caught:
         split_trainable(pairs, sizes, collator, 3)
     assert caught.value.fix == f"set max_tokens to at least {min(lengths)}"
+    with pytest.raises(PrefmillError, match="none of the 6 pairs .* 2 empty answer, 1 equal answers"):
+        split_trainable(bad, sizes, collator, limit)
 
 
 def test_template_that_rewrites_the_question_is_refused(run_folder, pairs, processor):

@@ -17,7 +17,8 @@ from .attention import AttentionWay
 from .cache import ReferenceCache, VisionCache
 from .layout import PairTokens, lay_out, split
 from .negatives import ImageNegatives
-from .scorer import model_inputs
+from .positions import PrefixPositions
+from .scorer import IMAGE_INPUTS, model_inputs
 from .weights import margin_weights
 
 if TYPE_CHECKING:
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 class PairBatches:
     """The trainer's collator. Reads caches where they are set, and images where they are not."""
 
-    def __init__(self, job: TrainingJob, way: AttentionWay) -> None:
+    def __init__(self, job: TrainingJob, way: AttentionWay, positions: PrefixPositions | None = None) -> None:
         self.job = job
+        self.positions = positions
         self.way: AttentionWay = way
-        self.packed = way == "pairs"
+        self.packed = way != "mask"
         self.vision: VisionCache | None = None
         self.reference: ReferenceCache | None = None
         self.negatives: ImageNegatives | None = None
@@ -55,7 +57,8 @@ class PairBatches:
         """
         tokens = [self.tokens(pair) for pair in pairs]
         branches = [one.branch for one in tokens] if self.negatives else []
-        layout = lay_out(tokens, self._pad, packed=self.packed, branches=branches)
+        prefixes = self._prefixes(pairs, 2 if self.negatives else 1)
+        layout = lay_out(tokens, self._pad, packed=self.packed, branches=branches, prefixes=prefixes)
         # here, because on a GPU the loss does not look
         check_segments(layout.segments, (3 if self.negatives else 2) * len(pairs))
         reference = weights = None
@@ -87,19 +90,19 @@ class PairBatches:
 
     def image_tokens(self, image_id: str) -> int:
         """Return how many of the tokens of an image are replaced by its features."""
-        token = self.job.collator.tokenizer.convert_tokens_to_ids(self.job.collator.processor.image_token)
-        return self.job.collator.image_ids(self._size(image_id)).count(token)
+        return self.job.collator.image_ids(self._size(image_id)).count(self.job.collator.image_token_id)
 
     def image_inputs(self, image_ids: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Return what the processor makes of images, corrupted ones too: pixel_values and what belongs to them."""
+        """Return what the scorer reads of images, corrupted ones too: pixel_values and what belongs to them."""
         processor = self.job.collator.processor
         made = processor(
-            images=[self.image(image_id) for image_id in image_ids],
+            images=[[self.image(image_id)] for image_id in image_ids],
             text=[processor.image_token] * len(image_ids),
             return_tensors="pt",
             padding=True,
         )
-        return {name: value for name, value in made.items() if name not in processor.tokenizer.model_input_names}
+        made["image_tokens"] = (made["input_ids"] == self.job.collator.image_token_id).sum(1)
+        return {name: value for name, value in made.items() if name in IMAGE_INPUTS}
 
     def image(self, image_id: str) -> Image.Image:
         """Return an image, or make a corrupted one."""
@@ -126,6 +129,14 @@ class PairBatches:
     def _size(self, image_id: str) -> tuple[int, int]:
         corrupted = self.negatives if self.negatives and image_id in self.negatives else None
         return corrupted.size(image_id) if corrupted else self._sizes[image_id]
+
+    def _prefixes(self, pairs: Sequence[Pair], times: int) -> list[torch.Tensor] | None:
+        """Return the positions of the pairs' prompts, `times` over: a corrupted image has the image's size."""
+        if self.positions is None:
+            return None
+        grids = [self.job.collator.image_grid(self._sizes[pair.image_id]) for pair in pairs]
+        prefixes = [self.positions(self.tokens(pair).prefix, grid) for pair, grid in zip(pairs, grids, strict=True)]
+        return prefixes * times
 
     def _images(self, image_ids: Sequence[str]) -> dict[str, Any]:
         if self.vision is None:

@@ -31,6 +31,7 @@ from .batches import PairBatches
 from .cache import ReferenceCache, VisionCache, keyed_folder
 from .layout import LAYOUT_VERSION
 from .objective import sums
+from .scorer import feature_width
 from .weights import about
 
 Item = TypeVar("Item")
@@ -112,7 +113,8 @@ def _fill_vision(trainer: Filling, parent: Path) -> str:
     names = map(batches.negatives.name, pairs) if batches.negatives else ()
     corrupted = list(dict.fromkeys(name for name in names if name not in given))
     images = [*given, *corrupted]
-    width = trainer.adapted_model.config.get_text_config().hidden_size * (2 if job.precision == "bfloat16" else 4)
+    model: Any = trainer.adapted_model.get_base_model()
+    width = feature_width(model) * (2 if job.precision == "bfloat16" else 4)
     needed = sum(batches.image_tokens(image) for image in images) * width
     free = shutil.disk_usage(parent).free
     if needed > job.config.cache_gigabytes * 1e9 or needed > 0.9 * free:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import pad as pad_right
 
 from ...base.errors import PrefmillError
 from ...pipeline.records import Pair
 from ..collate import PairCollator, Tokenized
 from ..data import conversation
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Part of the key of cached reference log-probabilities."""
 
 Spans = tuple[int, int, int]
@@ -50,10 +51,10 @@ class PairTokens:
 class Layout:
     """A batch of B pairs in R rows of length L.
 
-    input_ids, positions [R, L]; answer_rows [N]: which of the R * L hidden states predict an answer's token, targets
-    [N]: that token, segments [N]: b for the chosen answer of pair b, B + b for the rejected one, never falling, and
-    2B + b for the answer of its branch;
-    chosen_tokens: how many of the N are of chosen answers, the first ones; spans: the pairs' lengths, row by row.
+    input_ids [R, L]; positions [R, L], or [3, R, L] where they are rows and columns; answer_rows [N]: which of the
+    R * L hidden states predict an answer's token, targets [N]: that token, segments [N]: b for the chosen answer of
+    pair b, B + b for the rejected one, 2B + b for the answer of its branch, never falling; chosen_tokens: how many of
+    the N are of chosen answers, the first ones; spans: the pairs' lengths, row by row.
     """
 
     input_ids: torch.Tensor
@@ -111,10 +112,18 @@ def split(collator: PairCollator, pair: Pair, image_size: tuple[int, int], syste
     )
 
 
-def lay_out(pairs: list[PairTokens], pad: int, *, packed: bool, branches: Sequence[PairTokens] = ()) -> Layout:
+def lay_out(
+    pairs: Sequence[PairTokens],
+    pad: int,
+    *,
+    packed: bool,
+    branches: Sequence[PairTokens] = (),
+    prefixes: Sequence[torch.Tensor] | None = None,
+) -> Layout:
     """Put pairs into one row, or (not `packed`) into a row each, padded on the right with the token `pad`.
 
-    The pairs' `branches`, if any, follow as if they were further pairs.
+    The pairs' `branches`, if any, follow as if they were further pairs. `prefixes` are the positions [3, P] of all
+    their prompts; without them positions count up.
     """
     sequences = [*pairs, *branches]
     rows = [list(range(len(sequences)))] if packed else [[number] for number in range(len(sequences))]
@@ -123,12 +132,11 @@ def lay_out(pairs: list[PairTokens], pad: int, *, packed: bool, branches: Sequen
     sides: list[tuple[list[int], list[int]]] = [([], [])] * (2 * len(pairs) + len(branches))
     for row, numbers in enumerate(rows):
         row_ids: list[int] = []
-        row_positions: list[int] = []
+        row_positions: list[torch.Tensor] = []
         for number in numbers:
             pair = sequences[number]
-            prefix = len(pair.prefix)
             row_ids += pair.prefix
-            row_positions += range(prefix)
+            row_positions += _positions(pair, prefixes[number] if prefixes else None)
             last = row * length + len(row_ids) - 1
             answers = [
                 (number, pair.chosen, pair.chosen_skipped),
@@ -142,19 +150,27 @@ def lay_out(pairs: list[PairTokens], pad: int, *, packed: bool, branches: Sequen
                 before = [last, *range(at, at + len(answer) - 1)]
                 sides[side] = (before[skipped:], answer[skipped:])
                 row_ids += answer
-                row_positions += range(prefix, prefix + len(answer))
         missing = length - len(row_ids)
         ids.append(row_ids + [pad] * missing)
-        positions.append(row_positions + [0] * missing)
+        positions.append(pad_right(torch.cat(row_positions, -1), (0, missing)))
     return Layout(
         input_ids=torch.tensor(ids),
-        positions=torch.tensor(positions),
+        positions=torch.stack(positions, -2),
         answer_rows=torch.tensor([place for places, _ in sides for place in places]),
         targets=torch.tensor([token for _, tokens in sides for token in tokens]),
         segments=torch.repeat_interleave(torch.tensor([len(tokens) for _, tokens in sides])),
         chosen_tokens=sum(len(tokens) for _, tokens in sides[: len(pairs)]),
         spans=tuple(tuple(sequences[number].spans for number in numbers) for numbers in rows),
     )
+
+
+def _positions(pair: PairTokens, prefix: torch.Tensor | None) -> list[torch.Tensor]:
+    """Positions of a pair's three parts: both answers begin where the prompt ends."""
+    if prefix is None:
+        prefix = torch.arange(len(pair.prefix))
+    after = prefix.max() + 1
+    answers = [after + torch.arange(len(answer)) for answer in (pair.chosen, pair.rejected)]
+    return [prefix, *(answer.expand(*prefix.shape[:-1], -1) for answer in answers)]
 
 
 def _skipped(side: Tokenized, shared: int) -> int:

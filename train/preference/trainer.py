@@ -24,10 +24,11 @@ from ..base_model import load_base
 from ..job import TrainingJob
 from ..reporter import Reporter
 from ..tracking import tracking_callbacks
-from .attention import use_pair_attention
+from .attention import best_way, use_pair_attention
 from .batches import PairBatches
 from .fill import TOLERANCE, fill
 from .objective import Objective, metric_names, objective, pair_columns
+from .positions import rotary_positions
 from .scorer import as_scorer, scorer_class
 
 
@@ -186,7 +187,9 @@ class _Filler(TrainerCallback):
 def build_trainer(job: TrainingJob, kind: type[SharedTrainer] = SharedTrainer) -> SharedTrainer:
     """Return a trainer of this kind, with the model loaded and wrapped in its fresh adapter."""
     config = job.config
-    model = as_scorer(load_base(scorer_class(job.model_folder), job))
+    dtype = torch.bfloat16 if job.precision == "bfloat16" else torch.float32
+    model = load_base(scorer_class(job.model_folder), job)
+    model = as_scorer(model, best_way(model, job.device, dtype))
     way = cast(Any, model).attention_way
     targets = lora_targets(model)
     set_seed(config.seed)  # the adapter's first values are drawn from it
@@ -204,7 +207,7 @@ def build_trainer(job: TrainingJob, kind: type[SharedTrainer] = SharedTrainer) -
     trainer = kind(
         job,
         adapted,
-        PairBatches(job, way),
+        PairBatches(job, way, rotary_positions(model)),
         args=TrainingArguments(**trainer_arguments(job)),
         callbacks=[filler, reporter, *tracking_callbacks(job)],
     )

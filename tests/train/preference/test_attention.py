@@ -3,9 +3,17 @@
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
-from prefmill.train.preference.attention import pair_attention, require_pair_attention, use_pair_attention
+from prefmill.train.preference.attention import (
+    best_way,
+    pair_attention,
+    require_pair_attention,
+    use_pair_attention,
+    varlen_index,
+    varlen_pair_attention,
+)
 from prefmill.train.preference.layout import lay_out
 from prefmill.train.preference.scorer import load_scorer, model_inputs
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -35,6 +43,45 @@ def test_is_a_masked_softmax(tokens, packed, groups):
         strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_one_call_for_all_pairs_reaches_torch_in_its_form(tokens, packed):
+    """Under fake tensors: torch checks shapes and its operation's gradients, without a GPU. Values: test_families.py."""
+    layout = lay_out(tokens, 0, packed=packed)
+    rows, length = layout.input_ids.shape
+    index = varlen_index(layout.spans, length)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        query, key, value = (
+            torch.empty(rows, heads, length, 16, dtype=torch.bfloat16, requires_grad=True) for heads in (4, 2, 2)
+        )
+        found = varlen_pair_attention(torch.nn.Module(), query, key, value, None, scaling=0.3, pair_index=index)[0]
+        found.sum().backward()
+    assert (found.shape, found.dtype) == ((rows, length, 4, 16), torch.bfloat16)
+    assert [part.grad is not None for part in (query, key, value)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "changes", "way"),
+    [
+        ("cuda", torch.bfloat16, {}, "varlen"),
+        ("cuda", torch.float16, {}, "varlen"),
+        ("cuda", torch.float32, {}, "pairs"),
+        ("cpu", torch.bfloat16, {}, "pairs"),
+        ("cuda", torch.bfloat16, {"head_dim": 20}, "pairs"),
+        ("cuda", torch.bfloat16, {"head_dim": 264}, "pairs"),
+        ("cuda", torch.bfloat16, {"attention_dropout": 0.1}, "pairs"),
+    ],
+)
+def test_way_follows_device_and_precision(model_folder, monkeypatch, device, dtype, changes, way):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    model = load_scorer(model_folder, torch.float32)
+    for name, value in changes.items():
+        monkeypatch.setattr(model.get_decoder().config, name, value)
+    assert best_way(model, device, dtype) == way
+    if way == "varlen":
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+        assert best_way(model, device, dtype) == "pairs"
 
 
 @pytest.mark.parametrize(
