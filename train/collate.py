@@ -180,11 +180,7 @@ def split_trainable(
             kept.append(pair)
     if not kept:
         reasons = ", ".join(f"{len(ids)} {reason}" for reason, ids in excluded.items())
-        fix = (
-            f"set max_tokens to at least {shortest}"
-            if shortest
-            else "give pairs of two different plain answers"
-        )
+        fix = f"set max_tokens to at least {shortest}" if shortest else "give pairs of two different plain answers"
         raise PrefmillError(f"none of the {len(pairs)} pairs can be trained on: {reasons}", fix)
     return kept, excluded
 
