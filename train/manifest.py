@@ -106,7 +106,7 @@ class AdapterManifest(BaseModel):
     seconds: float
     """Wall time, loading included."""
     device_seconds: float
-    """Time in training steps, summed over processes."""
+    """Time in training steps and evaluations, summed over processes."""
     versions: dict[str, str]
     hardware: dict[str, str]
 

@@ -111,7 +111,8 @@ class Reporter(TrainerCallback):
         if state.is_world_process_zero:
             found = {name: value for name, value in logs.items() if name.startswith("eval_")}
             seconds = found.pop("eval_runtime")
-            for name in ("samples_per_second", "steps_per_second", "model_preparation_time"):
+            # the last one is TRL's count of tokens trained on
+            for name in ("samples_per_second", "steps_per_second", "model_preparation_time", "num_tokens"):
                 found.pop(f"eval_{name}", None)
             self.job.metrics.append({**self.held, **found, "eval_seconds": round(seconds, 4)})
             self.last_time = time.monotonic()  # it is no part of the next step

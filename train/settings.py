@@ -65,6 +65,7 @@ class DPOTrainingConfig(Settings):
     """backend=shared: add this times mDPO's anchor, by which the chosen answer's reward shall exceed `anchor_margin`;
     1 in the paper, on the chosen answer alone. It costs nothing."""
     anchor_margin: float = Field(default=0.0, ge=0)
+    """In units of the reward; 0 in the paper."""
     margin_weight: Literal["none", "linear"] = "none"
     """backend=shared: linear: a pair counts in proportion to the judge's margin (train/preference/weights.py)."""
 
