@@ -92,7 +92,8 @@ def test_the_middle_rungs_do_the_work_they_are_named_by(tmp_path, monkeypatch):
     setting = {"device": "cpu", "lora_rank": 8, "lora_alpha": 16, "batch_size": 2, "accumulation": 1, "epochs": 1}
     rows, seen = {}, {}
     for rung in RUNGS[1:]:
-        heads.clear(), images.clear()
+        heads.clear()
+        images.clear()
         train_once(rung, tmp_path, rung, setting)
         rows[rung], seen[rung] = sorted(heads), list(images)
     # two steps, and before each or before both what the reference says

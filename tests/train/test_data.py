@@ -207,7 +207,7 @@ def test_long_and_misleading_pairs_are_listed_not_cut(run_folder, pairs, process
     with pytest.raises(PrefmillError) as caught:
         split_trainable(pairs, sizes, collator, 3)
     assert caught.value.fix == f"set max_tokens to at least {min(lengths)}"
-    with pytest.raises(PrefmillError, match="none of the 6 pairs .* 2 empty answer, 1 equal answers"):
+    with pytest.raises(PrefmillError, match=r"none of the 6 pairs .* 2 empty answer, 1 equal answers"):
         split_trainable(bad, sizes, collator, limit)
 
 
