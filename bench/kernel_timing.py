@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..kernels.operation import Case, Op
+from ..kernels.registration import BODIES
 from .kernel_providers import Provider
 
 Samples = dict[str, list[float]]
@@ -80,6 +81,9 @@ class _Live(TorchDispatchMode):
         self.now, self.peak, self.seen = 0, 0, set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in BODIES:  # one of ours, whose own tensors count as well
+            with self:
+                return BODIES[func](*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         known = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves((args, kwargs)) if torch.is_tensor(leaf)}
         for leaf in tree_leaves(result):

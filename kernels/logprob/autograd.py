@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
+from torch.utils.flop_counter import register_flop_formula
 
+from ..registration import register
 from ..triton_support import runs_triton
 from .head import IGNORED, Head, Statistics
 from .rows import chunk_rows, logits_buffer, residual_rows, row_statistics
@@ -41,7 +43,7 @@ def statistics(
     return path(hidden_ND, head, targets_N, residual=residual, extras=extras)
 
 
-@torch.library.custom_op("prefmill::token_statistics", mutates_args=())
+@register("token_statistics")
 def token_pass(
     hidden: torch.Tensor,
     weight: torch.Tensor,
@@ -115,7 +117,7 @@ def _scaled(residual_ND: torch.Tensor, gradient_N: torch.Tensor, dtype: torch.dt
     return torch.mul(residual_ND, gradient_N[:, None], out=torch.empty_like(residual_ND, dtype=dtype))
 
 
-@torch.library.custom_op("prefmill::head_gradients", mutates_args=())
+@register("head_gradients")
 def head_gradients(
     hidden: torch.Tensor,
     weight: torch.Tensor,
@@ -161,6 +163,20 @@ def _head_gradients_shapes(hidden: Any, weight: Any, bias: Any, targets: Any, gr
         if wants_bias
         else weight.new_empty(0, dtype=weight.dtype if bias is None else bias.dtype),
     )
+
+
+@register_flop_formula(torch.ops.prefmill.token_statistics)
+def _token_pass_flops(hidden: Any, weight: Any, bias: Any, targets: Any, *settings: Any, **_: Any) -> int:
+    """What torch's FlopCounterMode counts: one product of rows and head, and for U a second one."""
+    residual = settings[2]
+    return (4 if residual else 2) * hidden[0] * weight[0] * weight[1]
+
+
+@register_flop_formula(torch.ops.prefmill.head_gradients)
+def _head_gradients_flops(hidden: Any, weight: Any, *rest: Any, **_: Any) -> int:
+    """The logits once more, and the product that the weight's gradient is."""
+    wants_weight = rest[-2]
+    return (4 if wants_weight else 2) * hidden[0] * weight[0] * weight[1]
 
 
 def _without_ignored(

@@ -12,6 +12,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from ..operation import Case, Inputs, Mode, Op
+from ..registration import register
 from ..triton_support import runs_triton
 from .formulas import LOSSES, SMOOTHED, Answers, Terms, losses, slopes
 from .kernel import BUILDS, launch
@@ -108,18 +109,17 @@ def preference_loss_reference(
     anchor_margin: float = 0.0,
 ) -> Preference:
     """The same in plain torch, differentiated by autograd."""
-    kept = segments_N >= 0
-    segments, count = segments_N[kept], pairs * (3 if image_weight else 2)
+    places, count = segments_N + 1, pairs * (3 if image_weight else 2)
 
     def summed(values: torch.Tensor) -> torch.Tensor:
         wide = values if values.dtype == torch.float64 else values.float()
-        return wide.new_zeros(count).index_add(0, segments, wide[kept])
+        return torch.index_add(wide.new_zeros(count + 1), 0, places, wide)[1:]  # the first is of no segment
 
     if reference_S is None:
         assert reference_N is not None
         reference_S = summed(reference_N)
     terms = Terms(loss, beta, label_smoothing, image_weight, anchor_weight, anchor_margin)
-    sums, tokens = summed(logps_N), torch.bincount(segments, minlength=count)
+    sums, tokens = summed(logps_N), summed(torch.ones_like(logps_N))
     own = Answers.of(sums, reference_S, tokens, pairs)
     return Preference(losses(own, terms), *_metrics(own, beta), *_per_segment(sums, tokens))
 
@@ -162,7 +162,7 @@ def _check(
         raise ValueError("exo_pair needs label_smoothing above 0; its authors use 0.001")
 
 
-@torch.library.custom_op("prefmill::preference_loss", mutates_args=())
+@register("preference_loss")
 def _preference(
     logps: torch.Tensor,
     segments: torch.Tensor,

@@ -127,6 +127,7 @@ def test_memory_counts_what_is_alive():
     }
     assert used["reference"] >= 2 * 300 * 4000 * 4
     assert used["ours"] < used["reference"] / 3
+    assert used["ours"] > 300 * 512 * 4, "what is alive within an operation counts"
 
 
 def test_headline_takes_the_worst_shape_and_the_best_peer():

@@ -10,6 +10,7 @@ from prefmill.kernels.logprob import tiles
 from prefmill.kernels.logprob.head import narrowed
 from prefmill.kernels.logprob.tokens import OP, token_logprobs, token_logprobs_reference, token_statistics
 from prefmill.kernels.operation import Case
+from prefmill.kernels.registration import BODIES
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
@@ -146,6 +147,9 @@ class Largest(TorchDispatchMode):
     elements = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in BODIES:
+            with self:
+                return BODIES[func](*args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         sizes = [leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         self.elements = max([self.elements, *sizes])

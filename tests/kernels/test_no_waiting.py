@@ -11,17 +11,16 @@ import torch
 from prefmill.kernels import triton_support
 from prefmill.kernels.catalogue import OPS
 from prefmill.kernels.guided_step import stochastic_step
-from prefmill.kernels.logprob import autograd, token_logprobs, token_statistics
+from prefmill.kernels.logprob import token_logprobs, token_statistics
 from prefmill.kernels.operation import Case
 from prefmill.kernels.pixels import kernel as pixels_kernel
-from prefmill.kernels.preference import losses, preference_loss
+from prefmill.kernels.preference import preference_loss
+from prefmill.kernels.registration import BODIES
 from torch.utils._python_dispatch import TorchDispatchMode  # the documented way to see every operation
 from torch.utils._pytree import tree_leaves, tree_map
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here (Linux only)")
 CPU, DEVICE = torch.device("cpu"), torch.device("meta")
-# under the dispatcher, the bodies of operations would not be seen
-BODIES = {op._opoverload: op._init_fn for op in (autograd.token_pass, autograd.head_gradients, losses._preference)}
 SMALL = {"N": 9, "D": 64, "V": 701, "H": 32, "W": 40, "B": 2, "S": 8, "A": 19}
 
 

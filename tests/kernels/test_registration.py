@@ -11,6 +11,7 @@ from prefmill.kernels.preference import OP as PREFERENCE
 from prefmill.kernels.preference import preference_loss
 from prefmill.kernels.preference.formulas import LOSSES
 from prefmill.kernels.preference.losses import _preference, options_of
+from torch.utils.flop_counter import FlopCounterMode
 
 CPU = torch.device("cpu")
 LENGTHS = torch.tensor([4, 7, 3, 6])
@@ -106,3 +107,14 @@ def test_second_derivatives_are_refused_and_not_wrong():
     (first,) = torch.autograd.grad(logp.square().sum(), hidden, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_torch_counts_their_operations(trained):
+    """4 N D V with a frozen head, 8 with a trained one."""
+    given = rows()
+    given["hidden_ND"].requires_grad_()
+    given["weight_VD"].requires_grad_(trained)
+    with FlopCounterMode(display=False) as counter:
+        token_logprobs(**given).sum().backward()
+    assert counter.get_total_flops() == (8 if trained else 4) * 20 * 16 * 300

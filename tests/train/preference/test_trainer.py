@@ -71,6 +71,21 @@ def test_curve_is_that_of_trl(make_job, run_folder, curves, precision, steps):
         assert weight.dtype == others[name].dtype
 
 
+@pytest.mark.parametrize("loss", ["exo_pair", "nca_pair", "bco_pair", "sppo_hard", "discopop", "sft"])
+def test_other_losses_are_trls(make_job, loss):
+    """Loss, gradient norm and metrics of steps that move, micro-batches of unequal size included."""
+    settings = {"batch_size": 4, "accumulation": 2, "max_steps": 3, "schedule": "constant", "loss": loss}
+    settings |= {"label_smoothing": 0.01 if loss == "exo_pair" else 0.0}
+    ours, theirs = (
+        trained(build, make_job(name, **settings))
+        for name, build in (("ours", build_trainer), ("theirs", trl_backend.build_trainer))
+    )
+    found, expected = curve(ours), curve(theirs)
+    assert found.shape == (3, len(KEYS))
+    assert (expected[1:, 0] - expected[0, 0]).abs().min() > 1e-4, "the losses must move"
+    assert (found - expected).abs().div(expected.abs() + 1).max() < 2e-5
+
+
 def test_bfloat16_acts(curves):
     """Autocast reaches the whole pass: a loss outside it would equal float32's to the last digit."""
     if len(curves) < 2:
