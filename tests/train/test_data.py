@@ -145,7 +145,7 @@ def test_long_and_misleading_pairs_are_listed_not_cut(run_folder, pairs, process
     with pytest.raises(PrefmillError) as caught:
         split_trainable(pairs, sizes, collator, 3)
     assert caught.value.fix == f"set max_tokens to at least {min(lengths)}"
-    with pytest.raises(PrefmillError, match="none of the 6 pairs .* 2 empty answer, 1 equal answers"):
+    with pytest.raises(PrefmillError, match=r"none of the 6 pairs .* 2 empty answer, 1 equal answers"):
         split_trainable(bad, sizes, collator, limit)
 
 
@@ -153,6 +153,12 @@ def test_template_that_rewrites_the_question_is_refused(run_folder, pairs, proce
     processor.chat_template = "{{ messages | length }}{% for message in messages %}{{ message.role }}{% endfor %}"
     with pytest.raises(PrefmillError, match="renders a question differently"):
         PairCollator(processor).length(pairs[0], (56, 56))
+
+
+def test_a_processor_without_a_template_is_refused(processor):
+    processor.chat_template = None
+    with pytest.raises(PrefmillError, match="has no chat template"):
+        PairCollator(processor)
 
 
 def test_published_sample_becomes_a_batch(shared, tmp_path, processor):

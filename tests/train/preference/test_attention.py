@@ -47,7 +47,7 @@ def test_is_a_masked_softmax(tokens, packed, groups):
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_one_call_for_all_pairs_reaches_torch_in_its_form(tokens, packed):
-    """Under fake tensors: torch checks shapes and its operation's gradients, without a GPU. Values: test_families.py."""
+    """Under fake tensors: torch checks shapes and its operation's gradients. Values: test_families.py."""
     layout = lay_out(tokens, 0, packed=packed)
     rows, length = layout.input_ids.shape
     index = varlen_index(layout.spans, length)
