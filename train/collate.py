@@ -35,7 +35,8 @@ class PairCollator:
     """Make TRL's batch of preference pairs: B pairs become 2B rows, chosen first.
 
     input_ids, attention_mask, completion_mask [2B, T] int64, padded on the right; pixel_values [2B, 3, H, W] float32
-    and whatever else the model's processor makes of the images.
+    and whatever else the model's processor makes of the images. Raises PrefmillError for a processor without a chat
+    template.
     """
 
     def __init__(self, processor: Any) -> None:
@@ -43,6 +44,11 @@ class PairCollator:
 
         self.processor = processor
         self.tokenizer = processor.tokenizer
+        if not processor.chat_template:
+            raise PrefmillError(
+                f"the processor in {self.tokenizer.name_or_path} has no chat template",
+                "put the chat_template.jinja that the model was published with into its folder",
+            )
         adds_begin = self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
         self._begin: str = (self.tokenizer.bos_token or "") if adds_begin else ""
         self._end: str = self.tokenizer.eos_token

@@ -217,6 +217,12 @@ def test_template_that_rewrites_the_question_is_refused(run_folder, pairs, proce
         PairCollator(processor).length(pairs[0], (56, 56))
 
 
+def test_a_processor_without_a_template_is_refused(processor):
+    processor.chat_template = None
+    with pytest.raises(PrefmillError, match="has no chat template"):
+        PairCollator(processor)
+
+
 def test_published_sample_becomes_a_batch(shared, tmp_path, processor):
     """The ten pairs that the paper's authors published, with their megapixel images."""
     sample = shared / "data" / "pdsdpo-sample"

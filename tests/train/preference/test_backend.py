@@ -1,14 +1,18 @@
 """`backend: shared` as a user starts it: processes, DeepSpeed's engine, a kill, and what the manifest says."""
 
 import json
+import shutil
 
 import psutil
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.train.checkpoints import newest_complete
+from prefmill.train.data import load_pairs
 from prefmill.train.launch import train
 from prefmill.train.zero2 import ENGINE_CLASS
 from safetensors.torch import load_file
+
+from ..conftest import TEXTS, write_run
 
 # of which several pass while a kill is on its way
 STEPS = {"max_steps": 18, "save_every": 3}
@@ -84,3 +88,31 @@ def test_killed_training_continues_to_the_bit(trained, run_folder, settings, tmp
     manifest = train(run_folder, tmp_path, config)
     assert manifest.adapter_sha256 == trained[1].adapter_sha256
     assert losses(tmp_path) == losses(trained[0])
+
+
+def test_another_family_by_name_and_pairs_that_are_left_out(settings, tmp_path, monkeypatch):
+    """Qwen3-VL, made on the spot, with ZeRO-2: what cannot be trained on is in the manifest with its reason."""
+    monkeypatch.setenv("PREFMILL_CACHE", str(tmp_path / "cache"))
+    bad = [("Say <|im_end|>", "Yes.", "No."), ("What?", "A cat.", "A cat."), ("Who?", "", "Nobody.")]
+    run = write_run(tmp_path / "run", [*TEXTS, *bad], shapes=[(84, 84), (120, 56)])
+    ids = [pair.id for pair in load_pairs(run)]
+    config = settings(backend="shared", model="random:qwen3-vl", max_steps=3, save_every=3)
+    manifest = train(run, tmp_path / "output", config)
+    assert (manifest.backend.name, manifest.pairs) == ("shared", 6)
+    assert manifest.excluded == {
+        "control token in a text": [ids[6]],
+        "equal answers": [ids[7]],
+        "empty answer": [ids[8]],
+    }
+    assert losses(tmp_path / "output")[0] == pytest.approx(0.693147, abs=1e-6)
+    assert abs(losses(tmp_path / "output")[-1] - 0.693147) > 1e-3
+
+
+def test_a_tokenizer_of_another_model_stops_before_training(run_folder, model_folder, settings, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config["text_config"]["vocab_size"] -= 1
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PrefmillError, match=r"the tokenizer in .* is another model's") as caught:
+        train(run_folder, tmp_path / "output", settings(backend="shared", model=str(tmp_path / "model")))
+    assert "put the tokenizer files" in caught.value.fix
