@@ -18,5 +18,5 @@ def test_a_plan_says_where_a_checkpoint_is(source, where, tmp_path):
 def test_a_library_that_the_training_needs_is_missed_before_the_first_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     plan = plan_run(tmp_path / "run", override(tiny(), ["train.report_to=[tensorboard]", "train.device=cpu"]))
-    problems = [problem for problem in plan.problems if problem.where == "train"]
+    problems = [problem for problem in plan.problems if problem.setting == "train"]
     assert ["needs tensorboard, which is not installed" in problem.message for problem in problems] == [True]
