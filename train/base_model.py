@@ -61,7 +61,7 @@ def _kept_whole(job: TrainingJob) -> list[str]:
 
 
 def _complete(model: PreTrainedModel, job: TrainingJob) -> None:
-    """Check the shapes, which the loading report does not know of what has four bits, and keep the weights trainable."""
+    """Check shapes, which the loading report does not know of what has four bits, keep weights trainable."""
     from bitsandbytes.nn.modules import Linear4bit
 
     wrong = []
