@@ -2,13 +2,15 @@
 
 import contextlib
 import resource
-from dataclasses import replace
 
 import pytest
+import torch
 from prefmill.base.errors import PrefmillError
+from prefmill.train import worker
 from prefmill.train.checkpoints import CheckpointNotes, mark_complete, newest_complete
+from prefmill.train.data import load_pairs, pairs_digest
 from prefmill.train.launch import train
-from prefmill.train.worker import _is_full
+from prefmill.train.manifest import TrainingPlan
 
 
 @contextlib.contextmanager
@@ -46,10 +48,10 @@ def test_full_disk_leaves_no_half_checkpoint(run_folder, settings, tmp_path):
     ids=str,
 )
 def test_full_disk_has_many_names(tmp_path, error, full):
-    assert _is_full(error, tmp_path) is full
+    assert worker._is_full(error, tmp_path) is full
     wrapped = ValueError("while saving")
     wrapped.__cause__ = error
-    assert _is_full(wrapped, tmp_path) is full
+    assert worker._is_full(wrapped, tmp_path) is full
 
 
 @pytest.mark.parametrize("changes", [{"processes": 7}, {"processes": 2, "batch_size": 4}], ids=str)
@@ -61,16 +63,23 @@ def test_more_places_than_pairs_are_refused(run_folder, settings, tmp_path, chan
     assert not (tmp_path / "train.log").exists()
 
 
-def test_pairs_that_are_left_out_do_not_count(run_folder, settings, tmp_path):
+@pytest.fixture
+def prepared(run_folder, settings, tmp_path):
+    """What a worker resolves before it loads a model."""
+
+    def prepare(**changes):
+        pairs = load_pairs(run_folder)
+        config = settings(zero_stage=0, **changes)
+        plan = TrainingPlan(run=str(run_folder), pairs=len(pairs), pairs_digest=pairs_digest(pairs), config=config)
+        return worker._prepare(plan, tmp_path)[0]
+
+    return prepare
+
+
+def test_pairs_that_are_left_out_do_not_count(prepared):
     """Known only when the model's tokenizer has read them: three of the six are too long."""
     with pytest.raises(PrefmillError, match="take 6 pairs at a time, and there are 3"):
-        train(run_folder, tmp_path, settings(zero_stage=0, processes=2, batch_size=3, max_tokens=57))
-
-
-def test_batch_larger_than_the_data_takes_all_of_it(run_folder, settings, tmp_path):
-    config = settings(backend="shared", zero_stage=0, batch_size=50, accumulation=3, max_steps=None, epochs=2)
-    manifest = train(run_folder, tmp_path, config)
-    assert (manifest.pairs, manifest.steps) == (6, 2)
+        prepared(processes=2, batch_size=3, max_tokens=57)
 
 
 @pytest.mark.parametrize(
@@ -78,38 +87,19 @@ def test_batch_larger_than_the_data_takes_all_of_it(run_folder, settings, tmp_pa
     [
         ({"precision": "bfloat16"}, "precision was 'bfloat16', now 'float32'"),
         ({"device": "NVIDIA H100"}, "device was 'cuda', now 'cpu'"),
-        ({"name": "trl"}, "name was 'trl', now 'shared'"),
-        ({"attention": "mask"}, "attention was 'mask', now 'pairs'"),
     ],
     ids=str,
 )
-def test_auto_that_means_something_else_now_is_refused(run_folder, settings, tmp_path, begun, was, words):
+def test_auto_that_means_something_else_now_is_refused(prepared, backend, tmp_path, monkeypatch, was, words):
     """Settings say "auto" before and after; what it came to is in the checkpoint."""
-    checkpoint = newest_complete(begun / "checkpoints")
-    assert checkpoint is not None
-    backend = checkpoint.notes.backend.model_copy(update=was)
-    notes = CheckpointNotes(seconds=checkpoint.notes.seconds, backend=backend)
-    mark_complete(checkpoint.path, checkpoint.step, checkpoint.record.steps, notes)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    folder = tmp_path / "checkpoints" / "checkpoint-2"
+    folder.mkdir(parents=True)
+    mark_complete(folder, 2, 4, CheckpointNotes(seconds=1, backend=backend))
+    assert prepared(device="auto").precision == "float32"
+    mark_complete(folder, 2, 4, CheckpointNotes(seconds=1, backend=backend.model_copy(update=was)))
     with pytest.raises(PrefmillError, match=f"checkpoint-2 was made in another way: {words}"):
-        train(run_folder, begun, settings(**BEGUN))
-    mark_complete(checkpoint.path, checkpoint.step, checkpoint.record.steps, replace(checkpoint).notes)
-
-
-BEGUN = {"backend": "shared", "zero_stage": 0, "max_steps": 400, "save_every": 2}
-
-
-@pytest.fixture(scope="module")
-def begun(run_folder, settings, tmp_path_factory):
-    """A training that was stopped after its first checkpoint."""
-    output = tmp_path_factory.mktemp("begun") / "output"
-
-    def stop(event):
-        if newest_complete(output / "checkpoints"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(run_folder, output, settings(**BEGUN), stop)
-    return output
+        prepared(device="auto")
 
 
 def test_folder_of_the_run_is_not_trained_into(run_folder, settings):

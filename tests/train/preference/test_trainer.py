@@ -7,12 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
+from prefmill.engine.checkpoint import load_strict
 from prefmill.train import trl_backend
+from prefmill.train.adapter import lora_targets
+from prefmill.train.checkpoints import Checkpoint, CheckpointNotes, CheckpointRecord
 from prefmill.train.data import load_pairs
 from prefmill.train.events import STATUS
 from prefmill.train.preference import backend
 from prefmill.train.preference.cache import ReferenceCache, VisionCache
 from prefmill.train.preference.trainer import build_trainer
+from transformers import LlavaForConditionalGeneration
 
 KEYS = (
     *("loss", "grad_norm", "learning_rate", "epoch", "entropy", "mean_token_accuracy", "logps/chosen"),
@@ -179,6 +183,7 @@ def test_a_loss_it_does_not_have_is_trained_by_trl(make_job, monkeypatch):
     assert backend.unsupported(make_job()) is None
 
 
+<<<<<<< HEAD
 def test_pairs_with_exchanged_sides_find_the_reference(make_job, run_folder, tmp_path, monkeypatch):
     """An answer is read once by the reference, whichever pairs have it and on whichever side."""
     cache = str(tmp_path / "cache")
@@ -192,3 +197,26 @@ def test_pairs_with_exchanged_sides_find_the_reference(make_job, run_folder, tmp
     pairs[0] = replace(pairs[0], chosen="Another answer.")
     trained(build_trainer, make_job("third", pairs=pairs, cache=cache, **SHORT))
     assert len(asked) == 1
+=======
+def test_batch_larger_than_the_data_takes_all_of_it(make_job):
+    trainer = trained(build_trainer, make_job(batch_size=50, accumulation=3, max_steps=None, epochs=2))
+    assert trainer.state.global_step == 2
+    tokens = 2 * trainer.batches(trainer.job.pairs)["tokens"]
+    assert sum(line["tokens"] for line in trainer.state.log_history if "loss" in line) == tokens
+
+
+@pytest.mark.parametrize(("fact", "was"), [("name", "trl"), ("attention", "mask")])
+def test_another_way_of_computing_is_refused_on_resume(make_job, backend, tmp_path, fact, was):
+    """A library's new version may bring another attention or end a fallback: no setting has changed then."""
+    job = make_job()
+    plain = load_strict(LlavaForConditionalGeneration, job.model_folder)
+    now = {"name": "shared", "attention": "pairs", "lora_targets": lora_targets(plain)}
+
+    def resumed(facts):
+        notes = CheckpointNotes(seconds=1, backend=backend.model_copy(update=facts))
+        return replace(job, resume=Checkpoint(tmp_path, CheckpointRecord(step=2, steps=4, notes=notes, files={})))
+
+    build_trainer(resumed(now))
+    with pytest.raises(PrefmillError, match=f"{fact} was '{was}', now '{now[fact]}'"):
+        build_trainer(resumed(now | {fact: was}))
+>>>>>>> launch
