@@ -61,11 +61,7 @@ def _kept_whole(job: TrainingJob) -> list[str]:
 
 
 def _complete(model: PreTrainedModel, job: TrainingJob) -> None:
-<<<<<<< HEAD
     """Check the shapes, which the loading report does not know of what has four bits, and keep weights trainable."""
-=======
-    """Check shapes, which the loading report does not know of what has four bits, keep weights trainable."""
->>>>>>> launch
     from bitsandbytes.nn.modules import Linear4bit
 
     wrong = []

@@ -183,7 +183,6 @@ def test_a_loss_it_does_not_have_is_trained_by_trl(make_job, monkeypatch):
     assert backend.unsupported(make_job()) is None
 
 
-<<<<<<< HEAD
 def test_pairs_with_exchanged_sides_find_the_reference(make_job, run_folder, tmp_path, monkeypatch):
     """An answer is read once by the reference, whichever pairs have it and on whichever side."""
     cache = str(tmp_path / "cache")
@@ -197,7 +196,8 @@ def test_pairs_with_exchanged_sides_find_the_reference(make_job, run_folder, tmp
     pairs[0] = replace(pairs[0], chosen="Another answer.")
     trained(build_trainer, make_job("third", pairs=pairs, cache=cache, **SHORT))
     assert len(asked) == 1
-=======
+
+
 def test_batch_larger_than_the_data_takes_all_of_it(make_job):
     trainer = trained(build_trainer, make_job(batch_size=50, accumulation=3, max_steps=None, epochs=2))
     assert trainer.state.global_step == 2
@@ -219,4 +219,3 @@ def test_another_way_of_computing_is_refused_on_resume(make_job, backend, tmp_pa
     build_trainer(resumed(now))
     with pytest.raises(PrefmillError, match=f"{fact} was '{was}', now '{now[fact]}'"):
         build_trainer(resumed(now | {fact: was}))
->>>>>>> launch
