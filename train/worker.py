@@ -109,7 +109,8 @@ def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, l
             "set model to a LLaVA checkpoint, such as llava-hf/llava-1.5-7b-hf",
         ) from error
     check_tokenizer(processor, folder)
-    text = read_config(folder).get("text_config", {})
+    stated = read_config(folder)
+    text = {**stated, **stated.get("text_config", {})}  # some published configs are flat
     context = text.get("max_position_embeddings", config.max_tokens)
     images = RunImages(Path(plan.run))
     given = load_pairs(Path(plan.run), margins=config.margin_weight != "none")
