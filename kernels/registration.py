@@ -13,10 +13,10 @@ BODIES: dict[Any, Callable[..., Any]] = {}
 """By what a dispatch mode is handed."""
 
 
-def register(name: str) -> Callable[[Callable[..., Any]], torch.library.CustomOpDef]:
+def register(name: str) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function of tensors that returns fresh tensors and changes none: it becomes `prefmill::name`."""
 
-    def wrap(body: Callable[..., Any]) -> torch.library.CustomOpDef:
+    def wrap(body: Callable[..., Any]) -> Any:
         made = torch.library.custom_op(f"prefmill::{name}", body, mutates_args=())
         BODIES[getattr(torch.ops.prefmill, name).default] = body
         return made
