@@ -1,9 +1,9 @@
 """Floating-point operations of a training, by what is computed and how: TRL's way, ours, and the steps between them.
 
-A multiply-add is two operations. The base is frozen, so that a backward pass costs what the forward pass costs, and
-the adapter, which learns, twice. Attention is counted as causal: half of the square. Norms, activations, the softmax
-and the optimizer are left out: under one per cent at the sizes that are trained. In the first layer the gradient of
-the input is counted although nobody needs it.
+A multiply-add is two operations. The base is frozen, so that a backward pass costs what the forward pass costs; the
+adapter, which learns, and attention cost twice that. Attention is counted as causal: half of the square. Norms,
+activations, the softmax and the optimizer are left out: under one per cent at the sizes that are trained. In the first
+layer the gradient of the input is counted although nobody needs it.
 """
 
 from __future__ import annotations
@@ -104,11 +104,11 @@ def training_flops(
         compact = rung.answer_rows or (not rung.shared_prompt and theirs_on_answers)
         rows = sum(pair.chosen + pair.rejected for pair in batch) if compact else tokens
         head = 2 * shape.head_weights * rows
-        base, adapter = 2 * shape.layer_weights * tokens + area, 2 * rank * shape.adapter_weights * tokens
+        base, adapter = 2 * shape.layer_weights * tokens, 2 * rank * shape.adapter_weights * tokens
         # Their head makes the logits again for the gradient; ours has it from the forward pass.
-        policy += 2 * base + 3 * adapter + head * (2 if rung.shared_prompt else 3)
-        policy += base + adapter if checkpointing else 0
-        reference += base + head
+        policy += 2 * base + 3 * (area + adapter) + head * (2 if rung.shared_prompt else 3)
+        policy += base + area + adapter if checkpointing else 0
+        reference += base + area + head
         passes = 2 if rung.shared_prompt else 4  # policy and reference, of each row
         vision += 0 if rung.vision_cache else passes * sum(image_flops(shape, pair) for pair in batch)
     if rung.vision_cache:
