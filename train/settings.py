@@ -16,7 +16,7 @@ from .losses import Loss, check_smoothing
 
 Positive = Annotated[int, Field(ge=1)]
 
-MAY_CHANGE = frozenset({"save_every", "log_every", "cache", "cache_gigabytes"})
+MAY_CHANGE = frozenset({"save_every", "log_every", "cache", "cache_gigabytes", "dollars_per_hour"})
 """Settings that a continued training may have changed: they touch no weight."""
 
 
@@ -80,6 +80,8 @@ class DPOTrainingConfig(Settings):
     """Steps between checkpoints. A stopped training continues from the newest complete one."""
     log_every: Positive = 1
     """Steps per line of metrics.jsonl; a line holds their mean."""
+    dollars_per_hour: float | None = Field(default=None, ge=0)
+    """Price of one device, for the cost in metrics.jsonl; None: no cost is told."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
