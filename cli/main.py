@@ -103,6 +103,20 @@ def train_(
     train_command(folder, to, recipe, settings or [], as_json)
 
 
+@app.command()
+def merge(
+    output: Annotated[Path, typer.Argument(help="a finished training's folder", parser=as_path, metavar="OUTPUT")],
+    to: Annotated[Path, typer.Option(help="the folder to write", parser=as_path, metavar="FOLDER")],
+    base: Annotated[str | None, typer.Option(help="where the base model is now, if it has moved")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; by default the base's own")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write base and adapter as one checkpoint, which transformers and vLLM load."""
+    from .merge import merge_command
+
+    merge_command(output, to, base, dtype, as_json)
+
+
 @app.command(name="import")
 def import_(
     to: Annotated[Path, typer.Option(help="the run's folder, new or existing", parser=as_path, metavar="FOLDER")],

@@ -22,7 +22,7 @@ def list_command(as_json: Json = False) -> None:
         typer.echo(json.dumps(lines))
         return
     for name, line in lines.items():
-        typer.echo(f"{name:<10} {line}")
+        typer.echo(f"{name:<12} {line}")
 
 
 @app.command("show")

@@ -15,8 +15,10 @@ from ..base.errors import PrefmillError
 from ..base.paths import user_path
 from ..engine.settings import MICRO_CHECKPOINTS
 from .imported import imported
+from .low_memory import low_memory
 from .micro import micro
 from .pds_dpo import pds_dpo
+from .pds_dpo_repo import pds_dpo_repo
 from .python_file import load_python_recipe
 from .recipe import BaseRecipe, Recipe
 from .saved import read_recipe
@@ -27,7 +29,13 @@ MICRO_NAMES = (
     *(f"responder-{letter}" for letter in "abcd"),
 )
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"tiny": tiny, "pds-dpo": pds_dpo, "imported": imported}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "tiny": tiny,
+    "pds-dpo": pds_dpo,
+    "pds-dpo-repo": pds_dpo_repo,
+    "low-memory": low_memory,
+    "imported": imported,
+}
 if all((MICRO_CHECKPOINTS / name).is_dir() for name in MICRO_NAMES):  # trained, not written: a checkout may lack some
     RECIPES = {"micro": micro, **RECIPES}
 

@@ -27,7 +27,10 @@ def train_with_progress(
             progress.begin(name, event.steps, reached, "steps")
         loss = event.metrics.get("loss", float("nan"))
         accuracy = event.metrics.get("rewards/accuracies", float("nan"))
-        progress.step(name, event.step - reached, f", loss {loss:.4f}, accuracy {accuracy:.2f}")
+        hours, dollars = (event.metrics.get(key) for key in ("device_hours", "dollars"))
+        spent = "" if hours is None else f", {hours:.2f} device hours"
+        spent += "" if dollars is None else f", {dollars:.2f} dollars"
+        progress.step(name, event.step - reached, f", loss {loss:.4f}, accuracy {accuracy:.2f}{spent}")
         reached = event.step
 
     return train(run_folder, output, config, show)

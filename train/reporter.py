@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +15,12 @@ from peft import PeftModel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..base.errors import PrefmillError
+from ..base.files import write_text
 from .checkpoints import mark_complete
+from .events import STATUS
 from .job import TrainingJob
 from .manifest import Backend
+from .watch import CHOSEN_FALL, ChosenWatch
 from .zero2 import require_engine
 
 
@@ -45,6 +50,7 @@ class Reporter(TrainerCallback):
         self.backend: Backend | None = None
         self.last_time, self.last_epoch = 0.0, 0.0
         self.held: dict[str, float] = {}
+        self.device_seconds, self.world_size = 0.0, 1
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -62,6 +68,13 @@ class Reporter(TrainerCallback):
             attention=self.attention,
             notes=tuple(self.notes),
         )
+        before = self.job.metrics.read()
+        self.world_size = args.world_size
+        seconds = sum(line["seconds"] + line.get("eval_seconds", 0) for line in before)
+        self.device_seconds = seconds * args.world_size
+        known = self.job.resume.notes.backend.notes if self.job.resume else ()
+        self.watch = ChosenWatch(self.job.config.beta, before, known)
+        self.warnings = [note for note in known if note.startswith(CHOSEN_FALL)]
         self.last_time, self.last_epoch = time.monotonic(), float(state.epoch or 0)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -97,10 +110,15 @@ class Reporter(TrainerCallback):
         self.last_time, self.last_epoch = now, epoch
         rounded = {name: round(value, 4) for name, value in speed.items()}
         line = {"step": state.global_step, "steps": state.max_steps, **logs, **rounded}
+        self.device_seconds += seconds * args.world_size
+        line |= _resources(self.device_seconds / 3600, self.job)
         if control.should_evaluate:  # which comes next; a step has one line
             self.held = line
         else:
             self.job.metrics.append(line)
+        if text := self.watch(line):
+            self.warnings.append(text)
+            write_text(self.job.output / STATUS, text)
 
     def _add_evaluation(self, logs: dict[str, float], state: TrainerState) -> None:
         if not math.isfinite(logs["eval_loss"]):
@@ -111,6 +129,7 @@ class Reporter(TrainerCallback):
         if state.is_world_process_zero:
             found = {name: value for name, value in logs.items() if name.startswith("eval_")}
             seconds = found.pop("eval_runtime")
+            self.device_seconds += seconds * self.world_size
             # the last one is TRL's count of tokens trained on
             for name in ("samples_per_second", "steps_per_second", "model_preparation_time", "num_tokens"):
                 found.pop(f"eval_{name}", None)
@@ -121,4 +140,23 @@ class Reporter(TrainerCallback):
         self.trainer.accelerator.wait_for_everyone()  # other processes may still be writing their part
         if state.is_world_process_zero and self.backend:
             folder = Path(args.output_dir or "") / f"checkpoint-{state.global_step}"
-            mark_complete(folder, state.global_step, state.max_steps, self.job.notes(self.backend))
+            mark_complete(
+                folder,
+                state.global_step,
+                state.max_steps,
+                self.job.notes(self.backend.model_copy(update={"notes": (*self.backend.notes, *self.warnings)})),
+            )
+
+
+def _resources(device_hours: float, job: TrainingJob) -> dict[str, float]:
+    """Return hours of all devices and their price so far, and the peak memory of this process's device in bytes."""
+    used: dict[str, float] = {"device_hours": round(device_hours, 6)}
+    if job.config.dollars_per_hour is not None:
+        used["dollars"] = round(device_hours * job.config.dollars_per_hour, 4)
+    if job.device == "cuda":
+        used["peak_memory"] = torch.cuda.max_memory_allocated()
+    else:  # kilobytes, but for macOS
+        used["peak_memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+            1 if sys.platform == "darwin" else 1024
+        )
+    return used

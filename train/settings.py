@@ -17,7 +17,9 @@ from .losses import Loss, check_smoothing
 Positive = Annotated[int, Field(ge=1)]
 ImageNegative = Literal["crop", "noise", "other"]
 
-MAY_CHANGE = frozenset({"save_every", "log_every", "cache", "cache_gigabytes", "report_to", "rendezvous"})
+MAY_CHANGE = frozenset(
+    {"save_every", "log_every", "cache", "cache_gigabytes", "report_to", "rendezvous", "dollars_per_hour"}
+)
 """Settings that a continued training may have changed: they touch no weight."""
 
 
@@ -114,6 +116,8 @@ class DPOTrainingConfig(Settings):
     report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     """Write the curves for these too, below the output folder. wandb stays offline unless WANDB_API_KEY or WANDB_MODE
     says otherwise; trackio stays here unless TRACKIO_SPACE_ID names a place."""
+    dollars_per_hour: float | None = Field(default=None, ge=0)
+    """Price of one device, for the cost in metrics.jsonl; None: no cost is told."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
