@@ -12,6 +12,7 @@ def test_it_is_said_once_when_the_mean_has_fallen_by_a_nat():
     said = [watch(line) for line in lines(-5, 5, -2, -2, 0, -1.5, -4, -9)]
     # means of three: -0.67, 0.33, -1.33
     assert [number + 1 for number, text in enumerate(said) if text] == [5]
+    assert said[4]
     assert "by step 5 their log-probability was 1.3 below" in said[4]
     assert "sft_weight" in said[4]
     assert "learning_rate" in said[4]
