@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from .result_file import write_result
-from .train_inputs import SEVEN_BILLION, TINY, Shape, write_model, write_pairs
+from .train_inputs import SEVEN_BILLION, TINY, Shape, predicted_gains, write_model, write_pairs
 from .train_rungs import RUNGS
 from .train_side import Timing, side_process
 
@@ -46,6 +46,7 @@ def run(
         folder = Path(temporary)
         write_model(folder / "model", shape)
         write_pairs(folder / "run", shape)
+        predicted = predicted_gains(folder, shape, setting["lora_rank"], setting["batch_size"], setting["epochs"])
         sides = {rung: stack.enter_context(side_process(rung, folder, setting)) for rung in rungs}
         for number in range(rounds + 1):
             for rung in rungs if number % 2 else rungs[::-1]:
@@ -57,14 +58,19 @@ def run(
                 )
                 if number:
                     raw[rung].append(timing)
-    claims = claims_of(raw, shape.pairs * EPOCHS, "wall" if setting["device"] == "cuda" else "cpu")
+    claims = claims_of(raw, shape.pairs * EPOCHS, predicted, "wall" if setting["device"] == "cuda" else "cpu")
     if to is not None:
         write_result(to, "prefmill bench train", {**asdict(shape), **setting, "rounds": rounds}, claims, raw=raw)
     return claims
 
 
-def claims_of(raw: dict[str, list[Timing]], pairs: int, clock: str = "cpu") -> dict[str, Any]:
-    """Return the claims from the timings of all sides, round by round; `pairs` are those of one training."""
+def claims_of(
+    raw: dict[str, list[Timing]], pairs: int, predicted: dict[str, float], clock: str = "cpu"
+) -> dict[str, Any]:
+    """Return the claims from the timings of all sides, round by round; `pairs` are those of one training.
+
+    `predicted`: what each rung gains by its floating-point operations alone.
+    """
 
     def ratio(rung: str, key: str, *, inverse: bool = False) -> float:
         rounds = zip(raw["trl"], raw[rung], strict=True)
@@ -82,7 +88,11 @@ def claims_of(raw: dict[str, list[Timing]], pairs: int, clock: str = "cpu") -> d
             for rung in SIDES
         },
         "ladder": {
-            rung: {"pairs_per_s_vs_trl": ratio(rung, clock), "peak_memory_vs_trl": ratio(rung, "growth", inverse=True)}
+            rung: {
+                "pairs_per_s_vs_trl": ratio(rung, clock),
+                "predicted": predicted[rung],
+                "peak_memory_vs_trl": ratio(rung, "growth", inverse=True),
+            }
             for rung in raw
         },
     }

@@ -23,6 +23,11 @@ from ..engine.tiny.weights import randomize
 from ..pipeline.records import Candidate, Pair, content_id
 from ..pipeline.shards import Footer, write_shard
 from ..pipeline.store import Run
+from ..train.collate import PairCollator
+from ..train.data import RunImages, load_pairs
+from ..train.flops import LADDER, PairLengths, training_flops
+from ..train.preference.layout import split
+from ..train.shape import shape_of_folder
 
 _PATCH = 14
 _WORDS = [
@@ -123,6 +128,22 @@ def write_pairs(folder: Path, shape: Shape) -> Path:
             write_shard(run.folder / name, 0, len(records), kind, records, Footer(work="bench"))
             run.write_manifest(name, {"stage": name, "fingerprint": name, "models": []})
     return folder
+
+
+def predicted_gains(folder: Path, shape: Shape, rank: int, batch_size: int, epochs: int) -> dict[str, float]:
+    """Return how many times as many floating-point operations TRL needs as each rung, on what is in `folder`."""
+    collator, images = PairCollator(LlavaProcessor.from_pretrained(folder / "model")), RunImages(folder / "run")
+    sizes, patches = images.sizes(), (shape.image // _PATCH) ** 2
+    lengths = [
+        PairLengths(*split(collator, pair, sizes[pair.image_id], None).spans, image_id=pair.image_id, patches=patches)
+        for pair in load_pairs(folder / "run")
+    ]
+    model = shape_of_folder(folder / "model")
+    totals = {
+        name: training_flops(model, lengths, rung, rank=rank, batch_size=batch_size, epochs=epochs).total
+        for name, rung in LADDER.items()
+    }
+    return {name: round(totals["trl"] / total, 3) for name, total in totals.items()}
 
 
 def _text(tokenizer: PreTrainedTokenizerFast, draw: random.Random, tokens: int) -> str:

@@ -25,12 +25,12 @@ def test_claims_are_medians_over_rounds():
         "trl": [timing(4.0, 200, [0.7, 0.5]), timing(9.0, 100, [0.0, 0.0]), timing(6.0, 300, [0.0, 0.0])],
         "shared": [timing(2.0, 100, [0.7, 0.25]), timing(1.0, 90, [0.0, 0.0]), timing(4.0, 60, [0.0, 0.0])],
     }
-    claims = train.claims_of(raw, pairs=12)
+    claims = train.claims_of(raw, pairs=12, predicted={"trl": 1.0, "shared": 1.5})
     assert (claims["pairs_per_s_vs_trl"], claims["pairs_per_s_vs_trl_wall"]) == (2.0, 2.0)
     assert claims["peak_memory_vs_trl"] == 0.5
     assert claims["loss_max_difference"] == 0.25
     assert (claims["trl_pairs_per_s"], claims["shared_pairs_per_s"]) == (2.0, 6.0)
-    assert claims["ladder"]["shared"] == {"pairs_per_s_vs_trl": 2.0, "peak_memory_vs_trl": 0.5}
+    assert claims["ladder"]["shared"] == {"pairs_per_s_vs_trl": 2.0, "predicted": 1.5, "peak_memory_vs_trl": 0.5}
 
 
 def test_inputs_have_the_lengths_they_are_named_by(tmp_path):
@@ -60,7 +60,10 @@ def test_every_rung_trains_to_the_same_losses(tmp_path, monkeypatch):
     setting = {"device": "cpu", "lora_rank": 8, "lora_alpha": 16, "batch_size": 2, "accumulation": 1, "threads": 1}
     claims = train.run(TINY, setting, rungs=RUNGS, rounds=1, to=tmp_path / "result.json")
     assert tuple(claims["ladder"]) == RUNGS
-    assert claims["ladder"]["trl"]["pairs_per_s_vs_trl"] == 1
+    assert claims["ladder"]["trl"]["pairs_per_s_vs_trl"] == claims["ladder"]["trl"]["predicted"] == 1
+    gains = [claims["ladder"][rung]["predicted"] for rung in RUNGS]
+    assert gains == sorted(gains)
+    assert gains[-1] > 1.3
     record = json.loads((tmp_path / "result.json").read_text())
     assert record["claims"] == claims
     assert record["setting"]["rounds"] == 1
