@@ -16,6 +16,7 @@ from ..recipes.settings import override
 from ..train.progress import train_with_progress
 from ..train.settings import DPOTrainingConfig
 from .progress import watched
+from .train_plan import print_training_plan
 
 
 def train_command(
@@ -34,8 +35,6 @@ def train_command(
     output = to or folder / "training"
     config = _configuration(folder, recipe, settings)
     if plan:
-        from .train_plan import print_training_plan  # and with it torch
-
         print_training_plan(folder, config, gpu, as_json)
         return
     with watched(f"prefmill train {folder} --to {output}") as progress:

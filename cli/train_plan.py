@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -11,14 +14,19 @@ from rich.table import Table
 
 from ..base.text import printable
 from ..train.accelerators import accelerator_named
-from ..train.projection import Projection, project
 from ..train.settings import DPOTrainingConfig
+
+if TYPE_CHECKING:
+    from ..train.projection import Projection
 
 
 def print_training_plan(folder: Path, config: DPOTrainingConfig, gpu: str | None, as_json: bool) -> None:
     """Print the projection. Raises PrefmillError for an unknown GPU, before anything is read."""
     accelerator = accelerator_named(gpu) if gpu is not None else None
-    projection = project(folder, config, accelerator)
+    with contextlib.redirect_stdout(sys.stderr):  # where DeepSpeed, which the libraries import, has to say something
+        from ..train.projection import project
+
+        projection = project(folder, config, accelerator)
     if as_json:
         typer.echo(json.dumps(projection.to_json()))
     else:

@@ -103,7 +103,7 @@ def project(run: Path, config: DPOTrainingConfig, gpu: Accelerator | None = None
     per_epoch = steps_per_epoch(len(lengths), config)
     steps = config.max_steps or config.epochs * per_epoch
     longest = _longest_batch(lengths, branches, config)
-    cached = _cache_bytes(inputs, shape, config) * number if config.backend == "shared" else 0
+    cached = _feature_numbers(inputs, shape, config) * number if config.backend == "shared" else 0
     fits = cached <= config.cache_gigabytes * 1e9
     return Projection(
         backend=config.backend,
@@ -195,11 +195,13 @@ def _longest_batch(lengths: Sequence[PairLengths], branches: Sequence[PairLength
     return sum(tokens[-config.batch_size :])
 
 
-def _cache_bytes(inputs: TrainingInputs, shape: ModelShape, config: DPOTrainingConfig) -> int:
+def _feature_numbers(inputs: TrainingInputs, shape: ModelShape, config: DPOTrainingConfig) -> int:
     """Return how many numbers the features of all images are, held out and corrupted ones too."""
     sizes, pairs, collator = inputs.images.sizes(), [*inputs.pairs, *inputs.held_out], inputs.collator
     images = [*{pair.image_id for pair in pairs}, *(pair.image_id for pair in pairs if config.image_weight)]
-    return sum(collator.image_ids(sizes[image]).count(collator.image_token_id) for image in images) * shape.feature_width
+    return (
+        sum(collator.image_ids(sizes[image]).count(collator.image_token_id) for image in images) * shape.feature_width
+    )
 
 
 def _assumptions(

@@ -25,8 +25,9 @@ class ModelShape:
     vision tower per patch, `projector_weights` per image token, `head_weights` of the head.
 
     `adapter_weights` are what an adapter of rank 1 adds to the decoder's. `query_width` and `key_width` are the widths
-    of all heads together, `mlp_width` that of the gated layer; an image's token is `feature_width` numbers. `merged` patches become one image token; a tile of the
-    image begins with `extra_patches` that are not patches.
+    of all heads together, `mlp_width` that of the gated layer; the language model reads `feature_width` numbers of an
+    image's token. `merged` patches become one image token; a tile of the image begins with `extra_patches` that are
+    not patches.
     """
 
     parameters: int
