@@ -95,12 +95,14 @@ def train_(
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="take the training settings of this recipe")] = None,
     settings: Settings = None,
+    plan: Annotated[bool, typer.Option("--plan", help="say what it would take, and load and write nothing")] = False,
+    gpu: Annotated[str | None, typer.Option(help="with --plan: hours and cost on this GPU, such as h100")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a LLaVA on a run's pairs: LoRA DPO under DeepSpeed ZeRO-2. Continues from its last checkpoint."""
     from .train import train_command
 
-    train_command(folder, to, recipe, settings or [], as_json)
+    train_command(folder, to, recipe, settings or [], plan, gpu, as_json)
 
 
 @app.command()

@@ -16,13 +16,27 @@ from ..recipes.settings import override
 from ..train.progress import train_with_progress
 from ..train.settings import DPOTrainingConfig
 from .progress import watched
+from .train_plan import print_training_plan
 
 
-def train_command(folder: Path, to: Path | None, recipe: str | None, settings: Sequence[str], as_json: bool) -> None:
-    """Train, or continue to, and print where the adapter is."""
+def train_command(
+    folder: Path,
+    to: Path | None,
+    recipe: str | None,
+    settings: Sequence[str],
+    plan: bool,
+    gpu: str | None,
+    as_json: bool,
+) -> None:
+    """Train, or continue to, and print where the adapter is; with `plan`, print what it would take."""
+    if gpu is not None and not plan:
+        raise PrefmillError("--gpu is for the hours and the cost of a plan", "give --plan as well, or leave it out")
     Run.open(folder)
     output = to or folder / "training"
     config = _configuration(folder, recipe, settings)
+    if plan:
+        print_training_plan(folder, config, gpu, as_json)
+        return
     with watched(f"prefmill train {folder} --to {output}") as progress:
         manifest = train_with_progress(folder, output, config, progress)
     typer.echo(manifest.model_dump_json() if as_json else f"adapter: {output / 'adapter'}")

@@ -44,6 +44,22 @@ def resolve_checkpoint(source: str) -> Path:
         ) from error
 
 
+def local_checkpoint(source: str) -> Path:
+    """The local folder of `source`, for reading configs: never downloads, and weights need not be there.
+
+    Raises PrefmillError as resolve_checkpoint does, and for a hub id of which nothing is here.
+    """
+    if source.startswith((RANDOM_PREFIX, MICRO_PREFIX)) or _folder(source) is not None:
+        return resolve_checkpoint(source)
+    config = try_to_load_from_cache(source, "config.json")
+    if not isinstance(config, str):
+        raise PrefmillError(
+            f"checkpoint {source!r} is not downloaded.",
+            f"all but its weights is enough: hf download {source} --exclude '*.safetensors'",
+        )
+    return Path(config).parent
+
+
 def _folder(source: str) -> Path | None:
     """The folder that `source` is; None for a hub id. Raises PrefmillError for what is neither."""
     try:

@@ -100,7 +100,7 @@ def training_flops(
     policy = reference = vision = 0.0
     for start in range(0, len(pairs), batch_size):
         batch = pairs[start : start + batch_size]
-        tokens, area = _tokens(batch, rung), _area(shape, batch, rung)
+        tokens, area = batch_tokens(batch, rung), _area(shape, batch, rung)
         compact = rung.answer_rows or (not rung.shared_prompt and theirs_on_answers)
         rows = sum(pair.chosen + pair.rejected for pair in batch) if compact else tokens
         head = 2 * shape.head_weights * rows
@@ -135,8 +135,8 @@ def image_flops(shape: ModelShape, pair: PairLengths) -> float:
     return 2 * shape.tower_weights * patches + attention + projector
 
 
-def _tokens(batch: Sequence[PairLengths], rung: Rung) -> int:
-    """Tokens that the language model reads, padding included."""
+def batch_tokens(batch: Sequence[PairLengths], rung: Rung) -> int:
+    """Return how many tokens the language model reads of a micro-batch, padding included."""
     if rung.packed:
         return sum(pair.shared for pair in batch)
     if rung.shared_prompt:

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from .adapter import lora_targets
+from .preference.scorer import feature_width
 
 _PROJECTOR = re.compile(r"projector|connector|merger")
 
@@ -24,8 +25,9 @@ class ModelShape:
     vision tower per patch, `projector_weights` per image token, `head_weights` of the head.
 
     `adapter_weights` are what an adapter of rank 1 adds to the decoder's. `query_width` and `key_width` are the widths
-    of all heads together, `mlp_width` that of the gated layer. `merged` patches become one image token; a tile of the
-    image begins with `extra_patches` that are not patches.
+    of all heads together, `mlp_width` that of the gated layer; the language model reads `feature_width` numbers of an
+    image's token. `merged` patches become one image token; a tile of the image begins with `extra_patches` that are
+    not patches.
     """
 
     parameters: int
@@ -36,6 +38,7 @@ class ModelShape:
     key_width: int
     mlp_width: int
     vocabulary: int
+    feature_width: int
     layer_weights: int
     adapter_weights: int
     head_weights: int
@@ -88,6 +91,7 @@ def shape_of(model: PreTrainedModel) -> ModelShape:
         key_width=(getattr(text, "num_key_value_heads", None) or heads) * head_width,
         mlp_width=text.intermediate_size,
         vocabulary=text.vocab_size,
+        feature_width=feature_width(model),
         layer_weights=layers,
         adapter_weights=adapters,
         head_weights=text.hidden_size * text.vocab_size,

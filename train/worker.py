@@ -38,7 +38,7 @@ from .manifest import (
     summarize,
     write,
 )
-from .nodes import own_of_worker, require_work
+from .nodes import own_of_worker
 from .zero2 import build_extension, is_extension_built, require_compiler
 
 _STARTED = time.monotonic()
@@ -78,11 +78,8 @@ def _work(output: Path) -> None:
 def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, list[str]]]:
     import torch
 
-    from ..engine.checkpoint import read_config
-    from ..engine.processors import check_tokenizer, load_processor
     from ..engine.sources import resolve_checkpoint
-    from .collate import PairCollator, split_trainable
-    from .data import RunImages, hold_out, load_pairs
+    from .inputs import read_inputs
 
     config = plan.config
     device = config.device
@@ -100,33 +97,15 @@ def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, l
             _say(output, "compiling DeepSpeed's extension for CPU training (once, about a minute)")
         build_extension()
     folder = resolve_checkpoint(config.model)
-    try:
-        processor = load_processor(folder)
-        collator = PairCollator(processor)
-    except (OSError, ValueError, AttributeError, ImportError) as error:
-        raise PrefmillError(
-            f"{config.model} has no image-and-text processor ({str(error).splitlines()[0]})",
-            "set model to a LLaVA checkpoint, such as llava-hf/llava-1.5-7b-hf",
-        ) from error
-    check_tokenizer(processor, folder)
-    stated = read_config(folder)
-    text = {**stated, **stated.get("text_config", {})}  # some published configs are flat
-    context = text.get("max_position_embeddings", config.max_tokens)
-    images = RunImages(Path(plan.run))
-    given = load_pairs(Path(plan.run), margins=config.margin_weight != "none")
-    fitting, excluded = split_trainable(
-        given, images.sizes(), collator, min(config.max_tokens, context), config.system_prompt
-    )
-    pairs, held_out = hold_out(fitting, images.prompts(), config.eval_share)
-    require_work(config, len(pairs))
+    read = read_inputs(config, Path(plan.run), folder)
     precision = config.precision
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
     resume = newest_complete(output / CHECKPOINTS)
     if resume:
         resume.require_same(device=device, precision=precision)
-    job = TrainingJob(config, folder, collator, pairs, images, output, resume, device, precision, _STARTED, held_out)
-    return job, excluded
+    given = (config, folder, read.collator, read.pairs, read.images, output, resume, device, precision, _STARTED)
+    return TrainingJob(*given, read.held_out), read.excluded
 
 
 def _base_model_key(plan: TrainingPlan, job: TrainingJob, output: Path) -> str:
