@@ -101,7 +101,7 @@ def test_off_policy_k1_by_hand():
         )
     ]
     place = METRICS.index("kl/off_policy_k1")
-    # the chosen answer is a nat likelier, the rejected one a nat less likely: 1 - 1; then a nat and a half more
+    # the chosen answer is a nat likelier, the rejected one a nat less likely; below, one and half a nat likelier
     assert [one.metrics[place].item() for one in got] == [0.0, 0.0]
     moved = objective(statistics(logps[:4]), segments[:4], 2, torch.tensor([-4.0, -4.0]), DPOTrainingConfig())
     assert moved.metrics[place].item() == pytest.approx((1 + 0.5) / 4)
