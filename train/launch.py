@@ -22,6 +22,7 @@ from ..base.files import remove, remove_leftovers
 from ..base.locks import exclusive
 from ..engine.responders.adapter import check_adapter
 from .checkpoints import CHECKPOINTS, Checkpoint, newest_complete, newest_intact
+from .curves import write_curves
 from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent, read_failure
 from .extras import require_libraries
 from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, TrainingPlan, read_manifest, read_plan, write
@@ -215,9 +216,18 @@ class _Training:
             where = f"after step {saved.step}" if saved else "at the beginning"
             text = f"stopped at step {self.step}; the same command continues {where}"
             self.on_event(TrainingEvent("notice", text, self.step))
+            self._draw()
             raise
         if starter.returncode:
+            self._draw()
             raise self._failure(starter.returncode)
+
+    def _draw(self) -> None:
+        """Show how far it came. What stopped it is what the user has to hear of, not of a picture."""
+        if self.node.is_first:
+            with contextlib.suppress(PrefmillError):
+                if undrawn := write_curves(self.output):
+                    self.on_event(TrainingEvent("notice", undrawn))
 
     def _relay(self) -> None:
         if not self.node.is_first:

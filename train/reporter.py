@@ -20,6 +20,7 @@ from .checkpoints import mark_complete
 from .events import STATUS
 from .job import TrainingJob
 from .manifest import Backend
+from .utilisation import UtilisationMeter, utilisation_meter
 from .watch import CHOSEN_FALL, ChosenWatch
 from .zero2 import require_engine
 
@@ -51,17 +52,21 @@ class Reporter(TrainerCallback):
         self.last_time, self.last_epoch = 0.0, 0.0
         self.held: dict[str, float] = {}
         self.device_seconds, self.world_size = 0.0, 1
+        self.meter: UtilisationMeter | None = None
+        self.tokens_before = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        model = self.trainer.adapted_model
+        model, device = self.trainer.adapted_model, device_name(self.job)
+        if state.is_world_process_zero:
+            self._add_meter(device, args.world_size)
         self.backend = Backend(
             name=self.name,
             engine=require_engine(self.trainer.model_wrapped, self.job.config.zero_stage),
             zero_stage=self.job.config.zero_stage,
             precision=self.job.precision,
-            device=torch.cuda.get_device_name() if self.job.device == "cuda" else "cpu",
+            device=device,
             processes=args.world_size,
             trainable_parameters=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
             lora_targets=self.targets,
@@ -105,13 +110,15 @@ class Reporter(TrainerCallback):
         seconds, pairs = now - self.last_time, round((epoch - self.last_epoch) * len(self.job.pairs))
         pace = seconds / (state.global_step % self.job.config.log_every or self.job.config.log_every)
         speed = {"seconds": seconds, "seconds_per_step": pace, "pairs_per_second": pairs / seconds}
-        if "tokens" in logs:
-            speed["tokens_per_second"] = logs["tokens"] / seconds
+        if (tokens := self._tokens(logs)) is not None:
+            speed["tokens_per_second"] = tokens / seconds
         self.last_time, self.last_epoch = now, epoch
         rounded = {name: round(value, 4) for name, value in speed.items()}
         line = {"step": state.global_step, "steps": state.max_steps, **logs, **rounded}
         self.device_seconds += seconds * args.world_size
         line |= _resources(self.device_seconds / 3600, self.job)
+        if self.meter:
+            line["mfu"] = float(f"{self.meter(pairs / seconds):.4g}")
         if control.should_evaluate:  # which comes next; a step has one line
             self.held = line
         else:
@@ -119,6 +126,20 @@ class Reporter(TrainerCallback):
         if text := self.watch(line):
             self.warnings.append(text)
             write_text(self.job.output / STATUS, text)
+
+    def _add_meter(self, device: str, processes: int) -> None:
+        try:
+            self.meter = utilisation_meter(self.job, device, processes)
+        except Exception as error:  # a model that is not known here in all its parts is trained all the same
+            reason = next(iter(str(error).splitlines()), "")
+            self.notes.append(f"no mfu is told: {type(error).__name__}: {reason}")
+
+    def _tokens(self, logs: dict[str, float]) -> float | None:
+        """Return the tokens read since the last line. TRL's count goes on from the process's first step."""
+        if "num_tokens" not in logs:
+            return logs.get("tokens")
+        before, self.tokens_before = self.tokens_before, logs["num_tokens"]
+        return logs["num_tokens"] - before
 
     def _add_evaluation(self, logs: dict[str, float], state: TrainerState) -> None:
         if not math.isfinite(logs["eval_loss"]):
@@ -146,6 +167,11 @@ class Reporter(TrainerCallback):
                 state.max_steps,
                 self.job.notes(self.backend.model_copy(update={"notes": (*self.backend.notes, *self.warnings)})),
             )
+
+
+def device_name(job: TrainingJob) -> str:
+    """Return what torch calls this process's device."""
+    return torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
 
 
 def _resources(device_hours: float, job: TrainingJob) -> dict[str, float]:

@@ -25,6 +25,7 @@ from ..base.versions import package_versions
 from ..engine.responders.adapter import CONFIG, WEIGHTS, check_files
 from .backends import backend_named
 from .checkpoints import CHECKPOINTS, newest_complete
+from .curves import write_curves
 from .events import LAUNCHER_LOCK, LOG, STATUS, write_failure
 from .job import TrainingJob
 from .manifest import (
@@ -131,6 +132,9 @@ def _finish(plan: TrainingPlan, job: TrainingJob, excluded: dict[str, list[str]]
     check_files(job.output / ADAPTER, digests, "check the disk, then give the same command again: it copies it anew")
     lines = job.metrics.read()
     backend = last.notes.backend
+    if undrawn := write_curves(job.output):
+        _say(job.output, undrawn)
+        backend = backend.model_copy(update={"notes": (*backend.notes, undrawn)})
     manifest = AdapterManifest(
         adapter_sha256=digests[WEIGHTS],
         adapter_config_sha256=digests[CONFIG],

@@ -19,6 +19,7 @@ SUPPORTED: frozenset[str] = frozenset(get_args(KernelLoss))
 METRICS = (
     "entropy",
     "mean_token_accuracy",
+    "kl/off_policy_k1",
     "rewards/chosen",
     "rewards/rejected",
     "rewards/accuracies",
@@ -26,6 +27,13 @@ METRICS = (
     "logps/chosen",
     "logps/rejected",
 )
+"""The first `_OVER_TOKENS` are means over answer tokens, the others over pairs.
+
+kl/off_policy_k1 is the mean of log(policy / reference), in nats, over the tokens of both answers. With answers that
+the policy has sampled it would estimate KL(policy || reference). These are the pairs' own, so it is none, and may
+fall below zero: it tells how far the policy has moved on them, zero where it has not, and which way.
+"""
+_OVER_TOKENS = 3
 IMAGE_METRICS = ("rewards/image_accuracies", "rewards/image_margins")
 """With an image term: the chosen answer's reward with its image against that with the corrupted one."""
 
@@ -51,7 +59,7 @@ def metric_names(config: DPOTrainingConfig) -> tuple[str, ...]:
 
 def pair_columns(config: DPOTrainingConfig) -> tuple[str, ...]:
     """Return the names of an objective's columns: of metrics, those that are no means over tokens."""
-    return ("loss", *metric_names(config)[2:], "chosen_tokens")
+    return ("loss", *metric_names(config)[_OVER_TOKENS:], "chosen_tokens")
 
 
 def objective(
@@ -92,7 +100,8 @@ def objective(
         usual = (segments < 2 * pairs).to(entropy.dtype)  # the metric is one of pairs, with an image term or without
         entropy = (statistics.entropy * usual).sum() / usual.sum()
     hit = statistics.hit[:chosen_tokens].to(loss.dtype).mean()
-    metrics = torch.stack([entropy, hit, *(column.mean() for column in columns)]).detach()
+    ratio = (got.sums - reference)[: 2 * pairs].sum() / got.tokens[: 2 * pairs].sum()
+    metrics = torch.stack([entropy, hit, ratio, *(column.mean() for column in columns)]).detach()
     deviation = ((got.sums - reference) / got.tokens).abs().max()
     table = torch.stack([losses.detach(), *columns, got.tokens[:pairs]], 1)
     return Objective(loss, losses.detach(), metrics, deviation, table)

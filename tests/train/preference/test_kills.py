@@ -65,7 +65,7 @@ def test_a_training_survives_kills(run_folder, config, undisturbed, tmp_path):
     assert manifest.adapter_sha256 == undisturbed[1].adapter_sha256, told
     assert losses(tmp_path) == losses(undisturbed[0])
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {
-        *("adapter", "manifest.json", "metrics.jsonl", "train.log", "training.json")
+        *("adapter", "curves.png", "manifest.json", "metrics.jsonl", "train.log", "training.json")
     }
 
 

@@ -75,6 +75,7 @@ def test_metrics(answers):
     expected = {
         "entropy": 1.5,
         "mean_token_accuracy": (logps[:8] > -1).double().mean(),
+        "kl/off_policy_k1": (total - reference).sum() / sum(LENGTHS),
         "rewards/chosen": rewards[:2].mean(),
         "rewards/rejected": rewards[2:].mean(),
         "rewards/accuracies": (rewards[:2] > rewards[2:]).double().mean(),
@@ -87,6 +88,23 @@ def test_metrics(answers):
     )
     assert total.tolist() == pytest.approx([part.sum().item() for part in logps.split(LENGTHS)])
     assert got.deviation.item() == pytest.approx(((total - reference) / torch.tensor(LENGTHS)).abs().max().item())
+
+
+def test_off_policy_k1_by_hand():
+    """Over the tokens of both answers; an answer read with a corrupted image is none of them."""
+    logps, segments = torch.tensor([-1.0, -2.0, -0.5, -3.0, -9.0, -9.0]), torch.tensor([0, 0, 1, 1, 2, 2])
+    got = [
+        objective(statistics(logps[:count]), segments[:count], 2, reference, DPOTrainingConfig(**settings))
+        for count, reference, settings in (
+            (4, torch.tensor([-4.0, -2.5]), {}),
+            (6, torch.tensor([-4.0, -2.5, -1.0]), {"image_weight": 1.0, "backend": "shared"}),
+        )
+    ]
+    place = METRICS.index("kl/off_policy_k1")
+    # the chosen answer is a nat likelier, the rejected one a nat less likely; below, one and half a nat likelier
+    assert [one.metrics[place].item() for one in got] == [0.0, 0.0]
+    moved = objective(statistics(logps[:4]), segments[:4], 2, torch.tensor([-4.0, -4.0]), DPOTrainingConfig())
+    assert moved.metrics[place].item() == pytest.approx((1 + 0.5) / 4)
 
 
 def test_a_policy_that_is_the_reference_has_loss_ln_2(answers):
