@@ -42,7 +42,7 @@ def _print(plan: Projection) -> None:
     Console().print(_ladder(plan), markup=False)
     wall = plan.chosen.hours
     if wall is not None and plan.processes > 1:
-        typer.echo(f"on {plan.processes} GPUs: {wall / plan.processes:.2f} hours, if none waits for another")
+        typer.echo(f"on {plan.processes} GPUs: {_amount(wall / plan.processes)} hours, if none waits for another")
     for line in _memory(plan):
         typer.echo(line)
     for text in plan.assumptions:
@@ -61,8 +61,8 @@ def _ladder(plan: Projection) -> Table:
             str(way.tokens),
             f"{way.flops / 1e15:.3g}",
             f"{first / way.flops:.2f}x",
-            "" if way.hours is None else f"{way.hours:.2f}",
-            "" if way.cost is None else f"{way.cost:.2f}",
+            "" if way.hours is None else _amount(way.hours),
+            "" if way.cost is None else _amount(way.cost),
         )
     return table
 
@@ -86,3 +86,7 @@ def _memory(plan: Projection) -> list[str]:
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
+
+
+def _amount(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"

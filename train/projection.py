@@ -31,8 +31,11 @@ UTILISATION = 0.40
 
 @dataclass(frozen=True)
 class ProjectedWay:
-    """A rung of train.flops.LADDER. `tokens` are those that the policy reads, padding included; `hours` of all devices
-    together, and their cost, are None where nobody named a GPU, or a price."""
+    """A rung of train.flops.LADDER, or the last one with mDPO's image term as well.
+
+    `tokens` are those that the policy reads, padding included; `hours` of all devices together, and their cost, are
+    None where nobody named a GPU, or a price.
+    """
 
     name: str
     says: str
@@ -68,13 +71,18 @@ class Projection:
     @property
     def chosen(self) -> ProjectedWay:
         """The way that the settings ask for."""
-        return next(way for way in self.ways if way.name == self.backend)
+        return self.ways[0 if self.backend == "trl" else -1]
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it for json, the memory's sum included."""
         memory = asdict(self.memory) | {"total": self.memory.total(checkpointing=self.checkpointing)}
         gpu = {name: getattr(self.gpu, name) for name in ("name", "peak", "memory")} if self.gpu else None
-        return asdict(self) | {"memory": memory, "gpu": gpu, "utilisation": UTILISATION}
+        return asdict(self) | {
+            "chosen": self.chosen.name,
+            "memory": memory,
+            "gpu": gpu,
+            "utilisation": UTILISATION,
+        }
 
 
 def project(run: Path, config: DPOTrainingConfig, gpu: Accelerator | None = None) -> Projection:
@@ -172,17 +180,27 @@ def _ways(
         "checkpointing": config.gradient_checkpointing,
         "theirs_on_answers": gpu is not None or config.device != "cpu",  # where there is Triton
     }
-    further = training_flops(shape, branches, LADDER["shared"], **settings).total
+    size = config.batch_size
+    batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+    tokens, flops = 0, 0.0
     for rung in LADDER.values():
-        size = config.batch_size
-        batches = [lengths[start : start + size] for start in range(0, len(lengths), size)]
         tokens = sum(batch_tokens(batch, rung) for batch in batches)
         flops = training_flops(shape, lengths, rung, batch_size=size, **settings).total
-        if rung.name == "shared":
-            tokens, flops = tokens + sum(pair.shared for pair in branches), flops + further
-        hours = flops / (gpu.peak * UTILISATION) / 3600 if gpu else None
-        cost = None if hours is None or config.dollars_per_hour is None else hours * config.dollars_per_hour
-        yield ProjectedWay(rung.name, rung.says, round(tokens * epochs), flops, hours, cost)
+        yield _priced(rung.name, rung.says, tokens * epochs, flops, config, gpu)
+    if branches:
+        tokens += batch_tokens(branches, LADDER["shared"])
+        flops += training_flops(shape, branches, LADDER["shared"], **settings).total
+        yield _priced(
+            "image", "+ the image term: one more answer and image a pair", tokens * epochs, flops, config, gpu
+        )
+
+
+def _priced(
+    name: str, says: str, tokens: float, flops: float, config: DPOTrainingConfig, gpu: Accelerator | None
+) -> ProjectedWay:
+    hours = flops / (gpu.peak * UTILISATION) / 3600 if gpu else None
+    cost = None if hours is None or config.dollars_per_hour is None else hours * config.dollars_per_hour
+    return ProjectedWay(name, says, round(tokens), flops, hours, cost)
 
 
 def _longest_batch(lengths: Sequence[PairLengths], branches: Sequence[PairLengths], config: DPOTrainingConfig) -> int:
@@ -222,8 +240,6 @@ def _assumptions(
             f"image features take {cached / 1e9:.1f} GB and cache_gigabytes is {config.cache_gigabytes:g}: they would "
             "be made anew for every step, which `shared` does not count here"
         )
-    if config.image_weight:
-        yield "the image term's second sequence and image per pair are counted in `shared` alone"
     if config.base_bits:
         yield "turning four bits back into numbers takes time that is not counted"
     if held_out:

@@ -39,6 +39,7 @@ def test_tokens_are_those_of_the_real_batches(run_folder, settings, batches, cha
     plan = project(run_folder, config)
     assert (plan.pairs, plan.steps_per_epoch, plan.steps, plan.pairs_per_step) == (6, 2, 4, 4)
     assert plan.chosen.tokens == 2 * sum(batch["tokens"] for batch in read)
+    assert plan.chosen.name == ("image" if changes else "shared")
     longest = sorted(collate([pair])["tokens"] for pair in pairs)[-2:]
     assert plan.longest_batch == sum(longest)
     names = {pair.image_id for pair in pairs} | {collate.negatives.name(pair) for pair in pairs if collate.negatives}
