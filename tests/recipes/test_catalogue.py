@@ -6,8 +6,13 @@ from prefmill.recipes.described import described_yaml
 from prefmill.recipes.settings import override
 
 
+def training(recipe):
+    assert recipe.train
+    return recipe.train
+
+
 def differences(name):
-    ours, theirs = (load_recipe(one).train.model_dump() for one in (name, "pds-dpo"))
+    ours, theirs = (training(load_recipe(one)).model_dump() for one in (name, "pds-dpo"))
     return {key: value for key, value in ours.items() if value != theirs[key]}
 
 
@@ -15,7 +20,7 @@ def test_the_authors_scripts():
     changes = differences("pds-dpo-repo")
     assert changes.pop("system_prompt").startswith("A chat between a curious user")
     assert changes == {"max_tokens": 5012, "accumulation": 1, "processes": 2, "save_every": 2000}
-    train = load_recipe("pds-dpo-repo").train
+    train = training(load_recipe("pds-dpo-repo"))
     assert train.batch_size * train.accumulation * train.processes == 2
     assert (train.lora_rank, train.lora_alpha, train.beta, train.epochs, train.learning_rate) == (
         128,
@@ -34,4 +39,4 @@ def test_low_memory():
 def test_they_are_shown_and_overridden(name):
     assert name in RECIPES
     assert "accumulation:" in described_yaml(load_recipe(name))
-    assert override(load_recipe(name), ["train.accumulation=3"]).train.accumulation == 3
+    assert training(override(load_recipe(name), ["train.accumulation=3"])).accumulation == 3
