@@ -46,8 +46,8 @@ def train(
 ) -> AdapterManifest:
     """Train an adapter on a run's pairs, or continue a training that was stopped; return the adapter's manifest.
 
-    `output` holds, at the end, adapter/ (peft's format), manifest.json, metrics.jsonl and train.log. A finished
-    output is recognised and left alone. Ctrl-C stops the workers and raises KeyboardInterrupt; the same call
+    `output` holds, at the end, adapter/ (peft's format), manifest.json, metrics.jsonl, curves.png and train.log.
+    A finished output is recognised and left alone. Ctrl-C stops the workers and raises KeyboardInterrupt; the same call
     continues. Raises PrefmillError for everything a user can repair, and for workers that failed.
     """
     from .data import load_pairs, pairs_digest
