@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..pipeline.records import Pair
 from .accelerators import accelerator_of
-from .data import conversation
 from .flops import PairLengths, needed_flops
 from .job import TrainingJob
+from .preference.layout import split
 from .shape import shape_of_folder
 
 SAMPLE = 2000
@@ -42,19 +41,10 @@ def utilisation_meter(job: TrainingJob, device_name: str, processes: int) -> Uti
         return None
     sample = job.pairs[:: -(-len(job.pairs) // SAMPLE)]
     sizes = job.images.sizes()
-    lengths = [pair_lengths(job, pair, sizes[pair.image_id]) for pair in sample]
+    system = job.config.system_prompt
+    # without what their images cost, which is not needed for a step
+    lengths = [PairLengths(*split(job.collator, pair, sizes[pair.image_id], system).spans) for pair in sample]
     if job.config.image_weight:
         lengths += [PairLengths(pair.prompt, pair.chosen, 0) for pair in lengths]
     needed = needed_flops(shape_of_folder(job.model_folder), lengths, job.config.lora_rank)
     return UtilisationMeter(needed / len(sample), accelerator.peak * processes)
-
-
-def pair_lengths(job: TrainingJob, pair: Pair, image_size: tuple[int, int]) -> PairLengths:
-    """Return a pair's tokens where its prompt is read once, without what its image costs."""
-    prompt = conversation(pair.instruction, job.config.system_prompt)
-    sides = [
-        job.collator.tokenize(prompt, [{"role": "assistant", "content": text}]) for text in (pair.chosen, pair.rejected)
-    ]
-    shared = min(side.prompt_length for side in sides)
-    chosen, rejected = (len(side.ids) - shared for side in sides)
-    return PairLengths(shared - 1 + len(job.collator.image_ids(image_size)), chosen, rejected)

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prefmill.base.files import sha256_of
 from prefmill.engine.images import encode_image
 from prefmill.engine.tiny.catalogue import build_responder
 from prefmill.pipeline.records import Candidate, Pair, content_id
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
-from prefmill.train.manifest import Backend
+from prefmill.train.data import load_pairs, pairs_digest
+from prefmill.train.manifest import AdapterManifest, Backend, write
 from prefmill.train.settings import DPOTrainingConfig
 
 # Two cores are shared by everything that runs here; and one thread adds in one order.
@@ -119,3 +121,35 @@ def settings(model_folder: Path) -> Callable[..., DPOTrainingConfig]:
         return DPOTrainingConfig.model_validate({**values, **changes})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finish(
+    run_folder: Path, settings: Callable[..., DPOTrainingConfig], backend: Backend
+) -> Callable[[Path, str], None]:
+    """Write the manifest that makes an output with an adapter a finished training on the run's pairs."""
+
+    def write_manifest(output: Path, base_model_key: str) -> None:
+        config, pairs = settings(), load_pairs(run_folder)
+        manifest = AdapterManifest(
+            adapter_sha256=sha256_of(output / "adapter" / "adapter_model.safetensors"),
+            adapter_config_sha256=sha256_of(output / "adapter" / "adapter_config.json"),
+            base_model=config.model,
+            base_model_key=base_model_key,
+            run=str(run_folder),
+            stages={},
+            pairs=len(pairs),
+            pairs_digest=pairs_digest(pairs),
+            excluded={},
+            config=config,
+            backend=backend,
+            steps=4,
+            loss={},
+            seconds=1,
+            device_seconds=1,
+            versions={},
+            hardware={},
+        )
+        write(output / "manifest.json", manifest)
+
+    return write_manifest

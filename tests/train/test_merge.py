@@ -7,45 +7,23 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from prefmill.base.errors import PrefmillError
-from prefmill.base.files import sha256_of
 from prefmill.cli.merge import merge_command
 from prefmill.engine.checkpoint import checkpoint_key
 from prefmill.train.adapter import lora_targets
-from prefmill.train.data import load_pairs, pairs_digest
-from prefmill.train.manifest import AdapterManifest, write
 from prefmill.train.merge import merge
 from safetensors import safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 
 @pytest.fixture(scope="module")
-def finished(run_folder, settings, model_folder, backend, tmp_path_factory):
+def finished(model_folder, finish, tmp_path_factory):
     """A finished training as its files say, with an adapter on all linear layers that is not zero."""
-    output, pairs = tmp_path_factory.mktemp("merge") / "output", load_pairs(run_folder)
+    output = tmp_path_factory.mktemp("merge") / "output"
     model = AutoModelForImageTextToText.from_pretrained(model_folder)
     torch.manual_seed(0)
     lora = LoraConfig(r=4, lora_alpha=8, target_modules=lora_targets(model), init_lora_weights=False)
     get_peft_model(model, lora).save_pretrained(output / "adapter", save_embedding_layers=False)
-    manifest = AdapterManifest(
-        adapter_sha256=sha256_of(output / "adapter" / "adapter_model.safetensors"),
-        adapter_config_sha256=sha256_of(output / "adapter" / "adapter_config.json"),
-        base_model=str(model_folder),
-        base_model_key=checkpoint_key(model_folder),
-        run=str(run_folder),
-        stages={},
-        pairs=len(pairs),
-        pairs_digest=pairs_digest(pairs),
-        excluded={},
-        config=settings(),
-        backend=backend,
-        steps=4,
-        loss={},
-        seconds=1,
-        device_seconds=1,
-        versions={},
-        hardware={},
-    )
-    write(output / "manifest.json", manifest)
+    finish(output, checkpoint_key(model_folder))
     return output
 
 

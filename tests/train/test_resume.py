@@ -6,13 +6,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from prefmill.base.errors import PrefmillError
-from prefmill.base.files import sha256_of
 from prefmill.engine.responders.transformers import TransformersResponder
 from prefmill.train.checkpoints import mark_complete, newest_complete
 from prefmill.train.data import load_pairs, pairs_digest
 from prefmill.train.events import read_failure, write_failure
 from prefmill.train.launch import train
-from prefmill.train.manifest import AdapterManifest, TrainingPlan, write
+from prefmill.train.manifest import TrainingPlan, write
 from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration
 
@@ -48,7 +47,7 @@ def stopped(run_folder, settings, tmp_path_factory):
 
 
 @pytest.fixture
-def finished(run_folder, settings, model_folder, backend, tmp_path):
+def finished(run_folder, settings, model_folder, finish, tmp_path):
     """A finished training as its files say, with an adapter that peft reads."""
     output, config, pairs = tmp_path / "output", settings(), load_pairs(run_folder)
     base = LlavaForConditionalGeneration.from_pretrained(model_folder)
@@ -56,26 +55,7 @@ def finished(run_folder, settings, model_folder, backend, tmp_path):
     get_peft_model(base, lora).save_pretrained(output / "adapter", save_embedding_layers=False)
     plan = TrainingPlan(run=str(run_folder), pairs=len(pairs), pairs_digest=pairs_digest(pairs), config=config)
     write(output / "training.json", plan)
-    manifest = AdapterManifest(
-        adapter_sha256=sha256_of(output / "adapter" / "adapter_model.safetensors"),
-        adapter_config_sha256=sha256_of(output / "adapter" / "adapter_config.json"),
-        base_model=config.model,
-        base_model_key="llava@0",
-        run=plan.run,
-        stages={},
-        pairs=plan.pairs,
-        pairs_digest=plan.pairs_digest,
-        excluded={},
-        config=config,
-        backend=backend,
-        steps=4,
-        loss={},
-        seconds=1,
-        device_seconds=1,
-        versions={},
-        hardware={},
-    )
-    write(output / "manifest.json", manifest)
+    finish(output, "llava@0")
     return output
 
 
