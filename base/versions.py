@@ -7,7 +7,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
     *("prefmill", "torch", "triton", "transformers", "diffusers", "trl", "peft", "accelerate", "deepspeed"),
-    *("datasets", "pyarrow", "pillow", "bitsandbytes"),
+    *(
+        "datasets",
+        "pyarrow",
+        "pillow",
+        "bitsandbytes",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "openvino",
+        "tensorrt",
+        "tensorrt-rtx",
+    ),
 )
 
 

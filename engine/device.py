@@ -37,6 +37,11 @@ def resolve_dtype(settings: EngineSettings, device: torch.device) -> torch.dtype
     return _DTYPES[settings.dtype]
 
 
+def resolve_weights_dtype(settings: EngineSettings, device: torch.device) -> torch.dtype:
+    """The torch dtype that weights are loaded in: OpenVINO makes its own bfloat16 of float32 on a CPU."""
+    return torch.float32 if settings.backend == "openvino" else resolve_dtype(settings, device)
+
+
 @dataclass(frozen=True)
 class Execution:
     """How a network really runs, with nothing left "auto": what results depend on besides weights and inputs."""
@@ -49,13 +54,21 @@ class Execution:
 def resolve_execution(settings: EngineSettings) -> Execution:
     """What `settings` mean here. Raises PrefmillError where there is no such GPU."""
     device = resolve_device(settings)
-    return Execution("eager", str(resolve_dtype(settings, device)).removeprefix("torch."), device.type)
+    return Execution(settings.backend, str(resolve_dtype(settings, device)).removeprefix("torch."), device.type)
 
 
 def execution_of(module: torch.nn.Module, backend: str = "eager") -> Execution:
     """How a loaded module runs, by its first weight: where weights differ, the body comes first."""
     weight = next(module.parameters())
     return Execution(backend, str(weight.dtype).removeprefix("torch."), weight.device.type)
+
+
+def device_target(device: torch.device) -> str:
+    """What machine code for a device depends on: a GPU's compute capability, a CPU's kind and vector instructions."""
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"sm_{major}{minor}"
+    return f"{platform.machine()}-{torch.backends.cpu.get_cpu_capability()}"
 
 
 def hardware_description() -> dict[str, str]:

@@ -1,32 +1,16 @@
 """The one seam between the product and what executes its networks: named tensors in, named tensors out.
 
-An engine declares each of its networks once (`Network`) and calls it through a `Runner`; what runs it, eagerly here or
-compiled, is chosen by name in `backends.py`. Gradients are the caller's choice: a runner sets no mode.
+An engine declares each of its networks once (`network.py`) and calls it through a `Runner`; what runs it, eagerly here
+or compiled, is chosen by name in `backends/catalogue.py`. Gradients are the caller's choice: a runner sets no mode.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
 
 from .device import Execution, execution_of
-
-
-@dataclass(frozen=True)
-class Network:
-    """A module with the function of it that is run: `forward(module, **inputs)` gives `outputs`, in their order.
-
-    `forward` depends on nothing but its arguments, so that a backend may trace, export or capture it. The `optional`
-    inputs may be left out.
-    """
-
-    name: str
-    module: torch.nn.Module
-    forward: Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    optional: tuple[str, ...] = ()
+from .network import Network
 
 
 class Runner(Protocol):
@@ -44,12 +28,17 @@ class Runner(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the network's weights."""
+        """The type of inputs that are not declared to have another."""
         ...
 
     @property
     def execution(self) -> Execution:
         """Backend, precision and kind of device, as they really are."""
+        ...
+
+    @property
+    def fallback(self) -> str:
+        """Why this runner stands in for another that was asked for; empty where it does not."""
         ...
 
     def run(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -60,8 +49,9 @@ class Runner(Protocol):
 class EagerRunner:
     """Calls the module's own Python, operation by operation."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, fallback: str = "") -> None:
         self._network = network
+        self._fallback = fallback
 
     @property
     def network(self) -> Network:
@@ -83,16 +73,17 @@ class EagerRunner:
         """What this runner is."""
         return execution_of(self._network.module)
 
+    @property
+    def fallback(self) -> str:
+        """Why it runs eagerly though something else was asked for."""
+        return self._fallback
+
     def run(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Outputs by name. Raises ValueError for an input that is missing or not declared."""
-        network = self._network
-        missing = set(network.inputs) - inputs.keys()
-        unknown = inputs.keys() - {*network.inputs, *network.optional}
-        if missing or unknown:
-            raise ValueError(f"{network.name}: inputs missing {sorted(missing)}, unknown {sorted(unknown)}")
-        result = network.forward(network.module, **inputs)
+        self._network.check_names(inputs)
+        result = self._network.forward(self._network.module, **inputs)
         values = result if isinstance(result, tuple) else (result,)
-        return dict(zip(network.outputs, values, strict=True))
+        return dict(zip(self._network.outputs, values, strict=True))
 
     def _weight(self) -> torch.Tensor:
         return next(self._network.module.parameters())

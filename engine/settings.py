@@ -1,5 +1,6 @@
 """Settings of engines that a configuration carries. Kept free of torch, so that printing a recipe stays quick."""
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -16,13 +17,33 @@ MICRO_PREFIX = "micro:"
 MICRO_CHECKPOINTS = Path(__file__).parents[1] / "micro" / "trained"
 
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Backend = Literal["eager", "torch_compile", "onnxruntime", "openvino", "aoti", "tensorrt", "tensorrt_rtx"]
+
+
+class StageEngine(Settings):
+    """What one stage has otherwise than the others; None: as they have it."""
+
+    device: str | None = None
+    dtype: Dtype | None = None
+    backend: Backend | None = None
+
+
 class EngineSettings(Settings):
-    """Device and precision of one loaded model."""
+    """Where models run, in which precision, and what runs them."""
 
     device: Literal["auto", "cpu", "cuda"] | str = "auto"
     """`auto` takes the first GPU where there is one; `cuda:1` names a GPU."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Dtype = "auto"
     """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    backend: Backend = "eager"
+    """What runs the networks; all but eager and torch_compile run engines that were built before."""
+    missing: Literal["error", "eager", "build"] = "error"
+    """Where an engine is missing: stop with the command that builds it, run eagerly and say so, or build it first."""
+    artifacts: str | None = Field(
+        default=None, description="folder of engines; by default $PREFMILL_ENGINES or a cache"
+    )
+    stages: dict[str, StageEngine] = Field(default={}, description="by the name of a stage's settings: generate, score")
 
     @field_validator("device")
     @classmethod
@@ -30,6 +51,18 @@ class EngineSettings(Settings):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:<number>, not {value!r}")
         return value
+
+    def of_stage(self, setting: str) -> "EngineSettings":
+        """The settings of the stage whose own settings go by this name."""
+        own = self.stages.get(setting, StageEngine()).model_dump(exclude_none=True)
+        return type(self).model_validate({**self.model_dump(exclude={"stages"}), **own})
+
+    @property
+    def artifacts_folder(self) -> Path:
+        """Where engines are kept."""
+        kept = self.artifacts or os.environ.get("PREFMILL_ENGINES")
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return Path(kept).expanduser() if kept else cache / "prefmill" / "engines"
 
 
 class Sampling(Settings):

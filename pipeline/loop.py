@@ -60,6 +60,13 @@ class Loop(Settings):
         first = [stage.setting for stage in self.STAGES if stage.setting in values]
         return {name: values[name] for name in dict.fromkeys([*first, *values])}
 
+    @model_validator(mode="after")
+    def _engines_are_of_stages(self) -> Loop:
+        known = [stage.setting for stage in self.STAGES]
+        if unknown := sorted(self.engine.stages.keys() - set(known)):
+            raise ValueError(f"engine.stages: {unknown[0]!r} is no stage; the stages are {', '.join(known)}")
+        return self
+
     def settings_of(self, stage: StageDeclaration) -> Any:
         """Return the settings of a stage: a tuple of them where it has several instances."""
         return getattr(self, stage.setting)

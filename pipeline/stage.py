@@ -13,9 +13,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .records import Reject
+
+if TYPE_CHECKING:
+    from ..engine.runner import Runner
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -27,6 +30,11 @@ class Stage(ABC, Generic[In, Out]):
 
     model_keys: tuple[str, ...] = ()  # the weights used, for the manifest
     notices: tuple[str, ...] = ()  # fallbacks taken, for the manifest and the screen
+
+    @property
+    def runners(self) -> Sequence[Runner]:
+        """What runs its networks: none where it has no model."""
+        return getattr(getattr(self, "engine", None), "runners", ())
 
     def prepare(self, inputs: Sequence[In]) -> Any:
         """Host work before `compute`, run in a thread ahead of it."""

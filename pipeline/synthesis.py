@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ..base.errors import PrefmillError
 from ..base.progress import Progress
-from ..engine.settings import RANDOM_PREFIX
+from ..engine.settings import RANDOM_PREFIX, EngineSettings
 from .declaration import Inputs, StageDeclaration
 from .execute.local import run_tasks
 from .execute.plan import Plan, plan_task
@@ -135,13 +135,14 @@ def _task(stage: StageDeclaration, folder: str, settings: Any, inputs: Inputs, l
     checkpoints = tuple(stage.checkpoints(settings))
     entries = loop.settings_of(stage)
     place = f"{stage.setting}.{entries.index(settings)}" if isinstance(entries, tuple) else stage.setting
-    execution = _execution(loop) if checkpoints else {}
+    engine = loop.engine.of_stage(stage.setting)
+    execution = _execution(engine) if checkpoints else {}
     leader = stage.follows
     return Task(
         folder,
         stage.output,
         partial(stage.source, inputs),
-        partial(_build, stage, settings, checkpoints, loop),
+        partial(_build, stage, settings, checkpoints, engine),
         getattr(settings, "batch_size", NARROW_BATCH),
         _dependencies(stage, settings, execution, inputs),
         unit=stage.unit,
@@ -170,15 +171,19 @@ def _dependencies(stage: StageDeclaration, settings: Any, execution: dict[str, s
     }
 
 
-def _execution(loop: Loop) -> dict[str, str]:
+def _execution(engine: EngineSettings) -> dict[str, str]:
     from ..engine.device import resolve_execution  # torch: only where a model is to run
 
-    execution = resolve_execution(loop.engine)
+    execution = resolve_execution(engine)
     return {"precision": execution.precision, "backend": execution.backend, "device": execution.device}
 
 
-def _build(stage: StageDeclaration, settings: Any, checkpoints: tuple[str, ...], loop: Loop) -> Stage[Any, Any]:
-    built = stage.build(settings, loop.engine)
+def _build(
+    stage: StageDeclaration, settings: Any, checkpoints: tuple[str, ...], engine: EngineSettings
+) -> Stage[Any, Any]:
+    built = stage.build(settings, engine)
+    fallbacks = tuple(runner.fallback for runner in built.runners if runner.fallback)
+    built.notices = (*built.notices, *fallbacks)
     if any(checkpoint.startswith(RANDOM_PREFIX) for checkpoint in checkpoints):
         built.notices = (*built.notices, RANDOM_NOTICE)
     return built

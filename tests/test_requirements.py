@@ -12,7 +12,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = [ROOT / name for name in PROJECT["tool"]["setuptools"]["package-dir"].values()]
 # Imported by another package of the set, which does not ask for it by itself: transformers' Trainer.
 NEEDED_UNSEEN = {"accelerate", "tensorboard", "wandb"}
-EXTRAS = ("bench", "quantized", "tracking")
+EXTRAS = ("bench", "quantized", "tracking", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 # Installed by hand in a Python of its own; the benchmark says how.
 PEERS = {"imagereward"}
 

@@ -13,6 +13,18 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import BlipTextModel, BlipVisionModel
 
+from ..network import Dimension, Input, right_padded, whole_numbers
+
+
+def blip_inputs(side: int, words: int, longest: int) -> dict[str, Input]:
+    """Pixels, tokens and mask of a scorer: images of `side` pixels, texts of at most `longest` of `words` tokens."""
+    batch, length = Dimension("batch", 1, 16, 64), Dimension("length", 2, 16, longest)
+    return {
+        "pixels": Input((batch, 3, side, side)),
+        "tokens": Input((batch, length), torch.int64, whole_numbers(0, words)),
+        "mask": Input((batch, length), torch.int64, right_padded),
+    }
+
 
 def encode_image(vision: BlipVisionModel, pixels: torch.Tensor) -> torch.Tensor:
     """Pixels [B, 3, S, S] to image states [B, N, D]."""

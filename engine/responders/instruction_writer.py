@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from ...base.errors import PrefmillError
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import Execution, execution_of, resolve_device, resolve_dtype
+from ..device import Execution, execution_of, resolve_device, resolve_weights_dtype
 from ..settings import EngineSettings, Sampling
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer, render_chat
@@ -47,7 +47,7 @@ class InstructionWriter:
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        loaded = load_strict(AutoModelForCausalLM, folder, dtype=resolve_dtype(settings, device))
+        loaded = load_strict(AutoModelForCausalLM, folder, dtype=resolve_weights_dtype(settings, device))
         model = cast(PreTrainedModel, loaded)
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         return cls(model, load_tokenizer(folder), checkpoint_key(folder), meta_prompt=meta_prompt)

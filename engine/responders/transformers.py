@@ -23,12 +23,13 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ...base.errors import PrefmillError
-from ..backends import make_runner
+from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key, load_strict, summary
-from ..device import Execution, resolve_device, resolve_dtype, resolve_execution
+from ..device import Execution, resolve_device, resolve_weights_dtype
+from ..network import Dimension, Input, Network, whole_numbers
 from ..processors import control_tokens, load_processor
 from ..quiet import quiet_loading
-from ..runner import Network
+from ..runner import Runner
 from ..settings import EngineSettings, Sampling
 from ..sources import resolve_checkpoint
 from ..text import check_tokenizer_files
@@ -44,17 +45,21 @@ class TransformersResponder:
     Raises PrefmillError for a processor without a working chat template with one image token, the model's own.
     """
 
-    def __init__(self, model: PreTrainedModel, processor: Any, key: str, *, backend: str = "eager") -> None:
+    def __init__(
+        self, model: PreTrainedModel, processor: Any, key: str, *, settings: EngineSettings | None = None
+    ) -> None:
         self.model = model
         self.processor = processor
         self.key = key
-        self.vision = make_runner(
-            Network("vision", model, _image_features, ("pixel_values",), ("features",), optional=("image_sizes",)),
-            backend,
-        )
+        self.vision = make_runner(_vision(model), settings)
         self._markers = control_tokens(processor)
         self._check()
         keep_stop_tokens_only(model)
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """Everything that runs a network of it, where engines can be built of any."""
+        return (self.vision,) if isinstance(self.model, LlavaForConditionalGeneration) else ()
 
     @property
     def execution(self) -> Execution:
@@ -72,13 +77,13 @@ class TransformersResponder:
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        loaded = load_strict(AutoModelForImageTextToText, folder, dtype=resolve_dtype(settings, device))
+        loaded = load_strict(AutoModelForImageTextToText, folder, dtype=resolve_weights_dtype(settings, device))
         model = cast(PreTrainedModel, loaded)
         key = checkpoint_key(folder)
         if adapter is not None:
             model, key = _with_adapter(model, adapter), f"{key}+{checkpoint_key(adapter, 'adapter')}"
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
-        return cls(model, _processor(folder), key, backend=resolve_execution(settings).backend)
+        return cls(model, _processor(folder), key, settings=settings)
 
     def answer(
         self, images: Sequence[Image.Image], instructions: Sequence[str], seeds: Sequence[int], sampling: Sampling
@@ -165,6 +170,22 @@ class TransformersResponder:
             raise PrefmillError(
                 f"the image token {token!r} of {self.key} has the number {found}, the model expects {wanted}.", fix
             )
+
+
+def _vision(model: Any) -> Network:
+    vision = getattr(model.config, "vision_config", None)
+    side, batch = int(getattr(vision, "image_size", 1) or 1), Dimension("batch", 1, 4, 64)
+    if isinstance(model, LlavaForConditionalGeneration):
+        pixels = {"pixel_values": Input((batch, 3, side, side))}
+        return Network("llava_vision", model, _image_features, pixels, ("features",))
+    tiles = Dimension("tiles", 1, 5, 16)
+    sized = {
+        "pixel_values": Input((batch, tiles, 3, side, side)),
+        "image_sizes": Input((batch, 2), torch.int64, whole_numbers(side, side + 1)),
+    }
+    return Network(
+        "vision", model, _image_features, sized, ("features",), eager_only="the number of its outputs depends on values"
+    )
 
 
 def _image_features(model: Any, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> torch.Tensor:

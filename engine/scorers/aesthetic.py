@@ -17,15 +17,15 @@ from safetensors.torch import load_file
 from transformers import CLIPModel
 
 from ...base.errors import PrefmillError
-from ..backends import make_runner
+from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import resolve_device, resolve_dtype, resolve_execution
+from ..device import resolve_device, resolve_weights_dtype
 from ..image_inputs import ImagePreprocessing
+from ..network import Network
 from ..networks.linear_heads import fold_layers
-from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
-from .clip import embed_images
+from .clip import embed_images, image_inputs
 from .interface import ImageScorer
 
 _SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -36,14 +36,20 @@ class AestheticScorer(ImageScorer):
     """A loaded CLIP with an aesthetic head; scores are the predictor's, mostly between 1 and 10."""
 
     def __init__(
-        self, model: CLIPModel, head: torch.nn.Linear, key: str, inputs: ImagePreprocessing, *, backend: str = "eager"
+        self,
+        model: CLIPModel,
+        head: torch.nn.Linear,
+        key: str,
+        inputs: ImagePreprocessing,
+        *,
+        settings: EngineSettings | None = None,
     ) -> None:
         self.model = model
         self.head = head
         self.key = key
         self.inputs = inputs
         both = torch.nn.ModuleList([model, head])
-        self.runner = make_runner(Network("aesthetic", both, _rate, ("pixels",), ("scores",)), backend)
+        self.runner = make_runner(Network("aesthetic", both, _rate, image_inputs(inputs.size), ("scores",)), settings)
 
     @classmethod
     def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
@@ -51,13 +57,12 @@ class AestheticScorer(ImageScorer):
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        model = load_strict(CLIPModel, folder, dtype=resolve_dtype(settings, device))
+        model = load_strict(CLIPModel, folder, dtype=resolve_weights_dtype(settings, device))
         head = load_aesthetic_head(folder, model.visual_projection.out_features)
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
         inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size))
-        key, backend = checkpoint_key(folder, "aesthetic"), resolve_execution(settings).backend
-        return cls(model, head.to(device), key, inputs, backend=backend)
+        return cls(model, head.to(device), checkpoint_key(folder, "aesthetic"), inputs, settings=settings)
 
     def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         values = self.runner.run({"pixels": pixels.to(self.runner.device, self.runner.dtype)})["scores"]

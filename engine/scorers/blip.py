@@ -10,12 +10,12 @@ from typing import Any, Self, cast
 import torch
 from transformers import BlipForImageTextRetrieval, PreTrainedTokenizerBase
 
-from ..backends import make_runner
+from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import resolve_device, resolve_dtype, resolve_execution
+from ..device import resolve_device, resolve_weights_dtype
 from ..image_inputs import ImagePreprocessing
-from ..networks.blip import encode_image, read_prompts
-from ..runner import Network
+from ..network import Network
+from ..networks.blip import blip_inputs, encode_image, read_prompts
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer, tokenize_prompts
@@ -35,14 +35,17 @@ class BlipScorer(ImageScorer):
         key: str,
         inputs: ImagePreprocessing,
         *,
-        backend: str = "eager",
+        settings: EngineSettings | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.key = key
         self.inputs = inputs
-        network = Network("blip_matching", model, _log_odds, ("pixels", "tokens", "mask"), ("scores",))
-        self.runner = make_runner(network, backend)
+        words = int(cast(Any, model.config.text_config).vocab_size)
+        network = Network(
+            "blip_matching", model, _log_odds, blip_inputs(inputs.size, words, MAX_TEXT_TOKENS), ("scores",)
+        )
+        self.runner = make_runner(network, settings)
 
     @classmethod
     def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
@@ -50,13 +53,13 @@ class BlipScorer(ImageScorer):
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        model = load_strict(BlipForImageTextRetrieval, folder, dtype=resolve_dtype(settings, device))
+        model = load_strict(BlipForImageTextRetrieval, folder, dtype=resolve_weights_dtype(settings, device))
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
         # The original squashes the image to the square, where ImageReward crops it.
         inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size), squash=True)
-        key, backend = checkpoint_key(folder, "blip_matching"), resolve_execution(settings).backend
-        return cls(model, load_tokenizer(folder), key, inputs, backend=backend)
+        key = checkpoint_key(folder, "blip_matching")
+        return cls(model, load_tokenizer(folder), key, inputs, settings=settings)
 
     def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         tokens, mask, truncated = tokenize_prompts(self.tokenizer, prompts, MAX_TEXT_TOKENS)

@@ -10,11 +10,12 @@ from typing import Any, Self, cast
 import torch
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
-from ..backends import make_runner
+from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import resolve_device, resolve_dtype, resolve_execution
+from ..device import resolve_device, resolve_weights_dtype
 from ..image_inputs import ImagePreprocessing
-from ..runner import Network
+from ..network import Dimension, Input, Network, right_padded, whole_numbers
+from ..runner import Runner
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer, tokenize_prompts
@@ -33,15 +34,22 @@ class ClipScorer(ImageScorer):
         key: str,
         inputs: ImagePreprocessing,
         *,
-        backend: str = "eager",
+        settings: EngineSettings | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.key = key
         self.inputs = inputs
-        self.runner = make_runner(Network("clip_image", model, embed_images, ("pixels",), ("features",)), backend)
-        self.reader = make_runner(Network("clip_text", model, _embed_texts, ("tokens", "mask"), ("features",)), backend)
-        self.max_tokens = int(model.config.get_text_config().max_position_embeddings)
+        text = model.config.get_text_config()
+        self.max_tokens = int(text.max_position_embeddings)
+        network = Network("clip_image", model, embed_images, image_inputs(inputs.size), ("features",))
+        self.runner = make_runner(network, settings)
+        batch, length = Dimension("batch", 1, 4, 64), Dimension("length", 2, 16, self.max_tokens)
+        words = {
+            "tokens": Input((batch, length), torch.int64, whole_numbers(0, int(text.vocab_size))),
+            "mask": Input((batch, length), torch.int64, right_padded),
+        }
+        self.reader = make_runner(Network("clip_text", model, _embed_texts, words, ("features",)), settings)
         # Prompt to unit features [D] and whether it was cut; the prompt used longest ago goes first.
         self._read: OrderedDict[str, tuple[torch.Tensor, bool]] = OrderedDict()
 
@@ -51,12 +59,15 @@ class ClipScorer(ImageScorer):
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        model = load_strict(CLIPModel, folder, dtype=resolve_dtype(settings, device))
+        model = load_strict(CLIPModel, folder, dtype=resolve_weights_dtype(settings, device))
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
         inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size))
-        key, backend = checkpoint_key(folder, "clip"), resolve_execution(settings).backend
-        return cls(model, load_tokenizer(folder), key, inputs, backend=backend)
+        return cls(model, load_tokenizer(folder), checkpoint_key(folder, "clip"), inputs, settings=settings)
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        return (self.runner, self.reader)
 
     def read(self, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         """Unit features [B, D] of prompts, each computed once, and which prompts were cut."""
@@ -77,6 +88,11 @@ class ClipScorer(ImageScorer):
         text, truncated = self.read(prompts)
         pixels = pixels.to(self.runner.device, self.runner.dtype)
         return (self.runner.run({"pixels": pixels})["features"] * text).sum(-1), truncated
+
+
+def image_inputs(side: int) -> dict[str, Input]:
+    """Pixels of square images."""
+    return {"pixels": Input((Dimension("batch", 1, 16, 64), 3, side, side))}
 
 
 def embed_images(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:

@@ -12,10 +12,12 @@ import torch
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 from ...base.errors import PrefmillError
-from ..backends import make_runner
+from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key
-from ..device import resolve_device, resolve_dtype, resolve_execution
+from ..device import resolve_device, resolve_weights_dtype
 from ..image_inputs import PIXEL_DEVIATION, PIXEL_MEAN, ImagePreprocessing
+from ..network import Network
+from ..networks.blip import blip_inputs
 from ..networks.image_reward import (
     OFFICIAL_WEIGHTS,
     ImageRewardConfig,
@@ -24,7 +26,6 @@ from ..networks.image_reward import (
     load_image_reward,
     official_config,
 )
-from ..runner import Network
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer, tokenize_prompts
@@ -49,14 +50,19 @@ class ImageRewardScorer(ImageScorer):
     """A loaded ImageReward with its tokenizer; `key` names the weights by content."""
 
     def __init__(
-        self, model: ImageRewardModel, tokenizer: PreTrainedTokenizerBase, key: str, *, backend: str = "eager"
+        self,
+        model: ImageRewardModel,
+        tokenizer: PreTrainedTokenizerBase,
+        key: str,
+        *,
+        settings: EngineSettings | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.key = key
         self.inputs = ImagePreprocessing(int(model.vision_model.config.image_size))  # type: ignore[arg-type]  # square here
-        network = Network("image_reward", model, _scores, ("pixels", "tokens", "mask"), ("scores",))
-        self.runner = make_runner(network, backend)
+        text = blip_inputs(self.inputs.size, int(model.text_model.config.vocab_size), MAX_TEXT_TOKENS)
+        self.runner = make_runner(Network("image_reward", model, _scores, text, ("scores",)), settings)
 
     @classmethod
     def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
@@ -64,10 +70,9 @@ class ImageRewardScorer(ImageScorer):
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        model = load_image_reward(folder, resolve_dtype(settings, device))
+        model = load_image_reward(folder, resolve_weights_dtype(settings, device))
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
-        key, backend = checkpoint_key(folder, "image_reward"), resolve_execution(settings).backend
-        return cls(model, _tokenizer(folder), key, backend=backend)
+        return cls(model, _tokenizer(folder), checkpoint_key(folder, "image_reward"), settings=settings)
 
     def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         tokens, mask, truncated = self.tokenize(prompts)

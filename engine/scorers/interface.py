@@ -56,6 +56,11 @@ class ImageScorer:
         return self.runner.execution
 
     @property
+    def runners(self) -> tuple[Runner, ...]:
+        """Everything that runs a network of it."""
+        return (self.runner,)
+
+    @property
     def image_size(self) -> int:
         """The side in pixels of what the image tower reads."""
         return self.inputs.size

@@ -13,12 +13,13 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ...base.errors import PrefmillError
-from ..backends import make_runner
+from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key, load_strict
-from ..device import Execution, resolve_device, resolve_dtype, resolve_execution
+from ..device import Execution, resolve_device, resolve_weights_dtype
+from ..network import Dimension, Input, Network, causal, positions, whole_numbers
 from ..networks.text_reward import TextRewardModel, find_gate, gate_pattern_of
 from ..prefix import SharedRow, batches, pack, share
-from ..runner import Network
+from ..runner import Runner
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer
@@ -91,7 +92,7 @@ class TextReward:
         max_length: int | None = None,
         gate_position: GatePosition = "prompt_end",
         batch_tokens: int | None = None,
-        backend: str = "eager",
+        settings: EngineSettings | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -99,10 +100,9 @@ class TextReward:
         self.max_length = max_length or model.config.max_position_embeddings
         self.gate_position: GatePosition = gate_position
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, 16384)
-        network = Network("armorm", model, _states, ("tokens", "positions"), ("states",), optional=("visible",))
-        self.body = make_runner(network, backend)
-        outputs = ("scores", "attributes", "gate")
-        self.heads = make_runner(Network("armorm_heads", model, _heads, ("last", "prompts", "owner"), outputs), backend)
+        plain, shared, heads = _networks(model, self.max_length)
+        self.body, self.shared_body = make_runner(plain, settings), make_runner(shared, settings)
+        self.heads = make_runner(heads, settings)
 
     @classmethod
     def from_pretrained(
@@ -117,12 +117,17 @@ class TextReward:
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        model = load_strict(TextRewardModel, folder, dtype=resolve_dtype(settings, device))
+        model = load_strict(TextRewardModel, folder, dtype=resolve_weights_dtype(settings, device))
         model.keep_heads_precise()
         tokenizer = load_tokenizer(folder)
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
-        key, backend = checkpoint_key(folder, "text_reward"), resolve_execution(settings).backend
-        return cls(model, tokenizer, key, max_length=max_length, gate_position=gate_position, backend=backend)
+        key = checkpoint_key(folder, "text_reward")
+        return cls(model, tokenizer, key, max_length=max_length, gate_position=gate_position, settings=settings)
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """Everything that runs a network of it."""
+        return (self.body, self.shared_body, self.heads)
 
     @property
     def execution(self) -> Execution:
@@ -166,9 +171,11 @@ class TextReward:
         device = self.body.device
         inputs = {"tokens": packed.tokens, "positions": packed.positions}
         visible = packed.visible()
+        body = self.body
         if visible is not None:
             inputs["visible"] = visible
-        hidden = self.body.run({name: value.to(device) for name, value in inputs.items()})["states"]
+            body = self.shared_body
+        hidden = body.run({name: value.to(device) for name, value in inputs.items()})["states"]
         ends: list[tuple[int, int]] = []
         gates: list[tuple[int, int]] = []
         for number, row in enumerate(rows):
@@ -190,6 +197,31 @@ class TextReward:
         whole = torch.tensor([[*dialogue.opening, *dialogue.answer]])
         found = int(find_gate(whole, gate_pattern_of(self.tokenizer)))
         return found if found < len(dialogue.opening) else found - len(dialogue.opening) + start
+
+
+def _networks(model: TextRewardModel, longest: int) -> tuple[Network, Network, Network]:
+    """The body for rows of one answer, for rows of several, and the heads."""
+    batch, length = Dimension("batch", 1, 4, 64), Dimension("length", 8, min(longest, 512), min(longest, 4096))
+    wide = Dimension("answers", 1, 16, 512)
+    width = int(model.config.hidden_size)
+    text = {
+        "tokens": Input((batch, length), torch.int64, whole_numbers(0, int(model.config.vocab_size))),
+        "positions": Input((batch, length), torch.int64, positions),
+    }
+    several = {**text, "visible": Input((batch, 1, length, length), torch.bool, causal)}
+    states = {
+        "last": Input((wide, width)),
+        "prompts": Input((Dimension("prompts", 1, 16, 512), width)),
+        "owner": Input((wide,), torch.int64, whole_numbers(0, 1)),
+    }
+    return (
+        Network("armorm", model, _states, text, ("states",)),
+        Network("armorm_shared", model, _states, several, ("states",)),
+        Network(
+            *("armorm_heads", model, _heads, states, ("scores", "attributes", "gate")),
+            eager_only="one kernel computes it (kernels/reward_head)",
+        ),
+    )
 
 
 def _states(

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ..network import Dimension, Input, Network
 from ..runner import Runner
 
 
@@ -25,8 +26,23 @@ def decode(decoder: Runner, latents: torch.Tensor, scale: float, shift: float) -
     return (images * 0.5 + 0.5).clamp(0, 1).float()
 
 
-def decode_latents(autoencoder: Any, latents: torch.Tensor) -> torch.Tensor:
-    """The network that `decode` runs: the autoencoder's own latents to images in -1 to 1."""
+def decoder_network(autoencoder: Any, transformer: Any) -> Network:
+    """The network that `decode` runs: the autoencoder's own latents to images in -1 to 1.
+
+    The library's decoder takes another path from 64 images on, so that an engine stops below.
+    """
+    latents = Input((Dimension("batch", 1, 8, 63), int(transformer.in_channels), *side_dimensions(transformer)))
+    return Network("sd3_decoder", autoencoder, _decode_latents, {"latents": latents}, ("images",))
+
+
+def side_dimensions(transformer: Any) -> tuple[Dimension, Dimension]:
+    """Height and width of latents, by the transformer's config: up to the size that it was trained at."""
+    patch, size = int(transformer.patch_size), int(transformer.sample_size)
+    smallest = max(size // 4 // patch * patch, patch)
+    return Dimension("height", smallest, size, size, patch), Dimension("width", smallest, size, size, patch)
+
+
+def _decode_latents(autoencoder: Any, latents: torch.Tensor) -> torch.Tensor:
     return autoencoder.decode(latents, return_dict=False)[0]
 
 

@@ -1,8 +1,8 @@
 """Noise to latents: the sampling loop of a flow-matching transformer, one state per step.
 
-A step runs the transformer, on prompted and unprompted rows in one batch where any row is guided, and then one kernel
-that guides and steps. Nothing in the loop reads a value back from the device, so steps queue up, and a caller decides
-what to do with a state: prune rows, keep a rollout, or only take the last. Gradients are the caller's choice as well.
+A step is one network (`step.py`). Nothing in the loop reads a value back from the device, so steps queue up, and a
+caller decides what to do with a state: prune rows, keep a rollout, or only take the last. Gradients are the caller's
+choice as well.
 """
 
 # diffusers exports lazily, which pyright takes for private use.
@@ -19,7 +19,7 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import c
 
 from ...base.errors import PrefmillError
 from ...kernels.guided_step import guided_step, stochastic_step
-from ..runner import Runner
+from .step import Steps
 from .text import TextEmbedding
 
 
@@ -33,7 +33,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What a batch of B rows is drawn from: prompts, guidance scales [B] (at least 1), and the empty prompt.
+    """What a batch of B rows is drawn from: prompts, guidance scales [B] (at least 1), and the empty prompt, one row.
 
     Without `unprompted` no row is guided, and the transformer runs once per row and not twice.
     """
@@ -85,7 +85,7 @@ def make_schedule(scheduler: FlowMatchEulerDiscreteScheduler, steps: int, image_
 
 
 def denoise(
-    transformer: Runner,
+    steps: Steps,
     latents: torch.Tensor,
     conditioning: Conditioning,
     schedule: Schedule,
@@ -93,28 +93,28 @@ def denoise(
 ) -> Iterator[State]:
     """Yield the state after every step, from `latents` [B, C, h, w] of pure noise; by Euler's method by default.
 
-    The transformer takes `latents`, `times`, `tokens` and `pooled`, and gives `velocity`. Raises PrefmillError for a
-    sampler whose seeds or rollout do not fit.
+    Raises PrefmillError for a sampler whose seeds or rollout do not fit.
     """
     _check(sampler, len(latents), len(schedule.times))
     device, batch = latents.device, len(latents)
     numbers = schedule.levels.tolist()
     levels = schedule.levels.to(device)[:, None].expand(-1, batch).contiguous()
     times = schedule.times.to(device)
-    guided = conditioning.unprompted is not None
-    text = TextEmbedding.stack(
-        [conditioning.prompted] if conditioning.unprompted is None else [conditioning.unprompted, conditioning.prompted]
-    )
-    copies = 2 if guided else 1
+    text = {"tokens": conditioning.prompted.tokens, "pooled": conditioning.prompted.pooled}
+    runner = steps.plain
+    if conditioning.unprompted is not None:
+        runner = steps.guided
+        empty = conditioning.unprompted
+        text |= {"empty_tokens": empty.tokens, "empty_pooled": empty.pooled, "guidance": conditioning.guidance}
     streams = [torch.Generator().manual_seed(seed) for seed in sampler.seeds] if sampler else []
     for step, (level, following) in enumerate(pairwise(levels), start=1):
-        inputs = {"latents": torch.cat([latents] * copies), "times": times[step - 1].expand(copies * batch)}
-        velocity = transformer.run({**inputs, "tokens": text.tokens, "pooled": text.pooled})["velocity"]
-        unprompted, prompted = velocity.chunk(2) if guided else (velocity, velocity)
+        inputs = {"latents": latents, "times": times[step - 1].expand(batch), "level": level, "following": following}
+        after = runner.run({**inputs, **text})
+        prompted, unprompted = after["prompted"], after.get("unprompted", after["prompted"])
         before = (latents, prompted, unprompted, conditioning.guidance, level)
         logp = None
         if sampler is None or step == len(times):
-            latents = guided_step(*before, following)
+            latents = after["next_latents"]
         else:
             given = None if sampler.rollout is None else sampler.rollout[step - 1]
             noise = _noise(latents, streams) if given is None else None

@@ -12,8 +12,10 @@ import torch
 from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
-from ..backends import make_runner
-from ..runner import Network, Runner
+from ..backends.catalogue import make_runner
+from ..network import Dimension, Input, Network, whole_numbers
+from ..runner import Runner
+from ..settings import EngineSettings
 from ..text import bounded_text
 
 
@@ -39,19 +41,28 @@ class TextEncoders:
         models: tuple[torch.nn.Module, torch.nn.Module, torch.nn.Module | None],
         width: int,
         t5_tokens: int,
-        backend: str = "eager",
+        settings: EngineSettings | None = None,
     ) -> None:
         *self.clip_tokenizers, self.t5_tokenizer = tokenizers
         self.width = width
         self.t5_tokens = t5_tokens
+        self.length = int(self.clip_tokenizers[0].model_max_length) + t5_tokens
         first, second, t5 = models
         self.clips = [
-            make_runner(Network(f"clip-{number}", model, _clip, ("tokens",), ("states", "pooled")), backend)
-            for number, model in enumerate((first, second), start=1)
+            make_runner(_clip_network(number, model, tokenizer), settings)
+            for number, (model, tokenizer) in enumerate(
+                zip((first, second), self.clip_tokenizers, strict=True), start=1
+            )
         ]
         self.t5: Runner | None = None
         if t5 is not None:
-            self.t5 = make_runner(Network("t5", t5, _t5, ("tokens",), ("states",)), backend)
+            tokens = _tokens_input(t5, t5_tokens)
+            self.t5 = make_runner(Network("sd3_t5", t5, _t5, {"tokens": tokens}, ("states",)), settings)
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """Everything that runs a network of it."""
+        return (*self.clips, *([self.t5] if self.t5 else []))
 
     def encode(self, prompt: str) -> TextEmbedding:
         """Embed one prompt, without gradients. One at a time: the result then has the same bits in every batch."""
@@ -84,6 +95,15 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, length: int) -> tor
         verbose=False,
     )
     return cast(torch.Tensor, batch["input_ids"])
+
+
+def _tokens_input(model: Any, length: int) -> Input:
+    return Input((Dimension("batch", 1, 1, 64), length), torch.int64, whole_numbers(0, int(model.config.vocab_size)))
+
+
+def _clip_network(number: int, model: Any, tokenizer: PreTrainedTokenizerBase) -> Network:
+    tokens = _tokens_input(model, int(tokenizer.model_max_length))
+    return Network(f"sd3_clip_{number}", model, _clip, {"tokens": tokens}, ("states", "pooled"))
 
 
 def _clip(model: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,15 +12,16 @@ from typing import Any, Self
 import torch
 
 from ...base.errors import PrefmillError
-from ..backends import make_runner
+from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key
-from ..device import Execution, resolve_device, resolve_dtype, resolve_execution
-from ..runner import Network
+from ..device import Execution, resolve_device, resolve_weights_dtype
+from ..runner import Runner
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from .components import Components, load_components
-from .decode import Generated, decode, decode_latents, quantize
+from .decode import Generated, decode, decoder_network, quantize
 from .denoise import Conditioning, State, Stochastic, denoise, make_schedule
+from .step import Steps, step_network
 from .text import TextEmbedding, TextEncoders
 
 T5_TOKENS = 256  # as the library's pipeline has it
@@ -29,18 +30,25 @@ T5_TOKENS = 256  # as the library's pipeline has it
 class TextToImage:
     """A loaded Stable Diffusion 3; `key` names the weights by content."""
 
-    def __init__(self, components: Components, key: str, t5_tokens: int = T5_TOKENS, *, backend: str = "eager") -> None:
+    def __init__(
+        self,
+        components: Components,
+        key: str,
+        t5_tokens: int = T5_TOKENS,
+        *,
+        settings: EngineSettings | None = None,
+    ) -> None:
         self.key = key
         self.scheduler = components.scheduler
         self._transformer: Any = components.transformer.config
         self.autoencoder: Any = components.autoencoder
         width = int(self._transformer.joint_attention_dim)
-        self.text = TextEncoders(components.tokenizers, components.encoders, width, t5_tokens, backend)
-        inputs = ("latents", "times", "tokens", "pooled")
-        network = Network("transformer", components.transformer, _velocity, inputs, ("velocity",))
-        self.transformer = make_runner(network, backend)
-        network = Network("decoder", components.autoencoder, decode_latents, ("latents",), ("images",))
-        self.decoder = make_runner(network, backend)
+        self.text = TextEncoders(components.tokenizers, components.encoders, width, t5_tokens, settings)
+        tokens = self.text.length
+        self.steps = Steps(
+            *(make_runner(step_network(components.transformer, tokens, guided=one), settings) for one in (True, False))
+        )
+        self.decoder = make_runner(decoder_network(components.autoencoder, self._transformer), settings)
         self._empty: TextEmbedding | None = None
 
     @classmethod
@@ -55,15 +63,20 @@ class TextToImage:
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        components = load_components(folder, device, resolve_dtype(settings, device))
+        components = load_components(folder, device, resolve_weights_dtype(settings, device))
         if t5_tokens < 1 and components.encoders[2] is not None:
             raise PrefmillError(f"{source} has a T5, which cannot read {t5_tokens} tokens.", "set t5_tokens=256")
-        return cls(components, checkpoint_key(folder), t5_tokens, backend=resolve_execution(settings).backend)
+        return cls(components, checkpoint_key(folder), t5_tokens, settings=settings)
 
     @property
     def execution(self) -> Execution:
         """How the networks really run."""
-        return self.transformer.execution
+        return self.steps.guided.execution
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """Everything that runs a network of it."""
+        return (*self.text.runners, self.steps.guided, self.steps.plain, self.decoder)
 
     @property
     def noise_specification(self) -> str:
@@ -131,13 +144,11 @@ class TextToImage:
         prompted = TextEmbedding.stack([rows[prompt] for prompt in prompts])
         # The library's pipeline runs unguided up to 1, and a scale of exactly 1 computes just that.
         scales = torch.tensor([max(float(scale), 1.0) for scale in guidance])
-        unprompted = TextEmbedding.stack([self._empty_prompt()] * len(prompts)) if scales.max() > 1 else None
+        unprompted = self._empty_prompt() if scales.max() > 1 else None
         latents = self.noise(seeds, width=width, height=height)
         image_tokens = latents.shape[2] * latents.shape[3] // self._transformer.patch_size**2
         conditioning = Conditioning(prompted, scales.to(latents.device), unprompted)
-        return denoise(
-            self.transformer, latents, conditioning, make_schedule(self.scheduler, steps, image_tokens), sampler
-        )
+        return denoise(self.steps, latents, conditioning, make_schedule(self.scheduler, steps, image_tokens), sampler)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents [B, C, h, w] to float32 images [B, 3, H, W] in 0 to 1."""
@@ -153,7 +164,7 @@ class TextToImage:
         """Starting latents [B, C, H/f, W/f], each row from its own seed."""
         shape = (self._transformer.in_channels, height // self._factor, width // self._factor)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return torch.stack(rows).to(self.transformer.device, self.transformer.dtype)
+        return torch.stack(rows).to(self.steps.guided.device, self.steps.guided.dtype)
 
     @property
     def _factor(self) -> int:
@@ -191,15 +202,3 @@ class TextToImage:
                 raise PrefmillError(
                     f"{name} {value} must be a multiple of {step} up to {largest} for this model.", f"use {nearest}"
                 )
-
-
-def _velocity(
-    transformer: Any, latents: torch.Tensor, times: torch.Tensor, tokens: torch.Tensor, pooled: torch.Tensor
-) -> torch.Tensor:
-    return transformer(
-        hidden_states=latents,
-        timestep=times,
-        encoder_hidden_states=tokens,
-        pooled_projections=pooled,
-        return_dict=False,
-    )[0]

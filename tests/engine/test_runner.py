@@ -1,28 +1,32 @@
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
-from prefmill.engine.backends import BACKENDS, make_runner
+from prefmill.engine.backends.catalogue import DIRECT, make_runner
 from prefmill.engine.device import Execution
-from prefmill.engine.runner import Network
+from prefmill.engine.network import Dimension, Input, Network
+from prefmill.engine.settings import EngineSettings
+
+ROWS = Dimension("rows", 1, 2, 4)
 
 
-def network(dtype=torch.float32) -> Network:
-    def forward(module, left, right=None):
-        return module(left), (left if right is None else right)
+def network(dtype=torch.float32, **fields) -> Network:
+    inputs = {"left": Input((ROWS, 3)), "right": Input((1, Dimension("width", 2, 4, 8, 2)))}
+    return Network("test", torch.nn.Linear(3, 2, dtype=dtype), _forward, inputs, ("product", "other"), **fields)
 
-    return Network("test", torch.nn.Linear(3, 2, dtype=dtype), forward, ("left",), ("product", "other"), ("right",))
+
+def _forward(module, left, right):
+    return module(left), right
 
 
 def test_named_tensors_in_named_tensors_out():
     declared = network()
     runner = make_runner(declared)
     weight, bias = declared.module.parameters()
-    left, right = torch.randn(4, 3), torch.randn(1)
+    left, right = torch.randn(4, 3), torch.randn(1, 2)
     got = runner.run({"left": left, "right": right})
     assert list(got) == ["product", "other"]
     assert torch.equal(got["product"], torch.nn.functional.linear(left, weight, bias))
     assert got["other"] is right
-    assert runner.run({"left": left})["other"] is left
     assert got["product"].requires_grad, "gradients are the caller's choice"
 
 
@@ -39,7 +43,36 @@ def test_execution_is_what_the_weights_are():
 
 
 def test_a_backend_is_chosen_by_name(monkeypatch):
-    with pytest.raises(PrefmillError, match="no backend 'warp'"):
-        make_runner(network(), "warp")
-    monkeypatch.setitem(BACKENDS, "warp", lambda declared: declared.name)
-    assert make_runner(network(), "warp") == "test"
+    with pytest.raises(ValueError, match="backend"):
+        EngineSettings.model_validate({"backend": "warp"})
+    monkeypatch.setitem(DIRECT, "torch_compile", lambda declared: declared.name)
+    assert make_runner(network(), EngineSettings(backend="torch_compile")) == "test"
+
+
+def test_what_has_no_engine_runs_eagerly_under_every_backend():
+    runner = make_runner(network(eager_only="it has none"), EngineSettings(backend="onnxruntime"))
+    assert runner.execution.backend == "eager"
+    assert runner.fallback == ""
+
+
+def test_a_missing_engine_is_an_error_with_its_command_or_an_announced_fallback(tmp_path):
+    settings = EngineSettings(device="cpu", backend="onnxruntime", artifacts=str(tmp_path))
+    with pytest.raises(PrefmillError, match="prefmill compile build"):
+        make_runner(network(), settings)
+    runner = make_runner(network(), settings.model_copy(update={"missing": "eager"}))
+    assert runner.execution.backend == "eager"
+    assert "no onnxruntime engine of test" in runner.fallback
+
+
+def test_sizes_and_samples_follow_from_the_declaration():
+    declared = network()
+    assert list(declared.dimensions) == ["rows", "width"]
+    assert declared.batch == ROWS
+    drawn = declared.sample({"rows": 3, "width": 6}, torch.bfloat16)
+    assert {name: (tuple(value.shape), value.dtype) for name, value in drawn.items()} == {
+        "left": ((3, 3), torch.bfloat16),
+        "right": ((1, 6), torch.bfloat16),
+    }
+    assert declared.sizes_of(drawn) == {"rows": 3, "width": 6}
+    with pytest.raises(ValueError, match=r"left is \[3, 4\]"):
+        declared.sizes_of({**drawn, "left": torch.zeros(3, 4)})

@@ -7,6 +7,7 @@ import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.device import EngineSettings, Execution
 from prefmill.engine.sd3.denoise import Conditioning, Stochastic, denoise
+from prefmill.engine.sd3.step import Steps
 from prefmill.engine.sd3.text import TextEmbedding
 from prefmill.engine.sd3.text_to_image import TextToImage
 
@@ -53,6 +54,7 @@ class OnMeta:
 
     execution = Execution("eager", "float32", "meta")
     network: Any = None
+    fallback = ""
     dtype, device = torch.float32, torch.device("meta")
 
     def __init__(self, reads=False):
@@ -62,7 +64,8 @@ class OnMeta:
         self.calls += 1
         if self.reads:
             inputs["latents"].sum().item()
-        return {"velocity": inputs["latents"] * inputs["times"].view(-1, 1, 1, 1)}
+        velocity = inputs["latents"] * inputs["times"].view(-1, 1, 1, 1)
+        return {"next_latents": velocity, "prompted": velocity, "unprompted": velocity}
 
 
 @pytest.mark.parametrize("guided", [True, False])
@@ -70,17 +73,18 @@ class OnMeta:
 def test_no_step_waits_for_the_device(engine, engine_checkpoints, sampler, guided):
     """On the meta device a value cannot be read: item, bool, tolist and copies to the CPU all raise."""
     network = TextToImage.from_pretrained(str(engine_checkpoints["text-to-image"]), EngineSettings(device="cpu"))
-    transformer = network.transformer
-    transformer.network.module.to("meta")
+    network.steps.guided.network.module.to("meta")
     embedding = engine.encode("a cat")
     text = TextEmbedding(embedding.tokens.expand(2, -1, -1).to("meta"), embedding.pooled.expand(2, -1).to("meta"))
+    empty = TextEmbedding(embedding.tokens.to("meta"), embedding.pooled.to("meta"))
     latents = engine.noise(SEEDS, width=64, height=48).to("meta")
-    conditioning = Conditioning(text, torch.ones(2, device="meta"), text if guided else None)
-    got = list(denoise(transformer, latents, conditioning, schedule(engine), sampler))
+    conditioning = Conditioning(text, torch.ones(2, device="meta"), empty if guided else None)
+    got = list(denoise(network.steps, latents, conditioning, schedule(engine), sampler))
     assert len(got) == 4
     assert all(state.clean().device.type == "meta" for state in got)
+    reader = OnMeta(reads=True)
     with pytest.raises(RuntimeError, match="meta"):
-        list(denoise(OnMeta(reads=True), latents, conditioning, schedule(engine), sampler))
+        list(denoise(Steps(reader, reader), latents, conditioning, schedule(engine), sampler))
 
 
 def schedule(engine):
@@ -89,20 +93,22 @@ def schedule(engine):
     return make_schedule(engine.scheduler, 4, 12)
 
 
-def test_unguided_rows_alone_run_the_transformer_once_per_row(engine):
+def test_unguided_rows_alone_run_the_transformer_once_per_row(engine, monkeypatch):
     sizes = []
+    module = engine.steps.guided.network.module
+    forward = module.forward
 
-    class Counting(OnMeta):
-        def run(self, inputs):
-            sizes.append(len(inputs["latents"]))
-            return super().run(inputs)
+    def counting(hidden_states, **inputs):
+        sizes.append(len(hidden_states))
+        return forward(hidden_states, **inputs)
 
-    text = TextEmbedding(torch.ones(2, 3, 4), torch.ones(2, 5))
-    latents = torch.ones(2, 4, 6, 8)
-    list(denoise(Counting(), latents, Conditioning(text, torch.ones(2)), schedule(engine)))
-    assert sizes == [2] * 4
-    list(denoise(Counting(), latents, Conditioning(text, torch.ones(2), text), schedule(engine)))
-    assert sizes[4:] == [4] * 4
+    monkeypatch.setattr(module, "forward", counting)
+    with torch.inference_mode():
+        list(engine.denoise(PROMPTS, (1.0, 0.0), SEEDS, **SIZE))
+        assert set(sizes) == {2}
+        sizes.clear()
+        list(engine.denoise(PROMPTS, (1.0, 5.0), SEEDS, **SIZE))
+        assert set(sizes) == {4}
 
 
 def test_log_probabilities_are_those_of_the_sde_and_a_rollout_gives_them_again(engine):
@@ -134,7 +140,7 @@ def test_a_rows_noise_is_its_own(engine):
 
 def test_gradients_of_a_rollouts_log_probabilities_reach_the_transformer(engine):
     rollout = [state.latents.clone() for state in states(engine, Stochastic(seeds=(7, 8)))]
-    weight = engine.transformer.network.module.proj_out.weight
+    weight = engine.steps.guided.network.module.proj_out.weight
     with torch.enable_grad():
         first = next(iter(engine.denoise(PROMPTS, GUIDANCE, SEEDS, **SIZE, sampler=Stochastic(rollout=rollout))))
         (gradient,) = torch.autograd.grad(first.logp.sum(), weight)

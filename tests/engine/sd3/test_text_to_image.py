@@ -151,7 +151,7 @@ def test_arguments_that_do_not_fit(engine, prompts, guidance, seeds, steps, mess
 def test_an_overflowing_network_is_reported(engine_checkpoints):
     engine = TextToImage.from_pretrained(str(engine_checkpoints["text-to-image"]), EngineSettings(device="cpu"))
     with torch.no_grad():
-        engine.transformer.network.module.get_parameter("proj_out.weight")[0, 0] = float("nan")
+        engine.steps.guided.network.module.get_parameter("proj_out.weight")[0, 0] = float("nan")
     generated = engine.generate(["a cat", "a dog"], [5.0, 7.0], [1, 2], **SIZE)
     assert generated.failures == ["nan", "nan"]
     assert not generated.images.any()

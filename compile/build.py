@@ -1,0 +1,136 @@
+"""Build an engine and verify it: the folder appears whole, and is `verified` only after it ran and agreed.
+
+Two processes that want the same engine: the second waits and takes what the first has built.
+"""
+
+import resource
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+
+from ..base.errors import PrefmillError
+from ..base.files import TEMPORARY, make_folder, remove, remove_leftovers, sha256_of, sync
+from ..base.locks import exclusive
+from ..engine.artifact import (
+    Artifact,
+    FileEntry,
+    check_ranges,
+    find_artifact,
+    identity_of,
+    ranges_of,
+    write_manifest,
+)
+from ..engine.backends.catalogue import load_engine, require_backend
+from ..engine.device import device_target, hardware_description
+from ..engine.network import Network
+from .builders.builder import BuildRequest
+from .builders.catalogue import builder_of
+from .export import Ranges, export_program
+from .verify import compare, within_limits
+
+
+def build_engine(
+    network: Network,
+    backend: str,
+    precision: str,
+    device: torch.device,
+    root: Path,
+    *,
+    ranges: Ranges | None = None,
+    targets: tuple[str, ...] = (),
+    program: ExportedProgram | None = None,
+) -> tuple[Path, Artifact]:
+    """The engine of a network's present weights: the one that is there, or a new one, verified where it can run here.
+
+    `ranges` changes those that the network declares; `targets` names devices that are not here, where the backend
+    builds for such; `program` saves tracing it again. Raises PrefmillError for a backend that is not installed, a
+    precision that it has not, a graph that it does not take, and an engine that does not agree with the network.
+    """
+    builder = builder_of(backend)
+    if precision not in builder.precisions:
+        raise PrefmillError(
+            f"{backend} does not compute in {precision}.", f"--set engine.dtype={' or '.join(builder.precisions)}"
+        )
+    require_backend(backend)
+    check_ranges(network, ranges or {})
+    wanted = {**ranges_of(network), **(ranges or {})}
+    identity = identity_of(network, backend, precision)
+    draft = Artifact(
+        identity=identity, targets=targets or (device_target(device),), ranges=wanted, flags=builder.flags, files={},
+        refittable=builder.refittable, build_seconds=0.0, peak_bytes=0, created="",
+    )  # fmt: skip
+    make_folder(root)
+    with exclusive(root / f".{draft.folder_name}.lock"):
+        folder = root / draft.folder_name
+        try:
+            return find_artifact(root, identity, device, wanted)
+        except LookupError:
+            pass
+        began = time.monotonic()
+        temporary = root / f"{TEMPORARY}{draft.folder_name}"
+        remove_leftovers(root) if temporary.exists() else None
+        try:
+            temporary.mkdir()
+            program = program or export_program(network, wanted)
+            request = BuildRequest(network, program, wanted, precision, device, draft.targets, temporary)
+            notes = builder.write(request)
+            artifact = draft.model_copy(
+                update={
+                    "files": _entries(temporary),
+                    "build_seconds": round(time.monotonic() - began, 2),
+                    "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "notes": notes,
+                }
+            )
+            write_manifest(temporary, artifact)
+            sync(temporary)
+            remove(folder)
+            temporary.replace(folder)
+        except OSError as error:
+            raise PrefmillError(
+                f"cannot write the engine {folder}: {error.strerror or error}",
+                "make room, or choose another folder with --set engine.artifacts=FOLDER",
+            ) from error
+        finally:
+            remove(temporary)
+        if draft.targets != (device_target(device),):
+            return folder, artifact  # nothing here can run it
+        return folder, verify_engine(network, folder, artifact, device)
+
+
+def verify_engine(network: Network, folder: Path, artifact: Artifact, device: torch.device) -> Artifact:
+    """Run an engine against the eager network, and write what was found into its manifest.
+
+    Raises PrefmillError where they do not agree; the engine stays `built`, and is not loaded.
+    """
+    rows = compare(network, load_engine(network, folder, artifact, device), artifact.ranges)
+    agrees = within_limits(rows, artifact.identity.precision)
+    hardware = hardware_description()
+    checked = artifact.model_copy(
+        update={
+            "parity": rows,
+            "state": "verified" if agrees else "built",
+            "executed_on": hardware.get("gpu", hardware["cpu"]) if device.type == "cuda" else hardware["cpu"],
+        }
+    )
+    write_manifest(folder, checked)
+    if not agrees:
+        worst = max(rows, key=lambda row: row.maximum_relative_error)
+        raise PrefmillError(
+            f"the engine {folder.name} differs from the network by {worst.maximum_relative_error:.2g} of the largest "
+            f"{worst.output} at {worst.sizes}.",
+            "build it in float32 (--set engine.dtype=float32), or with another backend",
+        )
+    return checked
+
+
+def _entries(folder: Path) -> dict[str, FileEntry]:
+    return {
+        path.name: FileEntry(bytes=path.stat().st_size, sha256=sha256_of(path))
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    }

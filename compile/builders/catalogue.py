@@ -1,0 +1,15 @@
+"""The builders of engines by backend. A new one is a file that ends in a `BUILDER`, and one line here."""
+
+from importlib import import_module
+
+from ...base.errors import PrefmillError
+from .builder import Builder
+
+_FILES = {"onnxruntime": "onnxruntime"}
+
+
+def builder_of(backend: str) -> Builder:
+    """The builder of a backend. Raises PrefmillError for a backend that runs no engines."""
+    if backend not in _FILES:
+        raise PrefmillError(f"{backend} runs no engines.", f"--set engine.backend={' or '.join(_FILES)}")
+    return import_module(f".{_FILES[backend]}", __package__).BUILDER
