@@ -25,7 +25,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from ...base.errors import PrefmillError
 from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key, load_strict, summary
-from ..device import Execution, resolve_device, resolve_weights_dtype
+from ..device import Execution, execution_of, resolve_device, resolve_weights_dtype
 from ..network import Dimension, Input, Network, whole_numbers
 from ..processors import control_tokens, load_processor
 from ..quiet import quiet_loading
@@ -51,20 +51,21 @@ class TransformersResponder:
         self.model = model
         self.processor = processor
         self.key = key
-        self.vision = make_runner(_vision(model), settings)
+        network = _vision(model)
+        self.vision = None if network is None else make_runner(network, settings)
         self._markers = control_tokens(processor)
         self._check()
         keep_stop_tokens_only(model)
 
     @property
     def runners(self) -> tuple[Runner, ...]:
-        """Everything that runs a network of it, where engines can be built of any."""
-        return (self.vision,) if isinstance(self.model, LlavaForConditionalGeneration) else ()
+        """Everything that runs a network of it, apart from the library's `generate`."""
+        return () if self.vision is None else (self.vision,)
 
     @property
     def execution(self) -> Execution:
         """How the model really runs."""
-        return self.vision.execution
+        return execution_of(self.model)
 
     @classmethod
     def from_pretrained(
@@ -135,7 +136,7 @@ class TransformersResponder:
 
     def _with_features(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Inputs with the image features in place of the pixels, where the family takes them."""
-        if not isinstance(self.model, (LlavaForConditionalGeneration, LlavaNextForConditionalGeneration)):
+        if self.vision is None:
             return inputs
         seen = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
         with torch.inference_mode():
@@ -172,19 +173,21 @@ class TransformersResponder:
             )
 
 
-def _vision(model: Any) -> Network:
-    vision = getattr(model.config, "vision_config", None)
-    side, batch = int(getattr(vision, "image_size", 1) or 1), Dimension("batch", 1, 4, 64)
+def _vision(model: Any) -> Network | None:
+    """What turns pixels into features, for the families whose language model takes those."""
+    if not isinstance(model, (LlavaForConditionalGeneration, LlavaNextForConditionalGeneration)):
+        return None
+    side, batch = int(cast(Any, model.config.vision_config).image_size), Dimension("batch", 1, 4, 64)
     if isinstance(model, LlavaForConditionalGeneration):
         pixels = {"pixel_values": Input((batch, 3, side, side))}
         return Network("llava_vision", model, _image_features, pixels, ("features",))
-    tiles = Dimension("tiles", 1, 5, 16)
     sized = {
-        "pixel_values": Input((batch, tiles, 3, side, side)),
+        "pixel_values": Input((batch, Dimension("tiles", 1, 5, 16), 3, side, side)),
         "image_sizes": Input((batch, 2), torch.int64, whole_numbers(side, side + 1)),
     }
     return Network(
-        "vision", model, _image_features, sized, ("features",), eager_only="the number of its outputs depends on values"
+        *("llava_next_vision", model, _image_features, sized, ("features",)),
+        eager_only="the number of its outputs depends on values",
     )
 
 
