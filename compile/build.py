@@ -119,10 +119,10 @@ def verify_engine(network: Network, folder: Path, artifact: Artifact, device: to
     )
     write_manifest(folder, checked)
     if not agrees:
-        worst = max(rows, key=lambda row: row.maximum_relative_error)
+        worst = max(rows, key=lambda row: (row.not_finite, row.maximum_relative_error))
         raise PrefmillError(
             f"the engine {folder.name} differs from the network by {worst.maximum_relative_error:.2g} of the largest "
-            f"{worst.output} at {worst.sizes}.",
+            f"{worst.output} at {worst.sizes}, and {worst.not_finite} values are no numbers.",
             "build it in float32 (--set engine.dtype=float32), or with another backend",
         )
     return checked

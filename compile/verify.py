@@ -49,22 +49,31 @@ def compare(network: Network, runner: Runner, ranges: Mapping[str, tuple[int, in
 
 
 def parity(sizes: dict[str, int], name: str, found: torch.Tensor, wanted: torch.Tensor) -> ParityRow:
-    """One output against the truth. A value that is not finite makes both errors infinite."""
+    """One output against the truth."""
     ours, theirs = found.double().cpu(), wanted.double().cpu()
-    difference = (ours - theirs).abs()
-    scale = theirs.abs()
-    finite = bool(ours.isfinite().all())
-    largest = float(difference.max() / scale.max().clamp_min(1e-12)) if finite else float("inf")
-    mean = float(difference.mean() / scale.mean().clamp_min(1e-12)) if finite else float("inf")
+    broken = ~ours.isfinite()
+    difference, scale = (ours - theirs).abs().masked_fill(broken, 0.0), theirs.abs()
+    largest = float(difference.max() / scale.max().clamp_min(1e-12))
+    mean = float(difference.mean() / scale.mean().clamp_min(1e-12))
     agreement = _rank_agreement(ours, theirs) if theirs.ndim == 1 and len(theirs) > 1 else None
     return ParityRow(
-        sizes=sizes, output=name, maximum_relative_error=largest, mean_relative_error=mean, rank_agreement=agreement
+        sizes=sizes,
+        output=name,
+        maximum_relative_error=largest,
+        mean_relative_error=mean,
+        not_finite=int(broken.sum()),
+        rank_agreement=agreement,
     )
 
 
 def within_limits(rows: tuple[ParityRow, ...], precision: str) -> bool:
     """Whether every comparison is good enough for the precision."""
-    return all(row.maximum_relative_error <= LIMITS[precision] for row in rows)
+    return all(
+        row.maximum_relative_error <= LIMITS[precision]
+        and not row.not_finite
+        and (row.rank_agreement is None or row.rank_agreement >= RANK_AGREEMENT)
+        for row in rows
+    )
 
 
 def _rank_agreement(found: torch.Tensor, wanted: torch.Tensor) -> float:

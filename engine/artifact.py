@@ -64,6 +64,8 @@ class ParityRow(Settings):
     """The largest difference over the largest value."""
     mean_relative_error: float
     """The same of the means."""
+    not_finite: int = 0
+    """How many values of the engine's are no numbers; the errors are those of the others."""
     rank_agreement: float | None = None
     """Of scores: the share of pairs that stand in the same order."""
 

@@ -1,0 +1,67 @@
+import math
+
+import pytest
+import torch
+from prefmill.compile.verify import compare, grid, parity, within_limits
+from prefmill.engine.network import Dimension, Input, Network
+from prefmill.engine.runner import EagerRunner
+
+BATCH = Dimension("batch", 1, 4, 16)
+SIDE = Dimension("side", 2, 8, 12, 2)
+RANGES = {"batch": (1, 4, 16), "side": (2, 8, 12)}
+
+
+def network(dtype=torch.float32) -> Network:
+    torch.manual_seed(0)
+    inputs = {"pixels": Input((BATCH, SIDE, 3))}
+    return Network(
+        "toy", torch.nn.Linear(3, 2, dtype=dtype), lambda m, pixels: m(pixels).sum((1, 2)), inputs, ("sums",)
+    )
+
+
+def test_the_grid_has_every_kind_of_batch_and_both_ends_of_the_rest():
+    points = grid(network(), RANGES)
+    assert [point["batch"] for point in points if point["side"] == 8] == [1, 2, 7, 4, 16]
+    assert [point for point in points if point["side"] != 8] == [{"batch": 4, "side": 2}, {"batch": 4, "side": 12}]
+    assert [point["batch"] for point in grid(network(), {"batch": (2, 3, 3), "side": (8, 8, 8)})] == [2, 3]
+
+
+def test_errors_are_relative_to_the_largest_value_and_ranks_are_counted():
+    wanted = torch.tensor([1.0, -10.0, 2.0, 4.0])
+    row = parity({"batch": 4}, "scores", torch.tensor([1.0, -10.5, 2.0, 1.5]), wanted)
+    assert row.maximum_relative_error == pytest.approx(0.25)
+    assert row.mean_relative_error == pytest.approx((0.5 + 2.5) / 4 / (17 / 4))
+    assert row.rank_agreement == pytest.approx(5 / 6)  # 2 and 1.5 stand in the other order
+    assert parity({}, "states", wanted[None], wanted[None]).rank_agreement is None
+
+
+def test_a_value_that_is_no_number_is_wrong_whatever_the_others_are():
+    row = parity({}, "scores", torch.tensor([1.0, math.nan]), torch.tensor([1.0, 2.0]))
+    assert (row.not_finite, row.maximum_relative_error) == (1, 0.0)
+    assert not within_limits((row,), "float32")
+
+
+class Wrong(EagerRunner):
+    """Right at every batch but the odd one."""
+
+    def run(self, inputs):
+        found = super().run(inputs)
+        return {name: value * (1.1 if len(value) == 7 else 1.0) for name, value in found.items()}
+
+
+def test_one_wrong_point_is_enough():
+    declared = network()
+    assert within_limits(compare(declared, EagerRunner(declared), RANGES), "float32")
+    rows = compare(declared, Wrong(declared), RANGES)
+    assert not within_limits(rows, "float32")
+    assert [row.sizes["batch"] for row in rows if row.maximum_relative_error > 0.01] == [7]
+
+
+def test_half_precision_is_held_against_the_same_weights_in_float32():
+    declared = network(torch.bfloat16)
+    rows = compare(declared, EagerRunner(declared), RANGES)
+    worst = max(row.maximum_relative_error for row in rows)
+    assert 1e-4 < worst < 2e-2
+    assert within_limits(rows, "bfloat16")
+    assert not within_limits(rows, "float32")
+    assert next(declared.module.parameters()).dtype == torch.bfloat16
