@@ -60,7 +60,13 @@ def run(
                     raw[rung].append(timing)
     claims = claims_of(raw, shape.pairs * EPOCHS, predicted, "wall" if setting["device"] == "cuda" else "cpu")
     if to is not None:
-        write_result(to, "prefmill bench train", {**asdict(shape), **setting, "rounds": rounds}, claims, raw=raw)
+        write_result(
+            to,
+            " ".join(["prefmill bench train", *sys.argv[1:]]),
+            {**asdict(shape), **setting, "rounds": rounds},
+            claims,
+            raw=raw,
+        )
     return claims
 
 

@@ -21,6 +21,7 @@ from .accelerators import Accelerator
 from .flops import LADDER, PairLengths, batch_tokens, training_flops
 from .inputs import TrainingInputs, read_inputs
 from .memory import TrainingMemory, training_memory
+from .preference.backend import unsupported
 from .preference.layout import split
 from .settings import DPOTrainingConfig
 from .shape import ModelShape, shape_of_folder
@@ -92,6 +93,9 @@ def project(run: Path, config: DPOTrainingConfig, gpu: Accelerator | None = None
     config is here.
     """
     folder = local_checkpoint(config.model)
+    instead = unsupported(config, folder) if config.backend == "shared" else None
+    if instead:
+        config = config.model_copy(update={"backend": "trl"})
     inputs = read_inputs(config, run, folder)
     try:
         shape = shape_of_folder(folder)
@@ -130,7 +134,7 @@ def project(run: Path, config: DPOTrainingConfig, gpu: Accelerator | None = None
         checkpointing=config.gradient_checkpointing,
         vision_cache=cached if fits else 0,
         gpu=gpu,
-        assumptions=tuple(_assumptions(config, precision, gpu, cached, fits, len(inputs.held_out))),
+        assumptions=tuple(_assumptions(config, precision, gpu, cached, fits, len(inputs.held_out), instead)),
     )
 
 
@@ -223,9 +227,17 @@ def _feature_numbers(inputs: TrainingInputs, shape: ModelShape, config: DPOTrain
 
 
 def _assumptions(
-    config: DPOTrainingConfig, precision: str, gpu: Accelerator | None, cached: float, fits: bool, held_out: int
+    config: DPOTrainingConfig,
+    precision: str,
+    gpu: Accelerator | None,
+    cached: float,
+    fits: bool,
+    held_out: int,
+    instead: str | None,
 ) -> Iterator[str]:
     yield "a projection from the model's shape and the pairs' lengths; nothing was measured"
+    if instead:
+        yield f"trained by TRL instead of backend=shared: {instead}"
     if gpu:
         yield f"{UTILISATION:.0%} of {gpu.name}'s peak of {gpu.peak / 1e12:g} TFLOP/s in bfloat16 (MFU assumed)"
         if precision == "float32":

@@ -135,6 +135,13 @@ def test_pairs_that_are_left_out_are_counted_and_nothing_is_written(run_folder, 
     assert "measured" in text
 
 
+def test_what_trl_will_train_instead_is_said_before(run_folder, settings):
+    plan = project(run_folder, settings(loss="aot", backend="shared"))
+    assert plan.backend == "trl"
+    assert any("trained by TRL instead of backend=shared" in text and "aot" in text for text in plan.assumptions)
+    assert not any("TRL" in text for text in project(run_folder, settings(backend="shared")).assumptions)
+
+
 def test_a_model_that_is_not_here_is_not_downloaded(run_folder, settings):
     with pytest.raises(PrefmillError, match="no-one/no-model' is not downloaded") as caught:
         project(run_folder, settings(model="no-one/no-model"))

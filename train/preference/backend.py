@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ...base.errors import PrefmillError
 from ...engine.checkpoint import read_config
 from ..job import TrainingJob
+from ..settings import DPOTrainingConfig
 from .fill import say
 from .objective import SUPPORTED
 from .scorer import FAMILIES
@@ -14,7 +17,7 @@ def train(job: TrainingJob) -> None:
     """Train to the last step; with TRL, and a word about it, what is not supported here."""
     if job.resume and job.resume.is_last:
         return
-    reason = unsupported(job)
+    reason = unsupported(job.config, job.model_folder)
     if reason and job.config.shared_alone:
         raise PrefmillError(
             f"{' and '.join(job.config.shared_alone)} is for backend=shared alone, and {reason}",
@@ -32,11 +35,11 @@ def train(job: TrainingJob) -> None:
     build_trainer(job).train(resume_from_checkpoint=str(job.resume.path) if job.resume else None)
 
 
-def unsupported(job: TrainingJob) -> str | None:
-    """Return why a job cannot be trained here, or None."""
-    if job.config.loss not in SUPPORTED:
-        return f"it has no loss {job.config.loss} (it has {', '.join(sorted(SUPPORTED))})"
-    family = read_config(job.model_folder).get("model_type")
+def unsupported(config: DPOTrainingConfig, model_folder: Path) -> str | None:
+    """Return why a training cannot be done here, or None."""
+    if config.loss not in SUPPORTED:
+        return f"it has no loss {config.loss} (it has {', '.join(sorted(SUPPORTED))})"
+    family = read_config(model_folder).get("model_type")
     if family not in FAMILIES:
         return f"it does not know {family} models (it knows {', '.join(FAMILIES)})"
     return None

@@ -180,7 +180,8 @@ def test_a_loss_it_does_not_have_is_trained_by_trl(make_job, monkeypatch):
     text = "trained by TRL instead of backend=shared: it has no loss aot"
     assert handed[0][1][0].startswith(text)
     assert (job.output / STATUS).read_text().startswith(text)
-    assert backend.unsupported(make_job()) is None
+    job = make_job()
+    assert backend.unsupported(job.config, job.model_folder) is None
 
 
 def test_pairs_with_exchanged_sides_find_the_reference(make_job, run_folder, tmp_path, monkeypatch):
