@@ -5,8 +5,10 @@ Two processes that want the same engine: the second waits and takes what the fir
 
 import resource
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -55,18 +57,33 @@ def build_engine(
             f"{backend} does not compute in {precision}.", f"--set engine.dtype={' or '.join(builder.precisions)}"
         )
     require_backend(backend)
+    builder.check(precision, device)
     check_ranges(network, ranges or {})
     wanted = {**ranges_of(network), **(ranges or {})}
-    identity = identity_of(network, backend, precision)
     draft = Artifact(
-        identity=identity, targets=targets or (device_target(device),), ranges=wanted, flags=builder.flags, files={},
-        refittable=builder.refittable, build_seconds=0.0, peak_bytes=0, created="",
+        identity=identity_of(network, backend, precision), targets=targets or (device_target(device),), ranges=wanted,
+        flags=builder.flags, files={}, refittable=builder.refittable, build_seconds=0.0, peak_bytes=0, created="",
     )  # fmt: skip
+
+    def write(folder: Path) -> dict[str, Any]:
+        traced = program or export_program(network, wanted)
+        return builder.write(BuildRequest(network, traced, wanted, precision, device, draft.targets, folder))
+
+    return place_engine(network, draft, device, root, write)
+
+
+def place_engine(
+    network: Network, draft: Artifact, device: torch.device, root: Path, write: Callable[[Path], dict[str, Any]]
+) -> tuple[Path, Artifact]:
+    """The engine that a draft of its manifest names: the one that is there, or what `write` puts into a folder.
+
+    `write` returns notes for the manifest. Raises PrefmillError where the file system refuses, and ParityError.
+    """
     make_folder(root)
     with exclusive(root / f".{draft.folder_name}.lock"):
         folder = root / draft.folder_name
         try:
-            return find_artifact(root, identity, device, wanted)
+            return find_artifact(root, draft.identity, device, draft.ranges)
         except LookupError:
             pass
         began = time.monotonic()
@@ -74,9 +91,7 @@ def build_engine(
         remove_leftovers(root) if temporary.exists() else None
         try:
             temporary.mkdir()
-            program = program or export_program(network, wanted)
-            request = BuildRequest(network, program, wanted, precision, device, draft.targets, temporary)
-            notes = builder.write(request)
+            notes = write(temporary)
             artifact = draft.model_copy(
                 update={
                     "files": _entries(temporary),
@@ -102,10 +117,14 @@ def build_engine(
         return folder, verify_engine(network, folder, artifact, device)
 
 
+class ParityError(PrefmillError):
+    """An engine that does not compute what its network does."""
+
+
 def verify_engine(network: Network, folder: Path, artifact: Artifact, device: torch.device) -> Artifact:
     """Run an engine against the eager network, and write what was found into its manifest.
 
-    Raises PrefmillError where they do not agree; the engine stays `built`, and is not loaded.
+    Raises ParityError where they do not agree; the engine stays `built`, and is not loaded.
     """
     rows = compare(network, load_engine(network, folder, artifact, device), artifact.ranges)
     agrees = within_limits(rows, artifact.identity.precision)
@@ -120,7 +139,7 @@ def verify_engine(network: Network, folder: Path, artifact: Artifact, device: to
     write_manifest(folder, checked)
     if not agrees:
         worst = max(rows, key=lambda row: (row.not_finite, row.maximum_relative_error))
-        raise PrefmillError(
+        raise ParityError(
             f"the engine {folder.name} differs from the network by {worst.maximum_relative_error:.2g} of the largest "
             f"{worst.output} at {worst.sizes}, and {worst.not_finite} values are no numbers.",
             "build it in float32 (--set engine.dtype=float32), or with another backend",

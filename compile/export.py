@@ -16,9 +16,12 @@ from torch.export import Dim, ExportedProgram
 
 from ..base.errors import PrefmillError
 from ..engine.network import Dimension, Network
+from .diagnosis import unconvertible, untraceable
 
 Ranges = Mapping[str, tuple[int, int, int]]
 OPSET = 20
+LARGE = 2**30
+"""From how many bytes on weights lie in a file beside their graph: 2 GiB are the most that one file can hold."""
 
 
 class _Call(torch.nn.Module):
@@ -50,13 +53,13 @@ def export_program(network: Network, ranges: Ranges) -> ExportedProgram:
     device = next(network.module.parameters()).device
     network.module.cpu()
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet_export():
             return torch.export.export(
                 _Call(network).eval(), tuple(example.values()), dynamic_shapes=(shapes,), strict=False
             )
     except Exception as error:  # the tracer's reasons are many, and none is the user's
         raise PrefmillError(
-            f"{network.name} cannot be exported: {_reason(error)}",
+            f"{network.name} cannot be exported: {untraceable(error, network)}",
             "run it eagerly: --set engine.backend=eager, and report the model",
         ) from error
     finally:
@@ -69,7 +72,7 @@ def write_onnx(network: Network, program: ExportedProgram, path: Path) -> None:
     Raises PrefmillError for an operation that ONNX does not have.
     """
     try:
-        with _quiet():
+        with quiet_export():
             converted = torch.onnx.export(
                 program,
                 (),
@@ -78,15 +81,18 @@ def write_onnx(network: Network, program: ExportedProgram, path: Path) -> None:
                 input_names=list(network.inputs),
                 output_names=list(network.outputs),
                 opset_version=OPSET,
+                # The runtimes fold for themselves; folded here, a weight would lose its name, which a refit needs.
+                optimize=False,
             )
     except Exception as error:
         raise PrefmillError(
-            f"{network.name} has no ONNX form: {_reason(error)}", "run it eagerly: --set engine.backend=eager"
+            f"{network.name} has no ONNX form: {unconvertible(error, program)}",
+            "run it with torch_compile or aoti, which have every operation: --set engine.backend=aoti",
         ) from error
     if converted is None:
         raise PrefmillError(f"{network.name} has no ONNX form.", "run it eagerly: --set engine.backend=eager")
     weight_bytes = sum(value.numel() * value.element_size() for value in program.state_dict.values())
-    converted.save(str(path), external_data=weight_bytes > 2**30)
+    converted.save(str(path), external_data=weight_bytes > LARGE)
 
 
 def _traced_sizes(network: Network, ranges: Ranges) -> dict[str, int]:
@@ -114,12 +120,8 @@ def _dim(dimension: Dimension, ranges: Ranges, known: dict[str, Any]) -> Any:
     return known[dimension.name] * dimension.multiple if dimension.multiple > 1 else known[dimension.name]
 
 
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:400] or type(error).__name__
-
-
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_export() -> Iterator[None]:
     """The exporters tell of every step on stderr."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -93,6 +93,11 @@ class Network:
         return first[0] if first and isinstance(first[0], Dimension) else None
 
     @property
+    def graph_weights(self) -> dict[str, torch.Tensor]:
+        """The present weights and buffers, by the names that they have in an exported graph of it."""
+        return {f"module.{name}": value.detach() for name, value in self.module.state_dict().items()}
+
+    @property
     def specification(self) -> str:
         """A digest of names, axes and types; not of the ranges, which an engine has of its own."""
         inputs = {

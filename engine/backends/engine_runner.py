@@ -60,6 +60,10 @@ class EngineRunner(ABC):
         engine's ranges.
         """
         sizes = self._network.sizes_of(inputs)
+        for name, value in inputs.items():
+            wanted = self._network.inputs[name].dtype or self._dtype
+            if value.dtype != wanted:
+                raise ValueError(f"{self._network.name}: {name} is {value.dtype}, the engine takes {wanted}")
         batch = self._network.batch
         for name, size in sizes.items():
             smallest, _, largest = self.artifact.ranges[name]
