@@ -17,6 +17,8 @@ from ..base.locks import exclusive
 from ..engine.artifact import (
     Artifact,
     FileEntry,
+    artifacts_in,
+    check_files,
     check_ranges,
     find_artifact,
     identity_of,
@@ -50,6 +52,12 @@ def build_engine(
     precision that it has not, a graph that it does not take, and an engine that does not agree with the network.
     """
     builder = builder_of(backend)
+    here = device_target(device)
+    if not builder.cross and set(targets) - {here}:
+        raise PrefmillError(
+            f"{backend} builds for the device that it builds on, {here}, not for {', '.join(targets)}.",
+            "build there, or choose tensorrt_rtx",
+        )
     if precision not in builder.precisions:
         raise PrefmillError(
             f"{backend} does not compute in {precision}.", f"--set engine.dtype={' or '.join(builder.precisions)}"
@@ -59,7 +67,7 @@ def build_engine(
     wanted = {**ranges_of(network), **(ranges or {})}
     identity = identity_of(network, backend, precision)
     draft = Artifact(
-        identity=identity, targets=targets or (device_target(device),), ranges=wanted, flags=builder.flags, files={},
+        identity=identity, targets=targets or (here,), ranges=wanted, flags=builder.flags, files={},
         refittable=builder.refittable, build_seconds=0.0, peak_bytes=0, created="",
     )  # fmt: skip
     make_folder(root)
@@ -69,6 +77,8 @@ def build_engine(
             return find_artifact(root, identity, device, wanted)
         except LookupError:
             pass
+        if here not in draft.targets and (kept := _built_before(folder)):
+            return folder, kept
         began = time.monotonic()
         temporary = root / f"{TEMPORARY}{draft.folder_name}"
         remove_leftovers(root) if temporary.exists() else None
@@ -97,7 +107,7 @@ def build_engine(
             ) from error
         finally:
             remove(temporary)
-        if draft.targets != (device_target(device),):
+        if here not in draft.targets:
             return folder, artifact  # nothing here can run it
         return folder, verify_engine(network, folder, artifact, device)
 
@@ -126,6 +136,15 @@ def verify_engine(network: Network, folder: Path, artifact: Artifact, device: to
             "build it in float32 (--set engine.dtype=float32), or with another backend",
         )
     return checked
+
+
+def _built_before(folder: Path) -> Artifact | None:
+    """The engine of a folder, whole: its name says what it was built from and for."""
+    for path, artifact in artifacts_in(folder.parent):
+        if path == folder:
+            check_files(folder, artifact)
+            return artifact
+    return None
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:

@@ -5,7 +5,7 @@ from importlib import import_module
 from ...base.errors import PrefmillError
 from .builder import Builder
 
-_FILES = {"onnxruntime": "onnxruntime"}
+_FILES = {"onnxruntime": "onnxruntime", "tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx"}
 
 
 def builder_of(backend: str) -> Builder:
