@@ -40,6 +40,8 @@ class EngineSettings(Settings):
     """What runs the networks; all but eager and torch_compile run engines that were built before."""
     missing: Literal["error", "eager", "build"] = "error"
     """Where an engine is missing: stop with the command that builds it, run eagerly and say so, or build it first."""
+    cuda_graphs: bool = False
+    """TensorRT records the kernels of each shape once and replays them; other backends take no notice."""
     artifacts: str | None = Field(
         default=None, description="folder of engines; by default $PREFMILL_ENGINES or a cache"
     )

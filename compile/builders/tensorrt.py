@@ -20,10 +20,13 @@ FLOATS = ("float32", "float16", "bfloat16")
 _OUT_OF_MEMORY = re.compile(r"out ?of ?memory|bad_alloc|insufficient memory|failed to allocate", re.IGNORECASE)
 
 
-def tensorrt_builder(backend: str, *, cross: bool) -> Builder:
-    """The builder of `tensorrt` or `tensorrt_rtx`; `cross` where it builds for devices that are not here."""
+def tensorrt_builder(backend: str, *, cross: bool, library: Any = None) -> Builder:
+    """The builder of `tensorrt` or `tensorrt_rtx`; `cross` where it builds for devices that are not here.
+
+    `library` is the package to use in place of that of the backend's name.
+    """
     return Builder(
-        lambda request: _write(backend, request, cross),
+        lambda request: _write(backend, request, cross, library or tensorrt_library(backend)),
         precisions=FLOATS,
         flags={"opset": OPSET, "strongly_typed": True},
         cross=cross,
@@ -39,11 +42,10 @@ def profile_shapes(network: Network, name: str, ranges: Ranges) -> tuple[tuple[i
     )
 
 
-def _write(backend: str, request: BuildRequest, cross: bool) -> dict[str, Any]:
+def _write(backend: str, request: BuildRequest, cross: bool, library: Any) -> dict[str, Any]:
     weights = str(next(request.network.module.parameters()).dtype).removeprefix("torch.")
     if request.precision in FLOATS and request.precision != weights:  # strongly typed: it computes in theirs
         raise ValueError(f"{request.network.name} has weights in {weights}, not in {request.precision}")
-    library = tensorrt_library(backend)
     capabilities = _capabilities(library, backend, request) if cross else []
     log = message_log(library)
     builder = library.Builder(log)

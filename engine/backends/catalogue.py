@@ -53,16 +53,19 @@ def make_runner(network: Network, settings: EngineSettings | None = None) -> Run
             f"{message}.", f"prefmill compile build RECIPE --set engine.backend={settings.backend}, or "
             "--set engine.missing=build (or =eager)"
         ) from error  # fmt: skip
-    return load_engine(network, folder, artifact, device)
+    return load_engine(network, folder, artifact, device, cuda_graphs=settings.cuda_graphs)
 
 
-def load_engine(network: Network, folder: Path, artifact: Artifact, device: torch.device) -> Runner:
+def load_engine(
+    network: Network, folder: Path, artifact: Artifact, device: torch.device, *, cuda_graphs: bool = False
+) -> Runner:
     """The runner of one engine, whatever its state. Raises PrefmillError for a backend that is not installed."""
     backend = artifact.identity.backend
     module, name, _ = ENGINES[backend]
     require_backend(backend)
-    runner: Runner = getattr(import_module(f".{module}", __package__), name)(network, folder, artifact, device)
-    return runner
+    options = {"cuda_graphs": cuda_graphs} if module == "tensorrt" else {}
+    make: Callable[..., Runner] = getattr(import_module(f".{module}", __package__), name)
+    return make(network, folder, artifact, device, **options)
 
 
 def require_backend(backend: str) -> None:
