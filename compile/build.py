@@ -31,6 +31,8 @@ from ..engine.network import Network
 from .builders.builder import BuildRequest
 from .builders.catalogue import builder_of
 from .export import Ranges, export_program
+from .quantize.calibration import Calibration
+from .quantize.linear import EIGHT_BIT, eight_bit_network
 from .verify import compare, within_limits
 
 
@@ -44,12 +46,14 @@ def build_engine(
     ranges: Ranges | None = None,
     targets: tuple[str, ...] = (),
     program: ExportedProgram | None = None,
+    calibration: Calibration | None = None,
 ) -> tuple[Path, Artifact]:
     """The engine of a network's present weights: the one that is there, or a new one, verified where it can run here.
 
     `ranges` changes those that the network declares; `targets` names devices that are not here, where the backend
-    builds for such; `program` saves tracing it again. Raises PrefmillError for a backend that is not installed, a
-    precision that it has not, a graph that it does not take, and an engine that does not agree with the network.
+    builds for such: the engine is built then, and not executed. `program` saves tracing it again, and `calibration`
+    has what int8 and fp8 need to be told. Raises PrefmillError for a backend that is not installed, a precision that
+    it has not, a graph that it does not take, and an engine that does not agree with the network.
     """
     builder = builder_of(backend)
     here = device_target(device)
@@ -62,10 +66,17 @@ def build_engine(
         raise PrefmillError(
             f"{backend} does not compute in {precision}.", f"--set engine.dtype={' or '.join(builder.precisions)}"
         )
+    if precision in EIGHT_BIT and (calibration is None or network.kept_precise is None):
+        missing = "no calibration" if network.kept_precise is not None else "no layers for it"
+        raise PrefmillError(
+            f"{network.name} has {missing}, and cannot be built in {precision}.",
+            "give the prompts to calibrate on: --prompts FILE; or build it in bfloat16 or float32",
+        )
     require_backend(backend)
     check_ranges(network, ranges or {})
     wanted = {**ranges_of(network), **(ranges or {})}
-    identity = identity_of(network, backend, precision)
+    quantized = calibration if precision in EIGHT_BIT else None
+    identity = identity_of(network, backend, precision, quantized.digest if quantized else "")
     draft = Artifact(
         identity=identity, targets=targets or (here,), ranges=wanted, flags=builder.flags, files={},
         refittable=builder.refittable, build_seconds=0.0, peak_bytes=0, created="",
@@ -84,8 +95,9 @@ def build_engine(
         remove_leftovers(root) if temporary.exists() else None
         try:
             temporary.mkdir()
-            program = program or export_program(network, wanted)
-            request = BuildRequest(network, program, wanted, precision, device, draft.targets, temporary)
+            source = eight_bit_network(network, quantized, precision) if quantized else network
+            program = program or export_program(source, wanted)
+            request = BuildRequest(source, program, wanted, precision, device, draft.targets, temporary)
             notes = builder.write(request)
             artifact = draft.model_copy(
                 update={
@@ -93,7 +105,7 @@ def build_engine(
                     "build_seconds": round(time.monotonic() - began, 2),
                     "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                     "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "notes": notes,
+                    "notes": notes | ({"calibration": dict(quantized.source)} if quantized else {}),
                 }
             )
             write_manifest(temporary, artifact)

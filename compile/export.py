@@ -15,7 +15,9 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from ..base.errors import PrefmillError
+from ..engine.device import weights_dtype
 from ..engine.network import Dimension, Network
+from .quantize.rounding import onnx_translations
 
 Ranges = Mapping[str, tuple[int, int, int]]
 OPSET = 20
@@ -40,7 +42,7 @@ def export_program(network: Network, ranges: Ranges) -> ExportedProgram:
 
     Raises PrefmillError, naming the operation and the module it stands in, where a part cannot be traced.
     """
-    dtype = next(network.module.parameters()).dtype
+    dtype = weights_dtype(network.module)
     example = network.sample(_traced_sizes(network, ranges), dtype)
     known: dict[str, Any] = {}
     shapes = tuple(
@@ -78,6 +80,7 @@ def write_onnx(network: Network, program: ExportedProgram, path: Path) -> None:
                 input_names=list(network.inputs),
                 output_names=list(network.outputs),
                 opset_version=OPSET,
+                custom_translation_table=onnx_translations(),
             )
     except Exception as error:
         raise PrefmillError(

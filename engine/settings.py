@@ -17,7 +17,8 @@ MICRO_PREFIX = "micro:"
 MICRO_CHECKPOINTS = Path(__file__).parents[1] / "micro" / "trained"
 
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "fp8"]
+EIGHT_BIT = ("int8", "fp8")
 Backend = Literal["eager", "torch_compile", "onnxruntime", "openvino", "aoti", "tensorrt", "tensorrt_rtx"]
 
 
@@ -35,7 +36,8 @@ class EngineSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] | str = "auto"
     """`auto` takes the first GPU where there is one; `cuda:1` names a GPU."""
     dtype: Dtype = "auto"
-    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    """`auto` is bfloat16 on a GPU and float32 on a CPU; int8 and fp8: SD3's step, where an engine of it was built; all
+    other networks then compute as `auto`."""
     backend: Backend = "eager"
     """What runs the networks; all but eager and torch_compile run engines that were built before."""
     missing: Literal["error", "eager", "build"] = "error"

@@ -12,4 +12,4 @@ def _write(request: BuildRequest) -> dict[str, Any]:
     return {}
 
 
-BUILDER = Builder(_write, precisions=("float32",), flags={"opset": OPSET})
+BUILDER = Builder(_write, precisions=("float32", "int8"), flags={"opset": OPSET})

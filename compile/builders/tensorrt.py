@@ -12,6 +12,7 @@ from typing import Any
 
 from ...base.errors import PrefmillError
 from ...engine.backends.tensorrt_library import PLAN_FILE, message_log, tensorrt_library
+from ...engine.device import weights_dtype
 from ...engine.network import Dimension, Network
 from ..export import OPSET, Ranges, write_onnx
 from .builder import Builder, BuildRequest
@@ -27,7 +28,7 @@ def tensorrt_builder(backend: str, *, cross: bool, library: Any = None) -> Build
     """
     return Builder(
         lambda request: _write(backend, request, cross, library or tensorrt_library(backend)),
-        precisions=FLOATS,
+        precisions=(*FLOATS, "int8", "fp8"),
         flags={"opset": OPSET, "strongly_typed": True},
         cross=cross,
     )
@@ -43,7 +44,7 @@ def profile_shapes(network: Network, name: str, ranges: Ranges) -> tuple[tuple[i
 
 
 def _write(backend: str, request: BuildRequest, cross: bool, library: Any) -> dict[str, Any]:
-    weights = str(next(request.network.module.parameters()).dtype).removeprefix("torch.")
+    weights = str(weights_dtype(request.network.module)).removeprefix("torch.")
     if request.precision in FLOATS and request.precision != weights:  # strongly typed: it computes in theirs
         raise ValueError(f"{request.network.name} has weights in {weights}, not in {request.precision}")
     capabilities = _capabilities(library, backend, request) if cross else []

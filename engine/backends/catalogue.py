@@ -8,10 +8,10 @@ import torch
 
 from ...base.errors import PrefmillError
 from ..artifact import Artifact, check_files, find_artifact, identity_of
-from ..device import resolve_device, resolve_dtype
+from ..device import resolve_device, resolve_dtype, resolve_precision
 from ..network import Network
 from ..runner import EagerRunner, Runner
-from ..settings import EngineSettings
+from ..settings import EIGHT_BIT, EngineSettings
 from .torch_compile import TorchCompileRunner
 
 DIRECT: dict[str, Callable[[Network], Runner]] = {"eager": EagerRunner, "torch_compile": TorchCompileRunner}
@@ -37,9 +37,17 @@ def make_runner(network: Network, settings: EngineSettings | None = None) -> Run
     if network.eager_only:
         return EagerRunner(network)
     if settings.backend in DIRECT:
+        if settings.dtype in EIGHT_BIT:
+            raise PrefmillError(
+                f"{settings.backend} does not compute in {settings.dtype}.",
+                "--set engine.dtype=auto, or a backend that runs engines: --set engine.backend=tensorrt",
+            )
         return DIRECT[settings.backend](network)
     device = resolve_device(settings)
-    precision = str(resolve_dtype(settings, device)).removeprefix("torch.")
+    around = settings.dtype in EIGHT_BIT and network.kept_precise is None  # it has no eight-bit engine
+    precision = (
+        str(resolve_dtype(settings, device)).removeprefix("torch.") if around else (resolve_precision(settings, device))
+    )
     try:
         folder, artifact = find_artifact(
             settings.artifacts_folder, identity_of(network, settings.backend, precision), device

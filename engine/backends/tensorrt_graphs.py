@@ -1,9 +1,9 @@
 """CUDA graphs of a TensorRT engine: the kernels of one shape recorded once, and replayed with one launch.
 
 A denoising step is hundreds of short kernels, whose launches can take longer than they do. TensorRT's guide ("Working
-with CUDA Graphs") sets the terms: a recording belongs to one input size, to the addresses of its inputs and outputs, and
-to the state of the execution context it was made from, so that each has a context of its own; and a context runs once
-after a change of shape before it is recorded. Never executed by the project: there was no GPU to do it.
+with CUDA Graphs") sets the terms: a recording belongs to one input size, to the addresses of its inputs and outputs,
+and to the state of the execution context it was made from, so that each has a context of its own; and a context runs
+once after a change of shape before it is recorded. Never executed by the project: there was no GPU to do it.
 """
 
 from collections import OrderedDict
