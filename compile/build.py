@@ -19,6 +19,8 @@ from ..base.locks import exclusive
 from ..engine.artifact import (
     Artifact,
     FileEntry,
+    artifacts_in,
+    check_files,
     check_ranges,
     find_artifact,
     identity_of,
@@ -31,6 +33,8 @@ from ..engine.network import Network
 from .builders.builder import BuildRequest
 from .builders.catalogue import builder_of
 from .export import Ranges, export_program
+from .quantize.calibration import Calibration
+from .quantize.linear import EIGHT_BIT, eight_bit_network
 from .verify import compare, within_limits
 
 
@@ -44,30 +48,47 @@ def build_engine(
     ranges: Ranges | None = None,
     targets: tuple[str, ...] = (),
     program: ExportedProgram | None = None,
+    calibration: Calibration | None = None,
 ) -> tuple[Path, Artifact]:
     """The engine of a network's present weights: the one that is there, or a new one, verified where it can run here.
 
     `ranges` changes those that the network declares; `targets` names devices that are not here, where the backend
-    builds for such; `program` saves tracing it again. Raises PrefmillError for a backend that is not installed, a
-    precision that it has not, a graph that it does not take, and an engine that does not agree with the network.
+    builds for such: the engine is built then, and not executed. `program` saves tracing it again, and `calibration`
+    has what int8 and fp8 need to be told. Raises PrefmillError for a backend that is not installed, a precision that
+    it has not, a graph that it does not take, and an engine that does not agree with the network.
     """
     builder = builder_of(backend)
+    here = device_target(device)
+    if not builder.cross and set(targets) - {here}:
+        raise PrefmillError(
+            f"{backend} builds for the device that it builds on, {here}, not for {', '.join(targets)}.",
+            "build there, or choose tensorrt_rtx",
+        )
     if precision not in builder.precisions:
         raise PrefmillError(
             f"{backend} does not compute in {precision}.", f"--set engine.dtype={' or '.join(builder.precisions)}"
+        )
+    if precision in EIGHT_BIT and (calibration is None or network.kept_precise is None):
+        missing = "no calibration" if network.kept_precise is not None else "no layers for it"
+        raise PrefmillError(
+            f"{network.name} has {missing}, and cannot be built in {precision}.",
+            "give the prompts to calibrate on: --prompts FILE; or build it in bfloat16 or float32",
         )
     require_backend(backend)
     builder.check(precision, device)
     check_ranges(network, ranges or {})
     wanted = {**ranges_of(network), **(ranges or {})}
+    quantized = calibration if precision in EIGHT_BIT else None
+    identity = identity_of(network, backend, precision, quantized.digest if quantized else "")
     draft = Artifact(
-        identity=identity_of(network, backend, precision), targets=targets or (device_target(device),), ranges=wanted,
-        flags=builder.flags, files={}, refittable=builder.refittable, build_seconds=0.0, peak_bytes=0, created="",
+        identity=identity, targets=targets or (here,), ranges=wanted, flags=builder.flags, files={},
+        refittable=builder.refittable, build_seconds=0.0, peak_bytes=0, created="",
     )  # fmt: skip
 
     def write(folder: Path) -> dict[str, Any]:
-        traced = program or export_program(network, wanted)
-        return builder.write(BuildRequest(network, traced, wanted, precision, device, draft.targets, folder))
+        source = eight_bit_network(network, quantized, precision) if quantized else network
+        traced = program or export_program(source, wanted)
+        return builder.write(BuildRequest(source, traced, wanted, precision, device, draft.targets, folder))
 
     return place_engine(network, draft, device, root, write)
 
@@ -86,6 +107,8 @@ def place_engine(
             return find_artifact(root, draft.identity, device, draft.ranges)
         except LookupError:
             pass
+        if here not in draft.targets and (kept := _built_before(folder)):
+            return folder, kept
         began = time.monotonic()
         temporary = root / f"{TEMPORARY}{draft.folder_name}"
         remove_leftovers(root) if temporary.exists() else None
@@ -98,7 +121,7 @@ def place_engine(
                     "build_seconds": round(time.monotonic() - began, 2),
                     "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                     "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "notes": notes,
+                    "notes": notes | ({"calibration": dict(quantized.source)} if quantized else {}),
                 }
             )
             write_manifest(temporary, artifact)
@@ -112,7 +135,7 @@ def place_engine(
             ) from error
         finally:
             remove(temporary)
-        if draft.targets != (device_target(device),):
+        if here not in draft.targets:
             return folder, artifact  # nothing here can run it
         return folder, verify_engine(network, folder, artifact, device)
 
@@ -145,6 +168,15 @@ def verify_engine(network: Network, folder: Path, artifact: Artifact, device: to
             "build it in float32 (--set engine.dtype=float32), or with another backend",
         )
     return checked
+
+
+def _built_before(folder: Path) -> Artifact | None:
+    """The engine of a folder, whole: its name says what it was built from and for."""
+    for path, artifact in artifacts_in(folder.parent):
+        if path == folder:
+            check_files(folder, artifact)
+            return artifact
+    return None
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:

@@ -15,8 +15,10 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from ..base.errors import PrefmillError
+from ..engine.device import weights_dtype
 from ..engine.network import Dimension, Network
 from .diagnosis import unconvertible, untraceable
+from .quantize.rounding import onnx_translations
 
 Ranges = Mapping[str, tuple[int, int, int]]
 OPSET = 20
@@ -43,7 +45,7 @@ def export_program(network: Network, ranges: Ranges) -> ExportedProgram:
 
     Raises PrefmillError, naming the operation and the module it stands in, where a part cannot be traced.
     """
-    dtype = next(network.module.parameters()).dtype
+    dtype = weights_dtype(network.module)
     example = network.sample(_traced_sizes(network, ranges), dtype)
     known: dict[str, Any] = {}
     shapes = tuple(
@@ -83,6 +85,7 @@ def write_onnx(network: Network, program: ExportedProgram, path: Path) -> None:
                 opset_version=OPSET,
                 # The runtimes fold for themselves; folded here, a weight would lose its name, which a refit needs.
                 optimize=False,
+                custom_translation_table=onnx_translations(),
             )
     except Exception as error:
         raise PrefmillError(

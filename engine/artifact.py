@@ -219,6 +219,8 @@ def _width(artifact: Artifact) -> float:
 def _mismatch(artifact: Artifact, wanted: Identity, target: str) -> str:
     """Why an artifact cannot be taken; empty where it can."""
     for name, value in wanted.model_dump().items():
+        if name == "calibration" and not value:
+            continue  # any will do: who asks for an engine does not calibrate
         found = getattr(artifact.identity, name)
         if found != value:
             if isinstance(value, dict):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..base.errors import PrefmillError
-from .settings import EngineSettings
+from .settings import EIGHT_BIT, EngineSettings
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,8 +31,8 @@ def resolve_device(settings: EngineSettings) -> torch.device:
 
 
 def resolve_dtype(settings: EngineSettings, device: torch.device) -> torch.dtype:
-    """The torch dtype that `settings.dtype` means on `device`."""
-    if settings.dtype == "auto":
+    """The torch dtype that `settings.dtype` means on `device`; of eight bits, that of what is around them."""
+    if settings.dtype == "auto" or settings.dtype in EIGHT_BIT:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return _DTYPES[settings.dtype]
 
@@ -54,13 +54,28 @@ class Execution:
 def resolve_execution(settings: EngineSettings) -> Execution:
     """What `settings` mean here. Raises PrefmillError where there is no such GPU."""
     device = resolve_device(settings)
-    return Execution(settings.backend, str(resolve_dtype(settings, device)).removeprefix("torch."), device.type)
+    return Execution(settings.backend, resolve_precision(settings, device), device.type)
+
+
+def resolve_precision(settings: EngineSettings, device: torch.device) -> str:
+    """The name of the precision that `settings.dtype` means on `device`."""
+    if settings.dtype in EIGHT_BIT:
+        return settings.dtype
+    return str(resolve_dtype(settings, device)).removeprefix("torch.")
 
 
 def execution_of(module: torch.nn.Module, backend: str = "eager") -> Execution:
-    """How a loaded module runs, by its first weight: where weights differ, the body comes first."""
-    weight = next(module.parameters())
-    return Execution(backend, str(weight.dtype).removeprefix("torch."), weight.device.type)
+    """How a loaded module runs."""
+    device = next(module.parameters()).device
+    return Execution(backend, str(weights_dtype(module)).removeprefix("torch."), device.type)
+
+
+def weights_dtype(module: torch.nn.Module) -> torch.dtype:
+    """The type of most of a module's weights: heads may be held in another, and come first."""
+    counts: dict[torch.dtype, int] = {}
+    for weight in module.parameters():
+        counts[weight.dtype] = counts.get(weight.dtype, 0) + weight.numel()
+    return max(counts, key=lambda dtype: counts[dtype])
 
 
 def device_target(device: torch.device) -> str:

@@ -79,6 +79,8 @@ class Network:
     outputs: tuple[str, ...]
     eager_only: str = ""
     """Why no engine is built of it, where none is; it runs eagerly under every backend then."""
+    kept_precise: tuple[str, ...] | None = None
+    """Parts of the module that an eight-bit engine leaves in the type of the weights; None: it has no such engine."""
 
     @property
     def dimensions(self) -> dict[str, Dimension]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from .device import Execution, execution_of
+from .device import Execution, execution_of, weights_dtype
 from .network import Network
 
 
@@ -61,12 +61,12 @@ class EagerRunner:
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self._weight().device
+        return next(self._network.module.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights; of the first one where they differ."""
-        return self._weight().dtype
+        """The type of the weights; of most of them where they differ."""
+        return weights_dtype(self._network.module)
 
     @property
     def execution(self) -> Execution:
@@ -84,6 +84,3 @@ class EagerRunner:
         result = self._network.forward(self._network.module, **inputs)
         values = result if isinstance(result, tuple) else (result,)
         return dict(zip(self._network.outputs, values, strict=True))
-
-    def _weight(self) -> torch.Tensor:
-        return next(self._network.module.parameters())

@@ -17,7 +17,8 @@ MICRO_PREFIX = "micro:"
 MICRO_CHECKPOINTS = Path(__file__).parents[1] / "micro" / "trained"
 
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "fp8"]
+EIGHT_BIT = ("int8", "fp8")
 Backend = Literal["eager", "torch_compile", "onnxruntime", "openvino", "aoti", "tensorrt", "tensorrt_rtx"]
 
 
@@ -35,11 +36,14 @@ class EngineSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] | str = "auto"
     """`auto` takes the first GPU where there is one; `cuda:1` names a GPU."""
     dtype: Dtype = "auto"
-    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    """`auto` is bfloat16 on a GPU and float32 on a CPU; int8 and fp8: SD3's step, where an engine of it was built; all
+    other networks then compute as `auto`."""
     backend: Backend = "eager"
     """What runs the networks; all but eager and torch_compile run engines that were built before."""
     missing: Literal["error", "eager", "build"] = "error"
     """Where an engine is missing: stop with the command that builds it, run eagerly and say so, or build it first."""
+    cuda_graphs: bool = False
+    """TensorRT records the kernels of each shape once and replays them; other backends take no notice."""
     artifacts: str | None = Field(
         default=None, description="folder of engines; by default $PREFMILL_ENGINES or a cache"
     )

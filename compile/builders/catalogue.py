@@ -5,7 +5,13 @@ from importlib import import_module
 from ...base.errors import PrefmillError
 from .builder import Builder
 
-_FILES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "aoti": "aoti"}
+_FILES = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "aoti": "aoti",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "tensorrt_rtx",
+}
 
 
 def builder_of(backend: str) -> Builder:

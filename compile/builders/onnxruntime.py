@@ -37,4 +37,4 @@ def _refit(request: RefitRequest) -> dict[str, Any]:
     return request.notes
 
 
-BUILDER = Builder(_write, precisions=("float32",), flags={"opset": OPSET}, refit=_refit)
+BUILDER = Builder(_write, precisions=("float32", "int8"), flags={"opset": OPSET}, refit=_refit)

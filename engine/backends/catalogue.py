@@ -8,10 +8,10 @@ import torch
 
 from ...base.errors import PrefmillError
 from ..artifact import Artifact, check_files, find_artifact, identity_of
-from ..device import resolve_device, resolve_dtype
+from ..device import resolve_device, resolve_dtype, resolve_precision
 from ..network import Network
 from ..runner import EagerRunner, Runner
-from ..settings import EngineSettings
+from ..settings import EIGHT_BIT, EngineSettings
 from .torch_compile import TorchCompileRunner
 
 DIRECT: dict[str, Callable[[Network], Runner]] = {"eager": EagerRunner, "torch_compile": TorchCompileRunner}
@@ -37,9 +37,17 @@ def make_runner(network: Network, settings: EngineSettings | None = None) -> Run
     if network.eager_only:
         return EagerRunner(network)
     if settings.backend in DIRECT:
+        if settings.dtype in EIGHT_BIT:
+            raise PrefmillError(
+                f"{settings.backend} does not compute in {settings.dtype}.",
+                "--set engine.dtype=auto, or a backend that runs engines: --set engine.backend=tensorrt",
+            )
         return DIRECT[settings.backend](network)
     device = resolve_device(settings)
-    precision = str(resolve_dtype(settings, device)).removeprefix("torch.")
+    around = settings.dtype in EIGHT_BIT and network.kept_precise is None  # it has no eight-bit engine
+    precision = (
+        str(resolve_dtype(settings, device)).removeprefix("torch.") if around else (resolve_precision(settings, device))
+    )
     try:
         folder, artifact = find_artifact(
             settings.artifacts_folder, identity_of(network, settings.backend, precision), device
@@ -53,16 +61,19 @@ def make_runner(network: Network, settings: EngineSettings | None = None) -> Run
             f"{message}.", f"prefmill compile build RECIPE --set engine.backend={settings.backend}, or "
             "--set engine.missing=build (or =eager)"
         ) from error  # fmt: skip
-    return load_engine(network, folder, artifact, device)
+    return load_engine(network, folder, artifact, device, cuda_graphs=settings.cuda_graphs)
 
 
-def load_engine(network: Network, folder: Path, artifact: Artifact, device: torch.device) -> Runner:
+def load_engine(
+    network: Network, folder: Path, artifact: Artifact, device: torch.device, *, cuda_graphs: bool = False
+) -> Runner:
     """The runner of one engine, whatever its state. Raises PrefmillError for a backend that is not installed."""
     backend = artifact.identity.backend
     module, name, _ = ENGINES[backend]
     require_backend(backend)
-    runner: Runner = getattr(import_module(f".{module}", __package__), name)(network, folder, artifact, device)
-    return runner
+    options = {"cuda_graphs": cuda_graphs} if module == "tensorrt" else {}
+    make: Callable[..., Runner] = getattr(import_module(f".{module}", __package__), name)
+    return make(network, folder, artifact, device, **options)
 
 
 def require_backend(backend: str) -> None:

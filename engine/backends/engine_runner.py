@@ -13,7 +13,7 @@ import torch
 
 from ...base.errors import PrefmillError
 from ..artifact import Artifact
-from ..device import Execution
+from ..device import Execution, weights_dtype
 from ..network import Network
 
 
@@ -25,7 +25,7 @@ class EngineRunner(ABC):
         self.folder = folder
         self.artifact = artifact
         self._device = device
-        self._dtype = next(network.module.parameters()).dtype
+        self._dtype = weights_dtype(network.module)
 
     @property
     def network(self) -> Network:

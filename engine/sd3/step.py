@@ -14,6 +14,9 @@ from ..network import Dimension, Input, Network, between
 from ..runner import Runner
 from .decode import side_dimensions
 
+_KEPT_PRECISE = ("time_text_embed", "context_embedder", "pos_embed", "norm_out", "proj_out")
+"""What the published eight-bit recipes of this model leave alone."""
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -43,13 +46,15 @@ def step_network(transformer: Any, tokens: int, *, guided: bool) -> Network:
         "pooled": Input((batch, pooled)),
     }
     if not guided:
-        return Network("sd3_plain_step", transformer, _plain_step, inputs, ("next_latents", "prompted"))
+        outputs = ("next_latents", "prompted")
+        return Network("sd3_plain_step", transformer, _plain_step, inputs, outputs, kept_precise=_KEPT_PRECISE)
     inputs |= {
         "empty_tokens": Input((1, tokens, width)),
         "empty_pooled": Input((1, pooled)),
         "guidance": Input((batch,), torch.float32, between(1.0, 11.0)),
     }
-    return Network("sd3_guided_step", transformer, _guided_step, inputs, ("next_latents", "prompted", "unprompted"))
+    outputs = ("next_latents", "prompted", "unprompted")
+    return Network("sd3_guided_step", transformer, _guided_step, inputs, outputs, kept_precise=_KEPT_PRECISE)
 
 
 def _guided_step(

@@ -56,7 +56,7 @@ def test_auto_precision_follows_the_device():
     assert resolve_dtype(EngineSettings(dtype="float16"), torch.device("cpu")) == torch.float16
 
 
-@pytest.mark.parametrize("settings", [{"device": "gpu"}, {"dtype": "int8"}, {"devise": "cpu"}])
+@pytest.mark.parametrize("settings", [{"device": "gpu"}, {"dtype": "int4"}, {"devise": "cpu"}])
 def test_settings_refuse_what_they_do_not_know(settings):
     with pytest.raises(ValidationError):
         EngineSettings(**settings)

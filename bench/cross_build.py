@@ -1,0 +1,170 @@
+"""Which networks TensorRT for RTX builds, for GPUs that are not here: every one, in every precision, and what it said.
+
+    python -m prefmill.bench.cross_build              # all networks of the random checkpoints, and SD3-medium's width
+    python -m prefmill.bench.cross_build --only sd3   # those whose name contains it
+
+Every build has a process of its own, so that its peak of memory is its own, and so that one that falls takes nothing
+with it. What is written is whether it was built, how large the plan is, and how many layers the parser made of the
+graph. Nothing is executed, so nothing is said of speed or of numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import PrefmillError
+from .result_file import write_result
+
+BACKEND = "tensorrt_rtx"
+TARGETS = ("sm_80", "sm_86", "sm_89")
+PRECISIONS = ("float32", "bfloat16")
+NETWORKS = {
+    "text-to-image": ("sd3_clip_1", "sd3_clip_2", "sd3_t5", "sd3_guided_step", "sd3_plain_step", "sd3_decoder"),
+    "image-reward": ("image_reward",),
+    "clip": ("clip_image", "clip_text"),
+    "blip": ("blip_matching",),
+    "aesthetic": ("aesthetic",),
+    "text-reward": ("armorm", "armorm_shared"),
+    "responder-a": ("llava_vision",),
+}
+"""The networks of which engines are built, by the random checkpoint that has them."""
+SLICE = "sd3-medium-4-layers"
+"""Stable Diffusion 3 medium at its full width and image size, with 4 of its 24 layers and random weights."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One build: `reason` where there is no plan."""
+
+    checkpoint: str
+    network: str
+    precision: str
+    built: bool
+    parameters: int = 0
+    plan_bytes: int = 0
+    layers: int = 0
+    peak_bytes: int = 0
+    reason: str = ""
+
+
+def cases(only: str = "") -> list[tuple[str, str, str]]:
+    """Checkpoint, network and precision of every build."""
+    tiny = [
+        (checkpoint, name, precision)
+        for checkpoint, names in NETWORKS.items()
+        for name in names
+        for precision in PRECISIONS
+    ]
+    wide = [(SLICE, name, "bfloat16") for name in ("sd3_guided_step", "sd3_plain_step")]
+    return [case for case in [*tiny, *wide] if only in f"{case[0]}/{case[1]}"]
+
+
+def attempt(checkpoint: str, name: str, precision: str) -> Outcome:
+    """Build one, in this process."""
+    import torch
+
+    from ..compile.build import build_engine
+
+    network = _network(checkpoint, name, precision)
+    parameters = sum(value.numel() for value in network.module.parameters())
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _, artifact = build_engine(
+                network, BACKEND, precision, torch.device("cpu"), Path(folder), targets=TARGETS
+            )  # fmt: skip
+        except PrefmillError as error:
+            return Outcome(checkpoint, name, precision, False, parameters, reason=str(error))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Outcome(checkpoint, name, precision, True, parameters, artifact.size, artifact.notes["layers"], peak)
+
+
+def _network(checkpoint: str, name: str, precision: str) -> Any:
+    from ..engine.settings import EngineSettings
+
+    settings = EngineSettings.model_validate({"device": "cpu", "dtype": precision})
+    if checkpoint == SLICE:
+        return _medium_slice(name, precision)
+    if checkpoint == "text-to-image":
+        from ..engine.sd3.text_to_image import TextToImage as Engine
+    elif checkpoint == "text-reward":
+        from ..engine.scorers.text_reward import TextReward as Engine
+    elif checkpoint == "responder-a":
+        from ..engine.responders.transformers import TransformersResponder as Engine
+    else:
+        from ..engine.scorers.catalogue import load_image_scorer
+
+        scorer = load_image_scorer(checkpoint.replace("-", ""), f"random:{checkpoint}", settings)
+        return next(runner.network for runner in scorer.runners if runner.network.name == name)
+    engine = Engine.from_pretrained(f"random:{checkpoint}", settings)
+    return next(runner.network for runner in engine.runners if runner.network.name == name)
+
+
+def _medium_slice(name: str, precision: str) -> Any:
+    """The step at the width of SD3-medium: 24 heads of 64, text of 4096, 77 + 256 tokens, latents of 128 x 128."""
+    import torch
+    from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+
+    from ..engine.sd3.step import step_network
+
+    torch.manual_seed(0)
+    torch.set_default_dtype(getattr(torch, precision))
+    transformer = SD3Transformer2DModel(
+        sample_size=128,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=4,
+        attention_head_dim=64,
+        num_attention_heads=24,
+        joint_attention_dim=4096,
+        caption_projection_dim=1536,
+        pooled_projection_dim=2048,
+        pos_embed_max_size=192,
+    ).eval()
+    torch.set_default_dtype(torch.float32)
+    return step_network(transformer.to(getattr(torch, precision)), 77 + 256, guided="guided" in name)
+
+
+def run(only: str = "", to: Path | None = None) -> dict[str, Any]:
+    """Build them all, print progress to stderr, write the outcomes to `to`, and return the claims."""
+    outcomes = []
+    context = multiprocessing.get_context("spawn")
+    for case in cases(only):
+        with ProcessPoolExecutor(1, context) as pool:
+            try:
+                outcome = pool.submit(attempt, *case).result()
+            except BrokenProcessPool:
+                outcome = Outcome(*case, built=False, reason="the process was killed: out of memory, most likely")
+        said = f"{outcome.plan_bytes / 1e6:.1f} MB" if outcome.built else outcome.reason
+        print(f"{'/'.join(case)}: {said}", file=sys.stderr, flush=True)
+        outcomes.append(outcome)
+    claims = {"built": sum(one.built for one in outcomes), "tried": len(outcomes), "executed": 0}
+    if to is not None:
+        setting = {"backend": BACKEND, "targets": TARGETS}
+        write_result(
+            to, "python -m prefmill.bench.cross_build", setting, claims, builds=[asdict(one) for one in outcomes]
+        )
+    return claims
+
+
+def main() -> None:
+    """Read the arguments, build, and print the claims as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="those whose CHECKPOINT/NETWORK contains this text")
+    parser.add_argument("--to", type=Path, help="write the outcomes to this file")
+    arguments = parser.parse_args()
+    print(json.dumps(run(arguments.only, arguments.to)))
+
+
+if __name__ == "__main__":
+    main()
