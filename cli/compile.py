@@ -56,8 +56,13 @@ def build_command(
     _require_names(only, [report.network for report in reports])
     _require_names(list(options.ranges), [f"{one.network}.{name}" for one in reports for name in one.dimensions])
     reports = [report for report in reports if report.state != "left out"]
+    failed = [f"{report.network} ({report.reason})" for report in reports if report.state == "failed"]
     if as_json:
         typer.echo(json.dumps([asdict(report) for report in reports]))
+    if failed:
+        raise PrefmillError(f"not built: {'; '.join(failed)}", "run that stage eagerly: "
+                            "--set engine.stages.STAGE.backend=eager")  # fmt: skip
+    if as_json:
         return
     built = [report for report in reports if report.state == "built"]
     typer.echo(f"{len(built)} built, {sum(report.state == 'found' for report in reports)} found, "

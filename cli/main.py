@@ -206,12 +206,13 @@ def report(
 @app.command()
 def demo(
     to: Annotated[Path, typer.Option(help="the run's folder", parser=as_path, metavar="FOLDER")] = Path("runs/demo"),
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Run the whole loop on the built-in prompts and print where the report is."""
     from .demo import demo_command
 
-    demo_command(to, as_json)
+    demo_command(to, as_json, settings or [])
 
 
 @app.command()

@@ -6,8 +6,10 @@ build left half written is written over; one that was written and not yet verifi
 
 import contextlib
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -86,21 +88,35 @@ def build_engine(
     builder = check_build(backend, precision, targets, device)
     check_ranges(network, ranges or {})
     wanted = {**ranges_of(network), **(ranges or {})}
-    identity = identity or identity_of(network, backend, precision)
     draft = Artifact(
-        identity=identity, targets=targets or (device_target(device),), ranges=wanted, flags=builder.flags, files={},
-        refittable=builder.refittable, build_seconds=0.0, created="",
+        identity=identity or identity_of(network, backend, precision), targets=targets or (device_target(device),),
+        ranges=wanted, flags=builder.flags, files={}, refittable=builder.refittable, build_seconds=0.0, created="",
     )  # fmt: skip
+
+    def write(folder: Path) -> dict[str, Any]:
+        traced = program or export_program(network, wanted)
+        return builder.write(BuildRequest(network, traced, wanted, precision, device, draft.targets, folder))
+
+    return place_engine(network, draft, device, root, write)
+
+
+def place_engine(
+    network: Network, draft: Artifact, device: torch.device, root: Path, write: Callable[[Path], dict[str, Any]]
+) -> tuple[Path, Artifact]:
+    """The engine that a draft of its manifest names: the one that is there, or what `write` puts into a folder.
+
+    `write` returns notes for the manifest. Raises PrefmillError where the file system refuses, and ParityError.
+    """
     with contextlib.suppress(LookupError):  # needs no lock, and no folder that can be written to
-        return find_artifact(root, identity, device, wanted)
+        return find_artifact(root, draft.identity, device, draft.ranges)
     make_folder(root)
     folder = root / draft.folder_name
     try:
         with exclusive(lock_of(root, folder.name)):
             with contextlib.suppress(LookupError):  # built while this process waited
-                return find_artifact(root, identity, device, wanted)
-            artifact = _kept(folder, draft) or _write(network, builder, draft, folder, device, program)
-            if draft.targets != (device_target(device),):
+                return find_artifact(root, draft.identity, device, draft.ranges)
+            artifact = _kept(folder, draft) or _write(folder, draft, write)
+            if device_target(device) not in draft.targets:
                 return folder, artifact  # nothing here can run it
             return folder, verify_engine(network, folder, artifact, device)
     except OSError as error:
@@ -110,10 +126,14 @@ def build_engine(
         ) from error
 
 
+class ParityError(PrefmillError):
+    """An engine that does not compute what its network does."""
+
+
 def verify_engine(network: Network, folder: Path, artifact: Artifact, device: torch.device) -> Artifact:
     """Run an engine against the eager network, and write what was found into its manifest.
 
-    Raises PrefmillError where it is damaged, and where they do not agree; the engine is then `built`, and is not
+    Raises PrefmillError where it is damaged, and ParityError where they do not agree; it is then `built`, and is not
     loaded.
     """
     check_files(folder, artifact)
@@ -130,7 +150,7 @@ def verify_engine(network: Network, folder: Path, artifact: Artifact, device: to
     write_manifest(folder, checked)
     if not agrees:
         worst = max(rows, key=lambda row: row.maximum_relative_error)
-        raise PrefmillError(
+        raise ParityError(
             f"the engine {folder.name} differs from the network by {worst.maximum_relative_error:.2g} of the largest "
             f"{worst.output} at {worst.sizes}.",
             "build it in float32 (--set engine.dtype=float32), or with another backend",
@@ -147,23 +167,14 @@ def _kept(folder: Path, draft: Artifact) -> Artifact | None:
     return artifact if artifact.key == draft.key and not damage(folder, artifact) else None
 
 
-def _write(
-    network: Network,
-    builder: Builder,
-    draft: Artifact,
-    folder: Path,
-    device: torch.device,
-    program: ExportedProgram | None,
-) -> Artifact:
+def _write(folder: Path, draft: Artifact, write: Callable[[Path], dict[str, Any]]) -> Artifact:
     """Build into a folder that then takes its name at once. Whoever calls holds the lock."""
     temporary = folder.with_name(f"{TEMPORARY}{folder.name}")
     began, memory = time.monotonic(), PeakMemory()
     try:
         remove(temporary)
         temporary.mkdir()
-        program = program or export_program(network, draft.ranges)
-        precision = draft.identity.precision
-        notes = builder.write(BuildRequest(network, program, draft.ranges, precision, device, draft.targets, temporary))
+        notes = write(temporary)
         artifact = draft.model_copy(
             update={
                 "files": _entries(temporary),

@@ -15,8 +15,6 @@ from ..engine.runner import EagerRunner, Runner
 
 LIMITS = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-3, "int8": 1e-1, "fp8": 1e-1}
 """The largest relative error by precision at which an engine counts as verified."""
-NOT_FINITE = 1e30
-"""The error of an output that is not finite: a manifest holds no infinity."""
 RANK_AGREEMENT = 0.99
 _ODD = 7
 
@@ -51,13 +49,13 @@ def compare(network: Network, runner: Runner, ranges: Mapping[str, tuple[int, in
 
 
 def parity(sizes: dict[str, int], name: str, found: torch.Tensor, wanted: torch.Tensor) -> ParityRow:
-    """One output against the truth. A value that is not finite makes both errors NOT_FINITE."""
+    """One output against the truth. A value that is not finite makes both errors infinite."""
     ours, theirs = found.double().cpu(), wanted.double().cpu()
     difference = (ours - theirs).abs()
     scale = theirs.abs()
-    finite = bool(difference.isfinite().all())
-    largest = float(difference.max() / scale.max().clamp_min(1e-12)) if finite else NOT_FINITE
-    mean = float(difference.mean() / scale.mean().clamp_min(1e-12)) if finite else NOT_FINITE
+    finite = bool(ours.isfinite().all())
+    largest = float(difference.max() / scale.max().clamp_min(1e-12)) if finite else float("inf")
+    mean = float(difference.mean() / scale.mean().clamp_min(1e-12)) if finite else float("inf")
     agreement = _rank_agreement(ours, theirs) if theirs.ndim == 1 and len(theirs) > 1 else None
     return ParityRow(
         sizes=sizes, output=name, maximum_relative_error=largest, mean_relative_error=mean, rank_agreement=agreement

@@ -39,7 +39,7 @@ class BuildOptions:
 class NetworkReport:
     """What became of one network of a stage, with the reason.
 
-    `built`, `found`, `verified`, `differs`, `missing`, `eager` (it has no engine), or `left out`.
+    `built`, `found`, `failed`, `verified`, `differs`, `missing`, `eager` (it has no engine), or `left out`.
     """
 
     stage: str
@@ -69,18 +69,23 @@ class NetworkReport:
 
 
 def build_missing(recipe: BaseRecipe, names: Collection[str], progress: Progress) -> None:
-    """Build what the stages of these names miss, where their settings say so (`engine.missing`)."""
+    """Build what the stages of these names miss, where their settings say so (`engine.missing`).
+
+    Raises PrefmillError with the first engine that cannot be built, and how to do without it.
+    """
     for model in engine_models(recipe, names):
-        if model.engine.missing == "build":
-            for report in build_stage(model):
-                if report.state == "built":
-                    progress.line(report.text)
+        for report in build_stage(model) if model.engine.missing == "build" else ():
+            if report.state == "failed":
+                stage = model.setting.partition(".")[0]
+                raise PrefmillError(report.text, f"--set engine.stages.{stage}.backend=eager, or engine.missing=eager")
+            if report.state == "built":
+                progress.line(report.text)
 
 
 def build_stage(model: StageModel, options: BuildOptions = BuildOptions()) -> Iterator[NetworkReport]:
     """Build and verify the engines that a stage misses; a network is traced once for all backends that take it so.
 
-    Raises PrefmillError as `compile.build.build_engine` does.
+    One that fails is reported, and the others are built. Raises PrefmillError as `compile.build.check_build` does.
     """
     models = [model.under(backend) for backend in options.backends or (model.engine.backend,)]
     for one in models:
@@ -165,14 +170,18 @@ def _build(
                 raise LookupError("what runs elsewhere is not found by what runs here")
             found = find_artifact(root, identity, device, wanted if ranges else None)
         except LookupError:
-            program = program or export_program(network, wanted)
-            found = build_engine(
-                *(network, backend, precision, device, root),
-                ranges=ranges,
-                targets=options.targets,
-                program=program,
-                identity=identity,
-            )
+            try:
+                program = program or export_program(network, wanted)
+                found = build_engine(
+                    *(network, backend, precision, device, root),
+                    ranges=ranges,
+                    targets=options.targets,
+                    program=program,
+                    identity=identity,
+                )
+            except PrefmillError as error:
+                yield _report(model, network, "failed", error.message)
+                continue
         state = "built" if found[1].created >= now else "found"
         yield _report(model, network, state, found=found, seconds=time.monotonic() - began)
 
