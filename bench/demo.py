@@ -20,6 +20,7 @@ import numpy as np
 from ..base.files import write_text
 from ..base.progress import Progress
 from ..engine.sd3.text_to_image import TextToImage
+from ..engine.settings import EngineSettings
 from ..micro.measure.held_out import held_out_scenes
 from ..micro.world.candidates import draw_candidates
 from ..micro.world.render import render_all
@@ -28,8 +29,10 @@ from ..pipeline.report import write_report
 from ..pipeline.store import Run
 from ..pipeline.summary import summarize
 from ..pipeline.synthesis import synthesize
+from ..recipes.engine_builds import build_missing
+from ..recipes.engines import stage_models
 from ..recipes.recipe import Recipe
-from ..recipes.settings import to_yaml
+from ..recipes.settings import override, to_yaml
 from ..train.progress import train_with_progress
 from .derived_runs import shuffled_run
 from .hallucination import PolicyAnswers, absent_words, compare, evaluate_policy
@@ -49,12 +52,17 @@ class Demonstrated:
     report: Path
 
 
-def run_demo(folder: Path, progress: Progress) -> Demonstrated:
-    """Run, continue or find the demo in `folder`; `results.json` and the report are in it at the end."""
+def run_demo(folder: Path, progress: Progress, settings: Sequence[str] = ()) -> Demonstrated:
+    """Run, continue or find the demo in `folder`; `results.json` and the report are in it at the end.
+
+    `settings` change the micro recipe; what is measured of its results is measured eagerly, whatever runs the stages.
+    """
     prompts, held_out = held_out_scenes("test", PROMPTS, EVALUATED, SEED)
-    config = micro_recipe(folder, prompts, SEED)
+    config = override(micro_recipe(folder, prompts, SEED), settings)
     with Run.writing(folder) as run:
         write_text(folder / "run.yaml", to_yaml(config))
+        unfinished = [stage.name for stage in stage_models(config) if not run.manifest(stage.name).get("complete")]
+        build_missing(config, unfinished, progress)
         synthesize(run, config, progress)
         seconds: dict[str, float] = {}
         results = _measure(run, config, held_out, progress, seconds)
@@ -74,9 +82,10 @@ def _measure(
     """Judge the selection, train with the preferences and without them, and evaluate before and after."""
     train, trained = config.train, run.folder / "training"
     assert train is not None
+    eager = config.engine.model_copy(update={"backend": "eager", "stages": {}})
     candidates = judged_candidates(run)
     with _timed(seconds, "judge_selection"):
-        selection = selection_results(candidates, config.engine)
+        selection = selection_results(candidates, eager)
     # both trainings read the same images and answers: the second finds what the first has read
     train = train.model_copy(update={"cache": str(run.folder / "training-cache")})
     with _timed(seconds, "train"):
@@ -86,13 +95,13 @@ def _measure(
         train_with_progress(control, control / "training", train, progress, "control")
     images = render_all(scenes, SEED)
     with _timed(seconds, "draw_held_out"):
-        drawn = _drawn(scenes, config)
+        drawn = _drawn(scenes, config, eager)
     adapters = {"before": None, "after": trained / "adapter", "control": control / "training" / "adapter"}
     said: dict[str, PolicyAnswers] = {}
     for name, adapter in adapters.items():
         task = f"evaluate_{name}"
         with _timed(seconds, task):
-            said[name] = evaluate_policy(train.model, adapter, images, scenes, config.engine, progress, task, drawn)
+            said[name] = evaluate_policy(train.model, adapter, images, scenes, eager, progress, task, drawn)
     return {
         "selection": selection,
         "guidance_share": guidance_share(candidates),
@@ -109,8 +118,8 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = round(time.monotonic() - began, 1)
 
 
-def _drawn(scenes: Sequence[Scene], config: Recipe) -> np.ndarray:
+def _drawn(scenes: Sequence[Scene], config: Recipe, engine: EngineSettings) -> np.ndarray:
     """Return generated images [N, 32, 32, 3] of scenes, at the recipe's first guidance scale."""
-    model = TextToImage.from_pretrained(config.generate.model, config.engine, t5_tokens=config.generate.t5_tokens)
+    model = TextToImage.from_pretrained(config.generate.model, engine, t5_tokens=config.generate.t5_tokens)
     scale, steps = config.generate.guidance[0], config.generate.steps
     return draw_candidates(model, scenes, SEED, guidance=(scale,), steps=steps).images[:, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from ..bench.demo import run_demo
 from .progress import watched
 
 
-def demo_command(folder: Path, as_json: bool) -> None:
+def demo_command(folder: Path, as_json: bool, settings: Sequence[str] = ()) -> None:
     """Run, continue or find the demo; the last line on stdout is its results as one JSON object."""
-    with watched(f"prefmill demo --to {folder}") as progress:
-        shown = run_demo(folder, progress)
+    with watched("the same command") as progress:
+        shown = run_demo(folder, progress, settings)
     if not as_json:
         _print_results(shown.results)
         typer.echo(f"report: {shown.report}")

@@ -19,6 +19,7 @@ import typer
 
 from ..base.errors import PrefmillError
 from ..base.text import printable
+from . import compile as compile_group
 from . import micro as micro_group
 from . import recipe as recipe_group
 from .options import Discard, Json, Limit, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.add_typer(recipe_group.app, name="recipe")
 app.add_typer(micro_group.app, name="micro")
+app.add_typer(compile_group.app, name="compile")
 
 
 def _print_version(wanted: bool) -> None:
@@ -204,12 +206,13 @@ def report(
 @app.command()
 def demo(
     to: Annotated[Path, typer.Option(help="the run's folder", parser=as_path, metavar="FOLDER")] = Path("runs/demo"),
+    settings: Settings = None,
     as_json: Json = False,
 ) -> None:
     """Run the whole loop on the built-in prompts and print where the report is."""
     from .demo import demo_command
 
-    demo_command(to, as_json)
+    demo_command(to, as_json, settings or [])
 
 
 @app.command()

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ..base.text import printable
 from ..recipes.preflight import RunPlan, plan_run
-from .run import configuration, folder_for
+from .run import configuration, folder_for, named
 
 
 def plan_command(
@@ -29,7 +29,8 @@ def plan_command(
     """Print the plan. Raises PrefmillError, after it, with what stands in the way."""
     folder = folder_for(recipe, to)
     config = configuration(recipe, folder, prompts, limit, settings)
-    plan = plan_run(folder, config, remake=remake, discard=discard, train=train)
+    words = named(recipe, folder, settings)
+    plan = plan_run(folder, config, remake=remake, discard=discard, train=train, words=words)
     if as_json:
         typer.echo(json.dumps(plan.to_json()))
     else:

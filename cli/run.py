@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,16 +35,23 @@ def run_command(
 ) -> None:
     """Begin or continue a run."""
     folder = folder_for(recipe, to)
-    execute(folder, configuration(recipe, folder, prompts, limit, settings), remake, as_json, discard, train)
+    config = configuration(recipe, folder, prompts, limit, settings)
+    execute(folder, config, remake, as_json, discard, train, named(recipe, folder, settings))
 
 
 def execute(
-    folder: Path, config: BaseRecipe, remake: str | None, as_json: bool, discard: bool = False, train: bool = True
+    folder: Path,
+    config: BaseRecipe,
+    remake: str | None,
+    as_json: bool,
+    discard: bool = False,
+    train: bool = True,
+    words: str = "RECIPE",
 ) -> None:
     """Bring a run to its end and print what it holds."""
     began = time.monotonic()
     with watched(f"prefmill run --to {folder}") as progress:
-        finished = run_recipe(folder, config, progress, remake=remake, discard=discard, train=train)
+        finished = run_recipe(folder, config, progress, remake=remake, discard=discard, train=train, words=words)
     seconds = round(time.monotonic() - began, 1)
     if as_json:
         report = {"run": str(folder), "report": str(finished.report), "wall_seconds": seconds}
@@ -52,6 +60,11 @@ def execute(
     print_summary(finished.summary)
     typer.echo(f"run:    {folder}")
     typer.echo(f"report: {finished.report}")
+
+
+def named(recipe: str | None, folder: Path, settings: Sequence[str]) -> str:
+    """Return how a command line named a configuration, for advice."""
+    return shlex.join([recipe or str(folder), *(word for setting in settings for word in ("--set", setting))])
 
 
 def folder_for(recipe: str | None, to: Path | None) -> Path:

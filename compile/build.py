@@ -1,9 +1,10 @@
 """Build an engine and verify it: the folder appears whole, and is `verified` only after it ran and agreed.
 
-Two processes that want the same engine: the second waits and takes what the first has built.
+Two processes that want the same engine: the second waits and takes what the first has built. What an interrupted
+build left half written is written over; one that was written and not yet verified is verified, not built again.
 """
 
-import resource
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch.export import ExportedProgram
 
 from ..base.errors import PrefmillError
-from ..base.files import TEMPORARY, make_folder, remove, remove_leftovers, sha256_of, sync
+from ..base.files import TEMPORARY, make_folder, reason_of, remove, sha256_of, sync
 from ..base.locks import exclusive
 from ..engine.artifact import (
+    MANIFEST,
     Artifact,
     FileEntry,
-    artifacts_in,
+    Identity,
     check_files,
     check_ranges,
+    damage,
     find_artifact,
     identity_of,
     ranges_of,
@@ -30,12 +34,39 @@ from ..engine.artifact import (
 from ..engine.backends.catalogue import load_engine, require_backend
 from ..engine.device import device_target, hardware_description
 from ..engine.network import Network
-from .builders.builder import BuildRequest
+from .builders.builder import Builder, BuildRequest
 from .builders.catalogue import builder_of
 from .export import Ranges, export_program
+from .memory import PeakMemory
 from .quantize.calibration import Calibration
 from .quantize.linear import EIGHT_BIT, eight_bit_network
 from .verify import compare, within_limits
+
+
+def lock_of(root: Path, name: str) -> Path:
+    """The lock that whoever writes the artifact of this name holds."""
+    return root / f".{name}.lock"
+
+
+def check_build(backend: str, precision: str, targets: tuple[str, ...], device: torch.device) -> Builder:
+    """The builder of a backend, where it can build this here.
+
+    Raises PrefmillError for a backend that runs no engines or is not installed, a precision that it has not, and
+    devices that are not here where it builds for none such.
+    """
+    builder = builder_of(backend)
+    if precision not in builder.precisions:
+        raise PrefmillError(
+            f"{backend} does not compute in {precision}.", f"--set engine.dtype={' or '.join(builder.precisions)}"
+        )
+    require_backend(backend)
+    builder.check(precision, device)
+    elsewhere = [target for target in targets if target != device_target(device)]
+    if elsewhere and not builder.cross:
+        raise PrefmillError(
+            f"{backend} builds for the device that is here, not for {', '.join(elsewhere)}.", "build it there"
+        )
+    return builder
 
 
 def build_engine(
@@ -48,47 +79,39 @@ def build_engine(
     ranges: Ranges | None = None,
     targets: tuple[str, ...] = (),
     program: ExportedProgram | None = None,
+    identity: Identity | None = None,
     calibration: Calibration | None = None,
 ) -> tuple[Path, Artifact]:
     """The engine of a network's present weights: the one that is there, or a new one, verified where it can run here.
 
     `ranges` changes those that the network declares; `targets` names devices that are not here, where the backend
-    builds for such: the engine is built then, and not executed. `program` saves tracing it again, and `calibration`
-    has what int8 and fp8 need to be told. Raises PrefmillError for a backend that is not installed, a precision that
-    it has not, a graph that it does not take, and an engine that does not agree with the network.
+    builds for such; `program` saves tracing it again, and `identity` hashing its weights; `calibration` has what int8
+    and fp8 need to be told. Raises PrefmillError as
+    `check_build` does, for a graph that the backend does not take, an engine that does not agree with the network, and
+    where the file system refuses.
     """
-    builder = builder_of(backend)
-    here = device_target(device)
-    if not builder.cross and set(targets) - {here}:
-        raise PrefmillError(
-            f"{backend} builds for the device that it builds on, {here}, not for {', '.join(targets)}.",
-            "build there, or choose tensorrt_rtx",
-        )
-    if precision not in builder.precisions:
-        raise PrefmillError(
-            f"{backend} does not compute in {precision}.", f"--set engine.dtype={' or '.join(builder.precisions)}"
-        )
+    builder = check_build(backend, precision, targets, device)
     if precision in EIGHT_BIT and (calibration is None or network.kept_precise is None):
         missing = "no calibration" if network.kept_precise is not None else "no layers for it"
         raise PrefmillError(
             f"{network.name} has {missing}, and cannot be built in {precision}.",
             "give the prompts to calibrate on: --prompts FILE; or build it in bfloat16 or float32",
         )
-    require_backend(backend)
-    builder.check(precision, device)
+    quantized = calibration if precision in EIGHT_BIT else None
     check_ranges(network, ranges or {})
     wanted = {**ranges_of(network), **(ranges or {})}
-    quantized = calibration if precision in EIGHT_BIT else None
-    identity = identity_of(network, backend, precision, quantized.digest if quantized else "")
+    if identity is None or quantized is not None:
+        identity = identity_of(network, backend, precision, quantized.digest if quantized else "")
     draft = Artifact(
-        identity=identity, targets=targets or (here,), ranges=wanted, flags=builder.flags, files={},
-        refittable=builder.refittable, build_seconds=0.0, peak_bytes=0, created="",
+        identity=identity, targets=targets or (device_target(device),),
+        ranges=wanted, flags=builder.flags, files={}, refittable=builder.refittable, build_seconds=0.0, created="",
     )  # fmt: skip
 
     def write(folder: Path) -> dict[str, Any]:
         source = eight_bit_network(network, quantized, precision) if quantized else network
-        traced = program or export_program(source, wanted)
-        return builder.write(BuildRequest(source, traced, wanted, precision, device, draft.targets, folder))
+        traced = export_program(source, wanted) if program is None or quantized else program
+        notes = builder.write(BuildRequest(source, traced, wanted, precision, device, draft.targets, folder))
+        return {**notes, "calibration": dict(quantized.source)} if quantized else notes
 
     return place_engine(network, draft, device, root, write)
 
@@ -100,44 +123,23 @@ def place_engine(
 
     `write` returns notes for the manifest. Raises PrefmillError where the file system refuses, and ParityError.
     """
+    with contextlib.suppress(LookupError):  # needs no lock, and no folder that can be written to
+        return find_artifact(root, draft.identity, device, draft.ranges)
     make_folder(root)
-    with exclusive(root / f".{draft.folder_name}.lock"):
-        folder = root / draft.folder_name
-        try:
-            return find_artifact(root, draft.identity, device, draft.ranges)
-        except LookupError:
-            pass
-        if here not in draft.targets and (kept := _built_before(folder)):
-            return folder, kept
-        began = time.monotonic()
-        temporary = root / f"{TEMPORARY}{draft.folder_name}"
-        remove_leftovers(root) if temporary.exists() else None
-        try:
-            temporary.mkdir()
-            notes = write(temporary)
-            artifact = draft.model_copy(
-                update={
-                    "files": _entries(temporary),
-                    "build_seconds": round(time.monotonic() - began, 2),
-                    "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                    "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "notes": notes | ({"calibration": dict(quantized.source)} if quantized else {}),
-                }
-            )
-            write_manifest(temporary, artifact)
-            sync(temporary)
-            remove(folder)
-            temporary.replace(folder)
-        except OSError as error:
-            raise PrefmillError(
-                f"cannot write the engine {folder}: {error.strerror or error}",
-                "make room, or choose another folder with --set engine.artifacts=FOLDER",
-            ) from error
-        finally:
-            remove(temporary)
-        if here not in draft.targets:
-            return folder, artifact  # nothing here can run it
-        return folder, verify_engine(network, folder, artifact, device)
+    folder = root / draft.folder_name
+    try:
+        with exclusive(lock_of(root, folder.name)):
+            with contextlib.suppress(LookupError):  # built while this process waited
+                return find_artifact(root, draft.identity, device, draft.ranges)
+            artifact = _kept(folder, draft) or _write(folder, draft, write)
+            if device_target(device) not in draft.targets:
+                return folder, artifact  # nothing here can run it
+            return folder, verify_engine(network, folder, artifact, device)
+    except OSError as error:
+        raise PrefmillError(
+            f"cannot write the engine {folder}: {reason_of(error)}",
+            "make room, or choose another folder with --set engine.artifacts=FOLDER",
+        ) from error
 
 
 class ParityError(PrefmillError):
@@ -147,8 +149,10 @@ class ParityError(PrefmillError):
 def verify_engine(network: Network, folder: Path, artifact: Artifact, device: torch.device) -> Artifact:
     """Run an engine against the eager network, and write what was found into its manifest.
 
-    Raises ParityError where they do not agree; the engine stays `built`, and is not loaded.
+    Raises PrefmillError where it is damaged, and ParityError where they do not agree; it is then `built`, and is not
+    loaded.
     """
+    check_files(folder, artifact)
     rows = compare(network, load_engine(network, folder, artifact, device), artifact.ranges)
     agrees = within_limits(rows, artifact.identity.precision)
     hardware = hardware_description()
@@ -170,13 +174,42 @@ def verify_engine(network: Network, folder: Path, artifact: Artifact, device: to
     return checked
 
 
-def _built_before(folder: Path) -> Artifact | None:
-    """The engine of a folder, whole: its name says what it was built from and for."""
-    for path, artifact in artifacts_in(folder.parent):
-        if path == folder:
-            check_files(folder, artifact)
-            return artifact
-    return None
+def _kept(folder: Path, draft: Artifact) -> Artifact | None:
+    """What an earlier build wrote under this name, if it is whole."""
+    try:
+        artifact = Artifact.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return artifact if artifact.key == draft.key and not damage(folder, artifact) else None
+
+
+def _write(folder: Path, draft: Artifact, write: Callable[[Path], dict[str, Any]]) -> Artifact:
+    """Build into a folder that then takes its name at once. Whoever calls holds the lock."""
+    temporary = folder.with_name(f"{TEMPORARY}{folder.name}")
+    began, memory = time.monotonic(), PeakMemory()
+    try:
+        remove(temporary)
+        temporary.mkdir()
+        notes = write(temporary)
+        artifact = draft.model_copy(
+            update={
+                "files": _entries(temporary),
+                "build_seconds": round(time.monotonic() - began, 2),
+                "peak_bytes": memory.taken,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "notes": notes,
+            }
+        )
+        write_manifest(temporary, artifact)
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
+        remove(folder)
+        temporary.replace(folder)
+        sync(folder.parent)
+        return artifact
+    finally:
+        with contextlib.suppress(OSError):
+            remove(temporary)
 
 
 def _entries(folder: Path) -> dict[str, FileEntry]:

@@ -21,7 +21,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from ..base.errors import PrefmillError
-from ..base.files import sha256_of, write_text
+from ..base.files import reason_of, sha256_of, write_text
 from ..base.settings import Settings
 from .device import device_target
 from .network import Dimension, Network
@@ -86,7 +86,8 @@ class Artifact(Settings):
     """The device of the comparison."""
     refittable: bool = False
     build_seconds: float
-    peak_bytes: int
+    peak_bytes: int | None = None
+    """The memory that the build took on top of what the process held before; None where the system does not tell."""
     created: str
     notes: dict[str, Any] = Field(default={})
 
@@ -107,17 +108,22 @@ class Artifact(Settings):
         return sum(entry.bytes for entry in self.files.values())
 
 
-def identity_of(network: Network, backend: str, precision: str, calibration: str = "") -> Identity:
-    """What an engine of a network computes, of its present weights, with the versions that are installed here."""
+def identity_of(
+    network: Network, backend: str, precision: str, calibration: str = "", weights: str | None = None
+) -> Identity:
+    """What an engine of a network computes, of its present weights, with the versions that are installed here.
+
+    `weights` is their digest, where a caller has just made it for another network of the same module.
+    """
     return Identity(
         network=network.name,
         specification=network.specification,
-        source=_source_digest(),
-        weights=weights_digest(network.module),
+        source=source_digest(),
+        weights=weights or weights_digest(network.module),
         precision=precision,
         calibration=calibration,
         backend=backend,
-        versions=_versions((*_GRAPH_PACKAGES, *BACKEND_PACKAGES.get(backend, ()))),
+        versions=versions_for(backend),
     )
 
 
@@ -141,13 +147,24 @@ def weights_digest(module: torch.nn.Module) -> str:
     return whole.hexdigest()[:16]
 
 
+def digest_once(module: torch.nn.Module, known: dict[int, str]) -> str:
+    """`weights_digest`, or what `known` holds of the module.
+
+    For a caller that goes through several networks of one module, and changes no weight between them. Nothing longer
+    lived may remember a digest: weights that are changed in place give no sign of it.
+    """
+    if id(module) not in known:
+        known[id(module)] = weights_digest(module)
+    return known[id(module)]
+
+
 def _tensor_digest(tensor: torch.Tensor) -> str:
     flat = tensor.detach().cpu().contiguous().flatten()
     return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
 
 
 @cache
-def _source_digest() -> str:
+def source_digest() -> str:
     """A digest of the files of ours that say what networks compute."""
     engine = Path(__file__).parent
     kernels = engine.parent / "kernels"
@@ -158,9 +175,10 @@ def _source_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+def versions_for(backend: str) -> dict[str, str]:
+    """The versions here of the packages that an engine of a backend needs; "not installed" where there is none."""
     found = {}
-    for package in packages:
+    for package in (*_GRAPH_PACKAGES, *BACKEND_PACKAGES.get(backend, ())):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -192,20 +210,23 @@ def find_artifact(
 ) -> tuple[Path, Artifact]:
     """The engine that computes this on this device, with the widest ranges; of `ranges`, where they are given.
 
-    Raises LookupError that says what stands in the way where there is none.
+    Its files have the bytes that were written. Raises LookupError that says what stands in the way where there is none.
     """
-    reasons = []
+    reasons: list[str] = []
     fitting: list[tuple[Path, Artifact]] = []
     for folder, artifact in artifacts_in(root):
         if artifact.identity.network != identity.network or artifact.identity.backend != identity.backend:
             continue
-        reason = _mismatch(artifact, identity, device_target(device))
+        reason = mismatch(artifact, identity, device_target(device))
         if reason:
             reasons.append(f"{folder.name} {reason}")
         elif ranges is None or artifact.ranges == ranges:
             fitting.append((folder, artifact))
-    if fitting:
-        return max(fitting, key=lambda found: (_width(found[1]), found[1].created))
+    for folder, artifact in sorted(fitting, key=lambda found: (_width(found[1]), found[1].created), reverse=True):
+        damaged = damage(folder, artifact)
+        if not damaged:
+            return folder, artifact
+        reasons.append(f"{folder.name} is damaged: {damaged}")
     raise LookupError("; ".join(reasons) or f"none was built in {root}")
 
 
@@ -216,7 +237,7 @@ def _width(artifact: Artifact) -> float:
     return width
 
 
-def _mismatch(artifact: Artifact, wanted: Identity, target: str) -> str:
+def mismatch(artifact: Artifact, wanted: Identity, target: str) -> str:
     """Why an artifact cannot be taken; empty where it can."""
     for name, value in wanted.model_dump().items():
         if name == "calibration" and not value:
@@ -232,16 +253,25 @@ def _mismatch(artifact: Artifact, wanted: Identity, target: str) -> str:
     return "" if artifact.state == "verified" else "was built and not verified"
 
 
-def check_files(folder: Path, artifact: Artifact) -> None:
-    """Raise PrefmillError for a file of an artifact that is missing or has other bytes than were written."""
+def damage(folder: Path, artifact: Artifact) -> str:
+    """What is wrong with an artifact's files: one that is missing, or has other bytes than were written."""
     for name, entry in artifact.files.items():
         path = folder / name
-        whole = path.is_file() and path.stat().st_size == entry.bytes and sha256_of(path) == entry.sha256
-        if not whole:
-            raise PrefmillError(
-                f"the engine {folder} is damaged: {name} is missing or changed.",
-                f"rm -r {folder}, and build it again with `prefmill compile build`",
-            )
+        try:
+            size = path.stat().st_size
+            if size != entry.bytes:
+                return f"{name} has {size} bytes of {entry.bytes}"
+            if sha256_of(path) != entry.sha256:
+                return f"{name} has changed"
+        except OSError as error:
+            return f"{name} cannot be read: {reason_of(error)}"
+    return ""
+
+
+def check_files(folder: Path, artifact: Artifact) -> None:
+    """Raise PrefmillError for an artifact with a file that is missing or has other bytes than were written."""
+    if found := damage(folder, artifact):
+        raise PrefmillError(f"the engine {folder} is damaged: {found}.", "prefmill compile build makes it again")
 
 
 def check_ranges(network: Network, ranges: Mapping[str, tuple[int, int, int]]) -> None:

@@ -62,6 +62,11 @@ class EngineSettings(Settings):
         return type(self).model_validate({**self.model_dump(exclude={"stages"}), **own})
 
     @property
+    def needs_engines(self) -> bool:
+        """Whether the backend runs engines that were built before."""
+        return self.backend not in ("eager", "torch_compile")
+
+    @property
     def artifacts_folder(self) -> Path:
         """Where engines are kept."""
         kept = self.artifacts or os.environ.get("PREFMILL_ENGINES")

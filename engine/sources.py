@@ -60,6 +60,17 @@ def local_checkpoint(source: str) -> Path:
     return Path(config).parent
 
 
+def is_here(source: str) -> bool:
+    """Whether loading `source` downloads nothing."""
+    if source.startswith((RANDOM_PREFIX, MICRO_PREFIX)) or _folder(source) is not None:
+        return True
+    try:
+        snapshot_download(source, local_files_only=True)
+    except (LocalEntryNotFoundError, OSError, ValueError):
+        return False
+    return True
+
+
 def _folder(source: str) -> Path | None:
     """The folder that `source` is; None for a hub id. Raises PrefmillError for what is neither."""
     try:

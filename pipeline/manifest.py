@@ -23,6 +23,7 @@ class StageManifest:
     """See the module. `seconds` is device time summed over every process that worked on the stage.
 
     `precision`, `backend` and `device` are what the settings came to where the stage ran; empty without a model.
+    `networks` says what really ran each network: one that has no engine runs eagerly under every backend.
     """
 
     stage: str
@@ -33,6 +34,7 @@ class StageManifest:
     precision: str = ""
     backend: str = ""
     device: str = ""
+    networks: dict[str, str] = field(default_factory=dict)
     hardware: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
@@ -48,18 +50,31 @@ class StageManifest:
     def begin(cls, task: Task, fingerprint: str, previous: dict[str, Any]) -> Self:
         """Return the manifest of a stage about to run; a continued one keeps its models and start."""
         kept = {
-            key: previous[key] for key in ("models", "started", "notices", "hardware", "finished") if key in previous
+            key: previous[key]
+            for key in ("models", "networks", "started", "notices", "hardware", "finished")
+            if key in previous
         }
         fresh = {"started": _now(), "versions": package_versions()}
         return cls(stage=task.name, fingerprint=fingerprint, config=task.config, **task.execution, **{**fresh, **kept})
 
     def with_stage(self, stage: Stage[Any, Any]) -> Self:
-        """Record what the built stage really uses. Raises PrefmillError when the weights changed under a run."""
+        """Record what the built stage really uses.
+
+        Raises PrefmillError when the weights changed under a run, or what runs its networks.
+        """
         models = list(stage.model_keys)
         if self.models and models != self.models:
             raise PrefmillError(
                 f"stage {self.stage} was begun with {', '.join(self.models)}, but now there is {', '.join(models)}",
                 f"restore those weights, or make the stage again with `prefmill run ... --remake {self.stage}`",
+            )
+        networks = {runner.network.name: runner.execution.backend for runner in stage.runners}
+        changed = [name for name, backend in networks.items() if self.networks.get(name, backend) != backend]
+        if changed:
+            told = [f"{name} by {self.networks[name]}, now by {networks[name]}" for name in changed]
+            raise PrefmillError(
+                f"stage {self.stage} was begun with {', '.join(told)}",
+                f"bring back what ran it, or make the stage again with `prefmill run ... --remake {self.stage}`",
             )
         hardware = self.hardware
         if models:
@@ -67,7 +82,7 @@ class StageManifest:
 
             hardware = hardware_description()
         notices = list(dict.fromkeys([*self.notices, *stage.notices]))
-        return replace(self, models=models, hardware=hardware, notices=notices)
+        return replace(self, models=models, networks=networks, hardware=hardware, notices=notices)
 
     def finish(self, dataset: Dataset[Any], inputs: int, price_per_hour: float | None) -> Self:
         """Return the manifest of a stage that has run to its end, counted from its shards."""

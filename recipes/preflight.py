@@ -1,12 +1,13 @@
 """What can be known before the first stage runs: every checkpoint, file, folder, and the disk.
 
 A mistyped judge would otherwise be found after every image was drawn and every answer given. All problems are named
-at once, each by its setting; nothing is written or downloaded, and no weights are loaded.
+at once, each by its setting; nothing is written or downloaded. Weights are loaded only where a stage runs by engines,
+which fit them or do not (`engines.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..engine.settings import MICRO_PREFIX, RANDOM_PREFIX
 from ..pipeline.store import Run
 from . import checks
 from .disk import DiskEstimate, estimate_disk
+from .engines import engine_models, engine_problems
 from .plan import PlannedModel, PlannedStage, Problem, plan_stages
 from .recipe import BaseRecipe
 
@@ -33,6 +35,11 @@ class RunPlan:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     price_per_device_hour: float | None
+
+    @property
+    def computed(self) -> frozenset[str]:
+        """The stages that will load a model."""
+        return frozenset(stage.name for stage in self.stages if stage.missing != 0 and stage.models)
 
     @property
     def device_hours(self) -> float | None:
@@ -63,9 +70,15 @@ class RunPlan:
 
 
 def plan_run(
-    folder: Path, recipe: BaseRecipe, *, remake: str | None = None, discard: bool = False, train: bool = True
+    folder: Path,
+    recipe: BaseRecipe,
+    *,
+    remake: str | None = None,
+    discard: bool = False,
+    train: bool = True,
+    words: str = "RECIPE",
 ) -> RunPlan:
-    """Return what `run_recipe` with the same arguments would do."""
+    """Return what `run_recipe` with the same arguments would do; `words` name the recipe on a command line."""
     problems = [*checks.folder_problems(folder)]
     if problems:  # a path that cannot be looked at
         return RunPlan(folder, (), False, (), None, tuple(problems), (), None)
@@ -88,7 +101,10 @@ def plan_run(
     problems += checks.disk_problems(disk)
     notes = (disk.text,) if disk is not None and disk.tight and not disk.clearly_short else ()
     price = recipe.executor.price_per_device_hour
-    return RunPlan(folder, tuple(stages), trains, models, disk, tuple(problems), notes, price)
+    plan = RunPlan(folder, tuple(stages), trains, models, disk, tuple(problems), notes, price)
+    if problems:  # models that cannot be had cannot be asked
+        return plan
+    return replace(plan, problems=tuple(engine_problems(engine_models(recipe, plan.computed), words)))
 
 
 def _where(source: str) -> str:

@@ -12,6 +12,7 @@ from ..pipeline.store import Run
 from ..pipeline.summary import summarize
 from ..pipeline.synthesis import remake_from, synthesize
 from ..train.progress import train_with_progress
+from .engine_builds import build_missing
 from .preflight import TRAINING, plan_run
 from .recipe import BaseRecipe
 from .saved import save
@@ -34,22 +35,25 @@ def run_recipe(
     remake: str | None = None,
     discard: bool = False,
     train: bool = True,
+    words: str = "RECIPE",
 ) -> Finished:
     """Begin a run in `folder`, or continue it, or find it complete.
 
     `remake` makes a stage, and all after it, again; `discard` lets go of what was made from prompts that are no longer
-    given; `train` False stops at the pairs. These are for this call: the folder remembers the recipe alone, and that
-    only after everything that can be known before has been found in order.
+    given; `train` False stops at the pairs; `words` name the recipe in advice. These are for this call: the folder
+    remembers the recipe alone, and that only after everything that can be known before has been found in order.
+    Engines that are missing are built before the first stage, where the settings say so.
 
     Raises PrefmillError for everything a user can repair; what was finished before is kept.
     """
     progress = progress or Progress()
-    plan = plan_run(folder, recipe, remake=remake, discard=discard, train=train)
+    plan = plan_run(folder, recipe, remake=remake, discard=discard, train=train, words=words)
     plan.require_sound()
     for note in plan.notes:
         progress.notice(note)
     with Run.writing(folder) as run:
         save(folder, recipe)
+        build_missing(recipe, plan.computed, progress)
         if remake:
             remake_from(run, recipe, remake, progress)
         synthesize(run, recipe, progress, discard=discard)

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "compile": {"base", "engine", "kernels"},
     "pipeline": {"base", "engine"},
     "train": {"base", "engine", "kernels", "pipeline.records", "pipeline.store"},
-    "recipes": {"base", "engine", "micro", "pipeline", "train"},
+    "recipes": {"base", "engine", "micro", "compile", "pipeline", "train"},
     "bench": {"base", "kernels", "engine", "micro", "compile", "pipeline", "train", "recipes"},
     "cli": {"base", "kernels", "engine", "micro", "compile", "pipeline", "train", "recipes", "bench"},
 }

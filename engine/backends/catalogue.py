@@ -1,17 +1,18 @@
 """What can run a network, by name. A new backend is one file with a `Runner`, and one line here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
 import torch
 
 from ...base.errors import PrefmillError
-from ..artifact import Artifact, check_files, find_artifact, identity_of
+from ..artifact import Artifact, digest_once, find_artifact, identity_of
 from ..device import resolve_device, resolve_dtype, resolve_precision
 from ..network import Network
 from ..runner import EagerRunner, Runner
 from ..settings import EIGHT_BIT, EngineSettings
+from .engine_runner import EngineRunner
 from .torch_compile import TorchCompileRunner
 
 DIRECT: dict[str, Callable[[Network], Runner]] = {"eager": EagerRunner, "torch_compile": TorchCompileRunner}
@@ -28,12 +29,29 @@ ENGINES: dict[str, tuple[str, str, str]] = {
 
 
 def make_runner(network: Network, settings: EngineSettings | None = None) -> Runner:
-    """The runner of a network under the backend of the settings.
+    """The runner of a network under the backend of the settings: `make_runners` for one."""
+    return make_runners((network,), settings)[0]
 
-    Raises PrefmillError for a backend that is not installed, and, with `missing` other than "eager", where no engine
-    fits; with "eager" the network then runs eagerly, and the runner's `fallback` says why.
+
+def make_runners(
+    networks: Sequence[Network], settings: EngineSettings | None = None, *, release: Sequence[torch.nn.Module] = ()
+) -> tuple[Runner, ...]:
+    """The runners of networks under the backend of the settings; weights that several share are hashed once.
+
+    `release` are modules whose weights nothing but these networks reads: where engines run all of these, that memory
+    is given back. Raises PrefmillError for a backend that is not installed, and where no engine fits; with
+    `missing` "eager" such a network runs eagerly, and its runner's `fallback` says why.
     """
     settings = settings or EngineSettings()
+    weights: dict[int, str] = {}
+    runners = tuple(_runner(network, settings, weights) for network in networks)
+    if all(isinstance(runner, EngineRunner) or runner.network.eager_only for runner in runners):
+        for module in release:
+            module.to("meta")
+    return runners
+
+
+def _runner(network: Network, settings: EngineSettings, weights: dict[int, str]) -> Runner:
     if network.eager_only:
         return EagerRunner(network)
     if settings.backend in DIRECT:
@@ -49,10 +67,14 @@ def make_runner(network: Network, settings: EngineSettings | None = None) -> Run
         str(resolve_dtype(settings, device)).removeprefix("torch.") if around else (resolve_precision(settings, device))
     )
     try:
-        folder, artifact = find_artifact(
-            settings.artifacts_folder, identity_of(network, settings.backend, precision), device
-        )
-        check_files(folder, artifact)
+        require_backend(settings.backend)
+        digest = digest_once(network.module, weights)
+        identity = identity_of(network, settings.backend, precision, weights=digest)
+        folder, artifact = find_artifact(settings.artifacts_folder, identity, device)
+    except PrefmillError as error:
+        if settings.missing == "eager":
+            return EagerRunner(network, fallback=f"{error.message.rstrip('.')}; {network.name} runs eagerly")
+        raise
     except LookupError as error:
         message = f"no {settings.backend} engine of {network.name} in {precision} fits: {error}"
         if settings.missing == "eager":

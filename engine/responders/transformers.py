@@ -180,7 +180,7 @@ def _vision(model: Any) -> Network | None:
     side, batch = int(cast(Any, model.config.vision_config).image_size), Dimension("batch", 1, 4, 64)
     if isinstance(model, LlavaForConditionalGeneration):
         pixels = {"pixel_values": Input((batch, 3, side, side))}
-        return Network("llava_vision", model, _image_features, pixels, ("features",))
+        return Network("llava_vision", model, _llava_features, pixels, ("features",))
     sized = {
         "pixel_values": Input((batch, Dimension("tiles", 1, 5, 16), 3, side, side)),
         "image_sizes": Input((batch, 2), torch.int64, whole_numbers(side, side + 1)),
@@ -194,6 +194,16 @@ def _vision(model: Any) -> Network | None:
 def _image_features(model: Any, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> torch.Tensor:
     sizes = {} if image_sizes is None else {"image_sizes": image_sizes}
     return torch.cat(list(model.get_image_features(pixel_values=pixel_values, **sizes).pooler_output))
+
+
+def _llava_features(model: Any, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Features [B * P, D] as `get_image_features` has them, whose list of images fixes their number in a trace."""
+    config = model.config
+    layers = config.vision_feature_layer
+    states = model.model.vision_tower(pixel_values, output_hidden_states=True, return_dict=True).hidden_states
+    first = 1 if config.vision_feature_select_strategy == "default" else 0  # without the class token
+    seen = [states[layer][:, first:] for layer in ([layers] if isinstance(layers, int) else layers)]
+    return model.model.multi_modal_projector(torch.cat(seen, dim=-1)).flatten(0, 1)
 
 
 def _processor(folder: Path) -> Any:

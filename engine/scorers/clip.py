@@ -10,7 +10,7 @@ from typing import Any, Self, cast
 import torch
 from transformers import CLIPModel, PreTrainedTokenizerBase
 
-from ..backends.catalogue import make_runner
+from ..backends.catalogue import make_runners
 from ..checkpoint import checkpoint_key, load_strict
 from ..device import resolve_device, resolve_weights_dtype
 from ..image_inputs import ImagePreprocessing
@@ -42,14 +42,14 @@ class ClipScorer(ImageScorer):
         self.inputs = inputs
         text = model.config.get_text_config()
         self.max_tokens = int(text.max_position_embeddings)
-        network = Network("clip_image", model, embed_images, image_inputs(inputs.size), ("features",))
-        self.runner = make_runner(network, settings)
+        image = Network("clip_image", model, embed_images, image_inputs(inputs.size), ("features",))
         batch, length = Dimension("batch", 1, 4, 64), Dimension("length", 2, 16, self.max_tokens)
         words = {
             "tokens": Input((batch, length), torch.int64, whole_numbers(0, int(text.vocab_size))),
             "mask": Input((batch, length), torch.int64, right_padded),
         }
-        self.reader = make_runner(Network("clip_text", model, _embed_texts, words, ("features",)), settings)
+        text_tower = Network("clip_text", model, _embed_texts, words, ("features",))
+        self.runner, self.reader = make_runners((image, text_tower), settings)
         # Prompt to unit features [D] and whether it was cut; the prompt used longest ago goes first.
         self._read: OrderedDict[str, tuple[torch.Tensor, bool]] = OrderedDict()
 

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ...base.errors import PrefmillError
-from ..backends.catalogue import make_runner
+from ..backends.catalogue import make_runners
 from ..checkpoint import checkpoint_key, load_strict
 from ..device import Execution, resolve_device, resolve_weights_dtype
 from ..network import Dimension, Input, Network, causal, positions, whole_numbers
@@ -100,9 +100,8 @@ class TextReward:
         self.max_length = max_length or model.config.max_position_embeddings
         self.gate_position: GatePosition = gate_position
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(model.device.type, 16384)
-        plain, shared, heads = _networks(model, self.max_length)
-        self.body, self.shared_body = make_runner(plain, settings), make_runner(shared, settings)
-        self.heads = make_runner(heads, settings)
+        networks = _networks(model, self.max_length)
+        self.body, self.shared_body, self.heads = make_runners(networks, settings, release=(model.model,))
 
     @classmethod
     def from_pretrained(

@@ -93,7 +93,8 @@ def denoise(
 ) -> Iterator[State]:
     """Yield the state after every step, from `latents` [B, C, h, w] of pure noise; by Euler's method by default.
 
-    Raises PrefmillError for a sampler whose seeds or rollout do not fit.
+    Raises PrefmillError for a sampler whose seeds or rollout do not fit, and without guidance where nothing was loaded
+    that runs it.
     """
     _check(sampler, len(latents), len(schedule.times))
     device, batch = latents.device, len(latents)
@@ -106,6 +107,8 @@ def denoise(
         runner = steps.guided
         empty = conditioning.unprompted
         text |= {"empty_tokens": empty.tokens, "empty_pooled": empty.pooled, "guidance": conditioning.guidance}
+    if runner is None:
+        raise PrefmillError("this model was loaded for guided images alone.", "load it with the scales it will draw at")
     streams = [torch.Generator().manual_seed(seed) for seed in sampler.seeds] if sampler else []
     for step, (level, following) in enumerate(pairwise(levels), start=1):
         inputs = {"latents": latents, "times": times[step - 1].expand(batch), "level": level, "following": following}

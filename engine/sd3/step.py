@@ -20,10 +20,10 @@ _KEPT_PRECISE = ("time_text_embed", "context_embedder", "pos_embed", "norm_out",
 
 @dataclass(frozen=True)
 class Steps:
-    """What runs a guided step, and one without guidance, which costs half."""
+    """What runs a guided step, and one without guidance, which costs half; None where every image is guided."""
 
     guided: Runner
-    plain: Runner
+    plain: Runner | None = None
 
 
 def step_network(transformer: Any, tokens: int, *, guided: bool) -> Network:

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import PreTrainedTokenizerBase
 
-from ..backends.catalogue import make_runner
+from ..backends.catalogue import make_runners
 from ..network import Dimension, Input, Network, whole_numbers
 from ..runner import Runner
 from ..settings import EngineSettings
@@ -49,7 +49,7 @@ class TextEncoders:
         self.length = int(self.clip_tokenizers[0].model_max_length) + t5_tokens
         first, second, t5 = models
         self.clips = [
-            make_runner(_clip_network(number, model, tokenizer), settings)
+            make_runners((_clip_network(number, model, tokenizer),), settings, release=(model,))[0]
             for number, (model, tokenizer) in enumerate(
                 zip((first, second), self.clip_tokenizers, strict=True), start=1
             )
@@ -57,7 +57,8 @@ class TextEncoders:
         self.t5: Runner | None = None
         if t5 is not None:
             tokens = _tokens_input(t5, t5_tokens)
-            self.t5 = make_runner(Network("sd3_t5", t5, _t5, {"tokens": tokens}, ("states",)), settings)
+            network = Network("sd3_t5", t5, _t5, {"tokens": tokens}, ("states",))
+            self.t5 = make_runners((network,), settings, release=(t5,))[0]
 
     @property
     def runners(self) -> tuple[Runner, ...]:

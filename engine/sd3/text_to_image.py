@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from ...base.errors import PrefmillError
-from ..backends.catalogue import make_runner
+from ..backends.catalogue import make_runner, make_runners
 from ..checkpoint import checkpoint_key
 from ..device import Execution, resolve_device, resolve_weights_dtype
 from ..runner import Runner
@@ -36,6 +36,7 @@ class TextToImage:
         key: str,
         t5_tokens: int = T5_TOKENS,
         *,
+        guidance: Sequence[float] = (1.0,),
         settings: EngineSettings | None = None,
     ) -> None:
         self.key = key
@@ -44,21 +45,26 @@ class TextToImage:
         self.autoencoder: Any = components.autoencoder
         width = int(self._transformer.joint_attention_dim)
         self.text = TextEncoders(components.tokenizers, components.encoders, width, t5_tokens, settings)
-        tokens = self.text.length
-        self.steps = Steps(
-            *(make_runner(step_network(components.transformer, tokens, guided=one), settings) for one in (True, False))
-        )
+        kinds = (True, False) if min(guidance) <= 1 else (True,)
+        steps = [step_network(components.transformer, self.text.length, guided=guided) for guided in kinds]
+        self.steps = Steps(*make_runners(steps, settings, release=(components.transformer,)))
         self.decoder = make_runner(decoder_network(components.autoencoder, self._transformer), settings)
         self._empty: TextEmbedding | None = None
 
     @classmethod
     def from_pretrained(
-        cls, source: str, settings: EngineSettings | None = None, *, t5_tokens: int = T5_TOKENS
+        cls,
+        source: str,
+        settings: EngineSettings | None = None,
+        *,
+        t5_tokens: int = T5_TOKENS,
+        guidance: Sequence[float] = (1.0,),
     ) -> Self:
         """Load every component strictly; T5 may be absent (null in model_index.json).
 
         `t5_tokens`: how many tokens T5 brings, or empty ones in its place where it is absent. A checkpoint trained
-        without those needs 0. Raises PrefmillError for whatever is missing or does not fit.
+        without those needs 0. `guidance`: the scales it will draw at; where all are above 1, nothing is loaded, and no
+        engine needed, for steps without guidance. Raises PrefmillError for whatever is missing or does not fit.
         """
         settings = settings or EngineSettings()
         device = resolve_device(settings)
@@ -66,7 +72,7 @@ class TextToImage:
         components = load_components(folder, device, resolve_weights_dtype(settings, device))
         if t5_tokens < 1 and components.encoders[2] is not None:
             raise PrefmillError(f"{source} has a T5, which cannot read {t5_tokens} tokens.", "set t5_tokens=256")
-        return cls(components, checkpoint_key(folder), t5_tokens, settings=settings)
+        return cls(components, checkpoint_key(folder), t5_tokens, guidance=guidance, settings=settings)
 
     @property
     def execution(self) -> Execution:
@@ -76,7 +82,8 @@ class TextToImage:
     @property
     def runners(self) -> tuple[Runner, ...]:
         """Everything that runs a network of it."""
-        return (*self.text.runners, self.steps.guided, self.steps.plain, self.decoder)
+        steps = (self.steps.guided, self.steps.plain) if self.steps.plain else (self.steps.guided,)
+        return (*self.text.runners, *steps, self.decoder)
 
     @property
     def noise_specification(self) -> str:

@@ -64,7 +64,9 @@ class GenerateStage(Stage[Prompt, Candidate]):
         from ...engine.sd3.text_to_image import TextToImage
 
         self.config = config
-        self.engine = TextToImage.from_pretrained(config.model, settings, t5_tokens=config.t5_tokens)
+        self.engine = TextToImage.from_pretrained(
+            config.model, settings, t5_tokens=config.t5_tokens, guidance=config.guidance
+        )
         self.model_keys = (self.engine.key,)
         self.width = config.width or self.engine.default_size
         self.height = config.height or self.engine.default_size

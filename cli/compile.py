@@ -1,0 +1,244 @@
+"""`prefmill compile`: the engines of a recipe's networks: built, verified, listed, exported, removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..base.errors import PrefmillError
+from ..base.text import printable
+from .options import Json, Settings, as_path
+
+if TYPE_CHECKING:
+    from ..recipes.engine_builds import NetworkReport
+    from ..recipes.engines import StageModel
+    from ..recipes.recipe import BaseRecipe
+    from .progress import ConsoleProgress
+
+app = typer.Typer(no_args_is_help=True, help="Build, verify and list engines: compiled forms of a recipe's networks.")
+Named = Annotated[str, typer.Argument(help="a recipe's name, a .yaml or .py file, or a run's folder", metavar="RECIPE")]
+Only = Annotated[list[str] | None, typer.Option(help="this network alone (repeatable)", metavar="NETWORK")]
+Root = Annotated[
+    Path | None,
+    typer.Option("--from", help="the folder of engines; by default the one that runs use", parser=as_path),
+]
+Backends = Annotated[str | None, typer.Option(help="for all stages, several with commas; by default the recipe's own")]
+
+
+@app.command("build")
+def build_command(
+    recipe: Named,
+    settings: Settings = None,
+    backend: Backends = None,
+    only: Only = None,
+    range_: Annotated[
+        list[str] | None,
+        typer.Option("--range", help="[NETWORK.]DIMENSION=MINIMUM:OPTIMUM:MAXIMUM, e.g. batch=1:8:64 (repeatable)"),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="devices that are not here, e.g. sm_80,sm_89")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build and verify the engines that a recipe's stages miss."""
+    from ..recipes.engine_builds import BuildOptions, build_stage
+    from .progress import watched
+
+    options = BuildOptions(tuple(only or ()), _ranges(range_ or []), _parts(target), _parts(backend))
+    models = _models(_recipe(recipe, settings), options.backends)
+    reports: list[NetworkReport] = []
+    with watched("the same command") as progress:
+        for model in models:
+            _tell(build_stage(model, options), progress, reports)
+    _require_names(only, [report.network for report in reports])
+    _require_names(list(options.ranges), [f"{one.network}.{name}" for one in reports for name in one.dimensions])
+    reports = [report for report in reports if report.state != "left out"]
+    failed = [f"{report.network} ({report.reason})" for report in reports if report.state == "failed"]
+    if as_json:
+        typer.echo(json.dumps([asdict(report) for report in reports]))
+    if failed:
+        raise PrefmillError(f"not built: {'; '.join(failed)}", "run that stage eagerly: "
+                            "--set engine.stages.STAGE.backend=eager")  # fmt: skip
+    if as_json:
+        return
+    built = [report for report in reports if report.state == "built"]
+    typer.echo(f"{len(built)} built, {sum(report.state == 'found' for report in reports)} found, "
+               f"{sum(report.state == 'eager' for report in reports)} run eagerly")  # fmt: skip
+    typer.echo(printable(f"engines: {models[0].engine.artifacts_folder}"))
+
+
+@app.command("verify")
+def verify_command(
+    recipe: Named, settings: Settings = None, backend: Backends = None, only: Only = None, as_json: Json = False
+) -> None:
+    """Compare a recipe's engines with its networks again, those that were built and never compared as well."""
+    from ..recipes.engine_builds import verify_stage
+    from .progress import watched
+
+    backends = _parts(backend)
+    reports: list[NetworkReport] = []
+    with watched("the same command") as progress:
+        for model in _models(_recipe(recipe, settings), backends):
+            _tell(verify_stage(model, tuple(only or ()), backends), progress, reports)
+    _require_names(only, [report.network for report in reports])
+    reports = [report for report in reports if report.state != "left out"]
+    if as_json:
+        typer.echo(json.dumps([asdict(report) for report in reports]))
+    wrong = [f"{report.network} ({report.reason})" for report in reports if report.state in {"missing", "differs"}]
+    if wrong:
+        command = f"prefmill compile build {recipe}{f' --backend {backend}' if backend else ''}"
+        raise PrefmillError(f"not verified: {'; '.join(wrong)}", command)
+
+
+@app.command("export")
+def export_command(
+    recipe: Named,
+    to: Annotated[Path, typer.Option(help="a new folder", parser=as_path, metavar="FOLDER")],
+    settings: Settings = None,
+    only: Only = None,
+    as_json: Json = False,
+) -> None:
+    """Write a recipe's networks as torch.export programs (.pt2) and ONNX, with a manifest, for other tools."""
+    from ..base.files import write_text
+    from ..base.versions import package_versions
+    from ..compile.interchange import export_network, has_onnx
+    from ..recipes.engines import stage_models
+    from .progress import watched
+
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise PrefmillError(f"{to} is there already", "choose a new folder with --to")
+    written: dict[str, list[dict[str, Any]]] = {}
+    seen: list[str] = []
+    with watched("the same command, and another folder") as progress:
+        if not has_onnx():
+            progress.notice("without ONNX: pip install prefmill[onnxruntime]")
+        for model in stage_models(_recipe(recipe, settings)):
+            for network in model.networks():
+                seen.append(network.name)
+                if network.eager_only:
+                    progress.line(f"{model.name} {network.name}: not exported: {network.eager_only}")
+                elif not only or network.name in only:
+                    written.setdefault(model.name, []).append(export_network(network, to / model.name))
+                    progress.line(f"{model.name} {network.name}: {', '.join(written[model.name][-1]['files'])}")
+    _require_names(only, seen)
+    manifest = {"recipe": recipe, "settings": settings or [], "versions": package_versions(), "stages": written}
+    write_text(to / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    typer.echo(json.dumps(manifest) if as_json else printable(f"manifest: {to / 'manifest.json'}"))
+
+
+@app.command("list")
+def list_command(root: Root = None, as_json: Json = False) -> None:
+    """List the engines that are there, and why one cannot be loaded here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..compile.inventory import holdings
+
+    folder, device = _root(root)
+    found = holdings(folder, device)
+    if as_json:
+        typer.echo(json.dumps([holding.to_json() for holding in found]))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("network", "backend", "precision", "state", "size", "error", "target", "created"):
+        table.add_column(heading, justify="right" if heading in {"size", "error"} else "left", overflow="fold")
+    for holding in found:
+        if artifact := holding.artifact:
+            identity, worst = artifact.identity, "" if holding.worst is None else f"{holding.worst:.1e}"
+            size, targets = f"{holding.bytes / 1e6:.1f} MB", " ".join(artifact.targets)
+            cells = (identity.network, identity.backend, identity.precision, artifact.state, size, worst, targets)
+            table.add_row(*(printable(cell) for cell in (*cells, artifact.created)))
+    if table.row_count:
+        Console().print(table, markup=False)
+    for holding in found:
+        if holding.obstacle:
+            typer.echo(printable(f"not loaded here: {holding.folder.name} {holding.obstacle}"))
+    typer.echo(printable(f"{len(found)} in {folder}, {sum(holding.bytes for holding in found) / 1e6:.1f} MB"))
+
+
+@app.command("prune")
+def prune_command(
+    root: Root = None,
+    older_than: Annotated[float, typer.Option(min=0, help="only what is at least so many days old")] = 0.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be removed, and remove nothing")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove engines that nothing here can load any more: of other versions, damaged, half written."""
+    from ..compile.inventory import holdings, prune
+
+    folder, device = _root(root)
+    removed = prune(holdings(folder, device), older_than, dry_run=dry_run)
+    size = sum(holding.bytes for holding in removed)
+    if as_json:
+        typer.echo(json.dumps({"removed": [str(one.folder) for one in removed], "bytes": size, "dry_run": dry_run}))
+        return
+    for holding in removed:
+        typer.echo(printable(f"{holding.folder.name} {holding.obstacle}"))
+    typer.echo(f"{size / 1e6:.1f} MB {'would be' if dry_run else 'were'} removed, {len(removed)} engines")
+
+
+def _tell(reports: Iterator[NetworkReport], progress: ConsoleProgress, kept: list[NetworkReport]) -> None:
+    """Print a line for each network when it is through."""
+    for report in reports:
+        kept.append(report)
+        if report.state != "left out":
+            progress.line(report.text)
+
+
+def _recipe(named: str, settings: list[str] | None) -> BaseRecipe:
+    """The recipe of a name or file, or the one that a run was begun with."""
+    from ..base.paths import user_path
+    from ..recipes.catalogue import RECIPES, load_recipe
+    from ..recipes.saved import continued, has_recipe
+    from ..recipes.settings import override
+
+    path = user_path(named, "the recipe")
+    recipe = continued(path) if named not in RECIPES and has_recipe(path) else load_recipe(named)
+    return override(recipe, settings or [])
+
+
+def _models(recipe: BaseRecipe, backends: tuple[str, ...]) -> list[StageModel]:
+    from ..compile.builders.catalogue import builder_of
+    from ..recipes.engines import engine_models, stage_models
+
+    for backend in backends:
+        builder_of(backend)
+    models = stage_models(recipe) if backends else engine_models(recipe)
+    if not models:
+        raise PrefmillError("no stage of this recipe asks for engines", "name a backend: --backend onnxruntime")
+    return models
+
+
+def _root(root: Path | None) -> tuple[Path, Any]:
+    from ..engine.device import resolve_device
+    from ..engine.settings import EngineSettings
+
+    settings = EngineSettings()
+    return root or settings.artifacts_folder, resolve_device(settings)
+
+
+def _parts(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+
+
+def _ranges(given: list[str]) -> dict[str, tuple[int, int, int]]:
+    ranges = {}
+    for text in given:
+        name, _, sizes = text.partition("=")
+        numbers = [int(part) for part in sizes.split(":") if part.isdecimal()]
+        if not name or len(numbers) != 3 or sizes.count(":") != 2:
+            raise PrefmillError(
+                f"--range {text!r} is no range", "write DIMENSION=MINIMUM:OPTIMUM:MAXIMUM: batch=1:8:64"
+            )
+        ranges[name] = (numbers[0], numbers[1], numbers[2])
+    return ranges
+
+
+def _require_names(given: list[str] | None, known: list[str]) -> None:
+    """Raise PrefmillError for a network, or a dimension of one, that no stage has."""
+    short = {name.partition(".")[2] for name in known}
+    if unknown := [name for name in given or [] if name not in known and name not in short]:
+        raise PrefmillError(f"no network {', '.join(unknown)}", f"choose from {', '.join(dict.fromkeys(known))}")
