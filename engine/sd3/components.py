@@ -27,8 +27,10 @@ class Components:
     scheduler: FlowMatchEulerDiscreteScheduler
 
 
-def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> Components:
-    """Load every part; T5 is absent where model_index.json has null for it.
+def load_components(
+    folder: Path, device: torch.device, dtype: torch.dtype, t5_device: torch.device | None = None
+) -> Components:
+    """Load every part, T5 to a device of its own if need be; it is absent where model_index.json has null for it.
 
     Raises PrefmillError for another pipeline, a part that is missing or does not fit, and a scheduler that this loop
     does not follow.
@@ -40,8 +42,8 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> C
             "point the text-to-image setting at a Stable Diffusion 3 folder in the diffusers layout",
         )
 
-    def load(model_class: type[Any], name: str) -> Any:
-        return load_strict(model_class, folder / name, dtype=dtype).to(device)
+    def load(model_class: type[Any], name: str, place: torch.device = device) -> Any:
+        return load_strict(model_class, folder / name, dtype=dtype).to(place)
 
     has_t5 = bool((index.get("text_encoder_3") or [None])[0])
     return Components(
@@ -50,7 +52,7 @@ def load_components(folder: Path, device: torch.device, dtype: torch.dtype) -> C
         (
             load(CLIPTextModelWithProjection, "text_encoder"),
             load(CLIPTextModelWithProjection, "text_encoder_2"),
-            load(T5EncoderModel, "text_encoder_3") if has_t5 else None,
+            load(T5EncoderModel, "text_encoder_3", t5_device or device) if has_t5 else None,
         ),
         (
             load_tokenizer(folder / "tokenizer"),
