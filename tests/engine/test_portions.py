@@ -29,15 +29,17 @@ def test_a_single_row_that_does_not_fit_stops_the_run():
     def compute(rows):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nlong text")
 
-    with pytest.raises(PrefmillError, match="single row: CUDA out of memory. Tried to allocate$") as raised:
+    with pytest.raises(PrefmillError, match=r"single row: CUDA out of memory\. Tried to allocate") as raised:
         Portions().run([1, 2], compute)
+    assert "long text" not in str(raised.value)
     assert "generate.decode_batch=1" in raised.value.fix
 
 
 def test_a_visit_leaves_the_very_tensors_that_were_there():
-    module = torch.nn.BatchNorm1d(3)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 3))
+    module[2].weight = module[0].weight
     before = {name: tensor.data_ptr() for name, tensor in module.state_dict().items()}
-    with pytest.raises(KeyError), visiting(module, torch.device("meta")):
+    with visiting(module, torch.device("meta")):
         assert {tensor.device.type for tensor in module.state_dict().values()} == {"meta"}
-        raise KeyError
+        assert module[2].weight is module[0].weight
     assert {name: tensor.data_ptr() for name, tensor in module.state_dict().items()} == before

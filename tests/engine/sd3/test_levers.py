@@ -12,7 +12,7 @@ from prefmill.engine.sd3.levers import Levers
 from prefmill.engine.sd3.step import Steps
 from prefmill.engine.sd3.text import TextEmbedding
 
-LEVELS = torch.tensor([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])
+LEVELS = torch.tensor([1.0, 0.75, 0.5, 0.25, 0.125, 0.0])
 SCALES = torch.tensor([3.0, 5.0])
 
 
@@ -63,8 +63,8 @@ def by_hand(start, guides):
         (Levers(), ["guided"] * 5),
         (Levers(guidance_cache=2), ["guided", "reused", "guided", "reused", "guided"]),
         (Levers(guidance_cache=9), ["guided"] + ["reused"] * 4),
-        (Levers(guidance_interval=(0.2, 0.8)), ["plain", "guided", "guided", "guided", "plain"]),
-        (Levers(guidance_interval=(0.2, 0.8), guidance_cache=2), ["plain", "guided", "reused", "guided", "plain"]),
+        (Levers(guidance_interval=(0.125, 0.75)), ["plain", "guided", "guided", "guided", "plain"]),
+        (Levers(guidance_interval=(0.125, 0.75), guidance_cache=2), ["plain", "guided", "reused", "guided", "plain"]),
     ],
     ids=str,
 )
