@@ -218,7 +218,8 @@ def demo(
 @app.command()
 def study(
     name: Annotated[
-        str, typer.Argument(help="guidance, agreement, selection, same-seed, similarity, pairs, junk, or all")
+        str,
+        typer.Argument(help="guidance, agreement, selection, same-seed, similarity, generation, pairs, junk, or all"),
     ],
     to: Annotated[Path, typer.Option(help="the folder for runs and results", parser=as_path, metavar="FOLDER")] = Path(
         "runs/studies"

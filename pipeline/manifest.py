@@ -81,7 +81,7 @@ class StageManifest:
             from ..engine.device import hardware_description  # torch: only a stage with a model needs it
 
             hardware = hardware_description()
-        notices = list(dict.fromkeys([*self.notices, *stage.notices]))
+        notices = list(dict.fromkeys([*self.notices, *stage.notices, *stage.outcome]))
         return replace(self, models=models, networks=networks, hardware=hardware, notices=notices)
 
     def finish(self, dataset: Dataset[Any], inputs: int, price_per_hour: float | None) -> Self:

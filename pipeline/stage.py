@@ -36,6 +36,11 @@ class Stage(ABC, Generic[In, Out]):
         """What runs its networks: none where it has no model."""
         return getattr(getattr(self, "engine", None), "runners", ())
 
+    @property
+    def outcome(self) -> tuple[str, ...]:
+        """What happened while it worked that a reader of its rows should know, for the manifest and the screen."""
+        return ()
+
     def prepare(self, inputs: Sequence[In]) -> Any:
         """Host work before `compute`, run in a thread ahead of it."""
         return inputs

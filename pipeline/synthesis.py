@@ -58,6 +58,10 @@ class SynthesisConfig(Loop):
     judge: JudgeConfig = JudgeConfig()
     pair: PairPolicy = PairPolicy()
 
+    def settings_of(self, stage: StageDeclaration) -> Any:
+        """Return the settings of a stage; drawing prunes by the scorer of `score` where it names none."""
+        return self.generate.scored_by(self.score) if stage is GENERATE else super().settings_of(stage)
+
 
 def synthesize(run: Run, loop: Loop, progress: Progress, *, discard: bool = False) -> None:
     """Bring a run to its end: begin it, continue it, or find it complete.
@@ -143,7 +147,7 @@ def _task(stage: StageDeclaration, folder: str, settings: Any, inputs: Inputs, l
         stage.output,
         partial(stage.source, inputs),
         partial(_build, stage, settings, checkpoints, engine),
-        getattr(settings, "batch_size", NARROW_BATCH),
+        _batch_size(settings, place),
         _dependencies(stage, settings, execution, inputs),
         unit=stage.unit,
         fan_out=stage.fan_out(settings),
@@ -153,6 +157,15 @@ def _task(stage: StageDeclaration, folder: str, settings: Any, inputs: Inputs, l
         execution=execution,
         checkpoints=checkpoints,
     )
+
+
+def _batch_size(settings: Any, place: str) -> int:
+    size = getattr(settings, "batch_size", NARROW_BATCH)
+    if not isinstance(size, int):
+        raise PrefmillError(
+            f"{place}.batch_size is {size}, which is settled where a recipe's run begins", "give a number"
+        )
+    return size
 
 
 def _dependencies(stage: StageDeclaration, settings: Any, execution: dict[str, str], inputs: Inputs) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..base.errors import PrefmillError
 from ..engine.settings import MICRO_PREFIX, RANDOM_PREFIX
 from ..pipeline.store import Run
 from . import checks
+from .batch_size import planned_batch_size
 from .disk import DiskEstimate, estimate_disk
 from .engines import engine_models, engine_problems
 from .plan import PlannedModel, PlannedStage, Problem, plan_stages
@@ -86,7 +87,12 @@ def plan_run(
     if found := [*checks.device_problems(recipe.engine)]:
         problems += found
         planned = recipe.model_copy(update={"engine": recipe.engine.model_copy(update={"device": "cpu"})})
-    stages, found = plan_stages(run, planned, remake, discard)
+    settled = ""
+    try:
+        planned, settled = planned_batch_size(run, planned)
+        stages, found = plan_stages(run, planned, remake, discard)
+    except PrefmillError as error:
+        stages, found = [], [Problem.of("generate.batch_size", error)]
     problems += found
     config = recipe.train if train else None
     trains = config is not None and not checks.is_trained(folder / TRAINING)
@@ -99,9 +105,10 @@ def plan_run(
     problems += checks.checkpoint_problems(models)
     disk = estimate_disk(run, recipe, stages)
     problems += checks.disk_problems(disk)
-    notes = (disk.text,) if disk is not None and disk.tight and not disk.clearly_short else ()
+    notes = [settled] if settled else []
+    notes += [disk.text] if disk is not None and disk.tight and not disk.clearly_short else []
     price = recipe.executor.price_per_device_hour
-    plan = RunPlan(folder, tuple(stages), trains, models, disk, tuple(problems), notes, price)
+    plan = RunPlan(folder, tuple(stages), trains, models, disk, tuple(problems), tuple(notes), price)
     if problems:  # models that cannot be had cannot be asked
         return plan
     return replace(plan, problems=tuple(engine_problems(engine_models(recipe, plan.computed), words)))

@@ -12,6 +12,7 @@ from ..pipeline.store import Run
 from ..pipeline.summary import summarize
 from ..pipeline.synthesis import remake_from, synthesize
 from ..train.progress import train_with_progress
+from .batch_size import settle_batch_size
 from .engine_builds import build_missing
 from .preflight import TRAINING, plan_run
 from .recipe import BaseRecipe
@@ -47,6 +48,9 @@ def run_recipe(
     Raises PrefmillError for everything a user can repair; what was finished before is kept.
     """
     progress = progress or Progress()
+    recipe, settled = settle_batch_size(Run(folder), recipe)
+    if settled:
+        progress.notice(settled)
     plan = plan_run(folder, recipe, remake=remake, discard=discard, train=train, words=words)
     plan.require_sound()
     for note in plan.notes:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ...engine.settings import Sampling
+from ...micro.measure.held_out import held_out_scenes
 from ...pipeline.pair_policy import PairPolicy
 from ...pipeline.records import Pair
 from ...pipeline.stages.answer import ResponderConfig
@@ -14,6 +15,7 @@ from ...recipes.settings import override
 from ..derived_runs import subset_run
 from ..selection import judged_candidates
 from .answer_similarity import similarity_study
+from .generation import draw_in_turns, generation_study
 from .image_selection import agreement_study, guidance_study, same_seed_study, selection_study
 from .preference_training import Trained, junk_study, pairs_study
 from .seeds import Seeds
@@ -70,12 +72,18 @@ def _junk(shared: Seeds) -> Study:
     )
 
 
+def _generation(shared: Seeds) -> Study:
+    asked = [scene for seed in shared.seeds for scene in held_out_scenes("test", shared.prompts, 0, seed)[0]]
+    return generation_study(shared.recipe, asked, draw_in_turns(shared.recipe, asked, shared.progress))
+
+
 STUDIES: dict[str, Callable[[Seeds], Study]] = {
     "guidance": lambda shared: guidance_study(shared.judged()),
     "agreement": lambda shared: agreement_study(shared.judged(), shared.recipe.engine),
     "selection": lambda shared: selection_study(shared.judged(), shared.recipe.engine),
     "same-seed": _same_seed,
     "similarity": lambda shared: similarity_study(shared.runs()),
+    "generation": _generation,
     "pairs": _pairs,
     "junk": _junk,
 }

@@ -8,12 +8,16 @@ import torch
 from ..network import Dimension, Input, Network
 from ..runner import Runner
 
+BLACK = 2
+"""Of 255: an image that is nowhere brighter shows nothing. It is what a network gives whose values vanish."""
+
 
 @dataclass(frozen=True)
 class Generated:
     """`images` uint8 [B, H, W, 3] on the model's device; `failures[i]` is None where image i can be used.
 
-    `nan`: the network overflowed (the pixels are black). `constant`: every pixel has one colour.
+    `nan`: the network overflowed (the pixels are set to black). `black`: no pixel is brighter than BLACK. `constant`:
+    every pixel has one colour.
     """
 
     images: torch.Tensor
@@ -56,8 +60,9 @@ def quantize(images: torch.Tensor) -> Generated:
     pixels[~finite] = 0
     flat = pixels.flatten(1, 2)
     constant = (flat.amax(1) == flat.amin(1)).all(-1)
-    failures: list[str | None] = [
-        "nan" if not good else "constant" if flat_row else None
-        for good, flat_row in zip(finite.tolist(), constant.tolist(), strict=True)
+    black = flat.amax((1, 2)) <= BLACK
+    found = zip(finite.tolist(), black.tolist(), constant.tolist(), strict=True)
+    failures = [
+        "nan" if not good else "black" if dark else "constant" if plain else None for good, dark, plain in found
     ]
     return Generated(pixels, failures)

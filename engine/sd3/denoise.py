@@ -1,8 +1,8 @@
 """Noise to latents: the sampling loop of a flow-matching transformer, one state per step.
 
-A step is one network (`step.py`). Nothing in the loop reads a value back from the device, so steps queue up, and a
-caller decides what to do with a state: prune rows, keep a rollout, or only take the last. Gradients are the caller's
-choice as well.
+What a step runs is decided in `guidance.py`. Nothing in the loop reads a value back from the device, so steps queue up,
+and a caller decides what to do with a state: prune rows, keep a rollout, or only take the last. Gradients are the
+caller's choice as well.
 """
 
 # diffusers exports lazily, which pyright takes for private use.
@@ -10,7 +10,6 @@ choice as well.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,8 +18,9 @@ from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import c
 
 from ...base.errors import PrefmillError
 from ...kernels.guided_step import guided_step, stochastic_step
+from .guidance import Conditioning, Guidance
+from .levers import Levers
 from .step import Steps
-from .text import TextEmbedding
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,6 @@ class Schedule:
 
     levels: torch.Tensor
     times: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What a batch of B rows is drawn from: prompts, guidance scales [B] (at least 1), and the empty prompt, one row.
-
-    Without `unprompted` no row is guided, and the transformer runs once per row and not twice.
-    """
-
-    prompted: TextEmbedding
-    guidance: torch.Tensor
-    unprompted: TextEmbedding | None = None
 
 
 @dataclass(frozen=True)
@@ -84,46 +72,61 @@ def make_schedule(scheduler: FlowMatchEulerDiscreteScheduler, steps: int, image_
     return Schedule(torch.as_tensor(scheduler.sigmas), torch.as_tensor(scheduler.timesteps))
 
 
-def denoise(
-    steps: Steps,
-    latents: torch.Tensor,
-    conditioning: Conditioning,
-    schedule: Schedule,
-    sampler: Stochastic | None = None,
-) -> Iterator[State]:
-    """Yield the state after every step, from `latents` [B, C, h, w] of pure noise; by Euler's method by default.
+class Drawing(Iterator[State]):
+    """The states of a batch, one after every step. `keep` goes on with some of its rows."""
 
-    Raises PrefmillError for a sampler whose seeds or rollout do not fit, and without guidance where nothing was loaded
-    that runs it.
-    """
-    _check(sampler, len(latents), len(schedule.times))
-    device, batch = latents.device, len(latents)
-    numbers = schedule.levels.tolist()
-    levels = schedule.levels.to(device)[:, None].expand(-1, batch).contiguous()
-    times = schedule.times.to(device)
-    text = {"tokens": conditioning.prompted.tokens, "pooled": conditioning.prompted.pooled}
-    runner = steps.plain
-    if conditioning.unprompted is not None:
-        runner = steps.guided
-        empty = conditioning.unprompted
-        text |= {"empty_tokens": empty.tokens, "empty_pooled": empty.pooled, "guidance": conditioning.guidance}
-    if runner is None:
-        raise PrefmillError("this model was loaded for guided images alone.", "load it with the scales it will draw at")
-    streams = [torch.Generator().manual_seed(seed) for seed in sampler.seeds] if sampler else []
-    for step, (level, following) in enumerate(pairwise(levels), start=1):
-        inputs = {"latents": latents, "times": times[step - 1].expand(batch), "level": level, "following": following}
-        after = runner.run({**inputs, **text})
-        prompted, unprompted = after["prompted"], after.get("unprompted", after["prompted"])
-        before = (latents, prompted, unprompted, conditioning.guidance, level)
-        logp = None
-        if sampler is None or step == len(times):
-            latents = after["next_latents"]
+    def __init__(
+        self,
+        steps: Steps,
+        latents: torch.Tensor,
+        conditioning: Conditioning,
+        schedule: Schedule,
+        sampler: Stochastic | None = None,
+        levers: Levers | None = None,
+    ) -> None:
+        """Draw from `latents` [B, C, h, w] of pure noise, by Euler's method by default.
+
+        Raises PrefmillError for a sampler whose seeds or rollout do not fit, or that comes with levers.
+        """
+        levers = levers or Levers()
+        _check(sampler, len(latents), len(schedule.times))
+        if sampler is not None:
+            levers.require_exact("the stochastic sampler")
+        self._latents, self._sampler = latents, sampler
+        self._numbers = schedule.levels.tolist()
+        self._levels, self._times = schedule.levels.to(latents.device), schedule.times.to(latents.device)
+        self._guidance = Guidance(steps, conditioning, levers, self._numbers[:-1])
+        self._streams = [torch.Generator().manual_seed(seed) for seed in sampler.seeds] if sampler else []
+        self._done = 0
+
+    def __next__(self) -> State:
+        """Take the next step."""
+        step, batch = self._done, len(self._latents)
+        if step == len(self._times):
+            raise StopIteration
+        level, following = (self._levels[place].expand(batch).contiguous() for place in (step, step + 1))
+        inputs = {"latents": self._latents, "times": self._times[step].expand(batch)}
+        after = self._guidance.step(step, {**inputs, "level": level, "following": following})
+        before = (self._latents, after.prompted, after.unprompted, after.guidance, level)
+        self._done, logp = step + 1, None
+        if self._sampler is None or self._done == len(self._times):
+            self._latents = after.latents
         else:
-            given = None if sampler.rollout is None else sampler.rollout[step - 1]
-            noise = _noise(latents, streams) if given is None else None
-            options = {"noise_level": sampler.noise_level, "first_level": numbers[1]}
-            latents, logp, _ = stochastic_step(*before, following, noise=noise, given=given, **options)
-        yield State(step, numbers[step], latents, logp, before)
+            given = None if self._sampler.rollout is None else self._sampler.rollout[step]
+            noise = _noise(self._latents, self._streams) if given is None else None
+            options = {"noise_level": self._sampler.noise_level, "first_level": self._numbers[1]}
+            self._latents, logp, _ = stochastic_step(*before, following, noise=noise, given=given, **options)
+        return State(self._done, self._numbers[self._done], self._latents, logp, before)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows alone (whole numbers on the latents' device), each as it would have gone on anyway.
+
+        Raises PrefmillError for a stochastic drawing, whose rows have streams and a rollout of their own.
+        """
+        if self._sampler is not None:
+            raise PrefmillError("a stochastic drawing keeps all its rows.", "draw by Euler's method to prune")
+        self._latents = self._latents[rows]
+        self._guidance.keep(rows)
 
 
 def _noise(like: torch.Tensor, streams: Sequence[torch.Generator]) -> torch.Tensor:

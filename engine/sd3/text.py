@@ -2,9 +2,14 @@
 
 The CLIPs' states before the last layer stand side by side, padded to T5's width, and T5's states follow as further
 tokens; the CLIPs' pooled projections are the second output. Lengths are always full: the transformer was trained so.
+
+Prompts are encoded one at a time, so that an embedding has the same bits in every batch; the last ones are kept. T5,
+two thirds of the weights, may rest in the host's memory and come to the device once for all new prompts of a batch.
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,9 +19,13 @@ from transformers import PreTrainedTokenizerBase
 
 from ..backends.catalogue import make_runners
 from ..network import Dimension, Input, Network, whole_numbers
+from ..placement import visiting
 from ..runner import Runner
 from ..settings import EngineSettings
 from ..text import bounded_text
+
+KEPT = 64
+"""Embeddings kept: with the official checkpoint in bfloat16 2.7 MB each, on the device."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class TextEncoders:
         t5_tokens: int,
         settings: EngineSettings | None = None,
     ) -> None:
+        """Where T5's weights lie apart from CLIP's, they are taken to CLIP's device whenever T5 is needed."""
         *self.clip_tokenizers, self.t5_tokenizer = tokenizers
         self.width = width
         self.t5_tokens = t5_tokens
@@ -59,23 +69,41 @@ class TextEncoders:
             tokens = _tokens_input(t5, t5_tokens)
             network = Network("sd3_t5", t5, _t5, {"tokens": tokens}, ("states",))
             self.t5 = make_runners((network,), settings, release=(t5,))[0]
+        self._kept: OrderedDict[str, TextEmbedding] = OrderedDict()
 
     @property
     def runners(self) -> tuple[Runner, ...]:
         """Everything that runs a network of it."""
         return (*self.clips, *([self.t5] if self.t5 else []))
 
-    def encode(self, prompt: str) -> TextEmbedding:
-        """Embed one prompt, without gradients. One at a time: the result then has the same bits in every batch."""
-        with torch.no_grad():  # not inference mode, whose tensors no gradient of the transformer may pass
-            seen = [
-                clip.run({"tokens": _tokens(tokenizer, prompt, int(tokenizer.model_max_length)).to(clip.device)})
-                for clip, tokenizer in zip(self.clips, self.clip_tokenizers, strict=True)
-            ]
-            states = torch.cat([one["states"] for one in seen], dim=-1)
-            long = self._t5_states(prompt)
-            states = torch.cat([pad(states, (0, long.shape[-1] - states.shape[-1])), long], dim=-2)
-            return TextEmbedding(states, torch.cat([one["pooled"] for one in seen], dim=-1))
+    def encode(self, prompts: Iterable[str]) -> list[TextEmbedding]:
+        """Embed prompts, without gradients: one embedding of one row each, in their order."""
+        asked = list(prompts)
+        found = {prompt: self._kept[prompt] for prompt in asked if prompt in self._kept}
+        new = [prompt for prompt in dict.fromkeys(asked) if prompt not in found]
+        device = self.clips[0].device
+        # Neither gradients nor inference mode: a gradient of the transformer may not pass its tensors.
+        with self._t5_on(device) if new else nullcontext(), torch.inference_mode(False), torch.no_grad():
+            found |= {prompt: self._embed(prompt) for prompt in new}
+        for prompt in asked:
+            self._kept[prompt] = found[prompt]
+            self._kept.move_to_end(prompt)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return [found[prompt] for prompt in asked]
+
+    def _t5_on(self, device: torch.device) -> AbstractContextManager[None]:
+        return nullcontext() if self.t5 is None else visiting(self.t5.network.module, device)
+
+    def _embed(self, prompt: str) -> TextEmbedding:
+        seen = [
+            clip.run({"tokens": _tokens(tokenizer, prompt, int(tokenizer.model_max_length)).to(clip.device)})
+            for clip, tokenizer in zip(self.clips, self.clip_tokenizers, strict=True)
+        ]
+        states = torch.cat([one["states"] for one in seen], dim=-1)
+        long = self._t5_states(prompt)
+        states = torch.cat([pad(states, (0, long.shape[-1] - states.shape[-1])), long], dim=-2)
+        return TextEmbedding(states, torch.cat([one["pooled"] for one in seen], dim=-1))
 
     def _t5_states(self, prompt: str) -> torch.Tensor:
         if self.t5 is None or self.t5_tokenizer is None:

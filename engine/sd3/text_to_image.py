@@ -6,8 +6,8 @@ batch. In float32 on a CPU the result has the bits of the library's pipeline.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 import torch
 
@@ -20,7 +20,9 @@ from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from .components import Components, load_components
 from .decode import Generated, decode, decoder_network, quantize
-from .denoise import Conditioning, State, Stochastic, denoise, make_schedule
+from .denoise import Drawing, Stochastic, make_schedule
+from .guidance import Conditioning
+from .levers import Levers
 from .step import Steps, step_network
 from .text import TextEmbedding, TextEncoders
 
@@ -38,8 +40,9 @@ class TextToImage:
         *,
         guidance: Sequence[float] = (1.0,),
         settings: EngineSettings | None = None,
+        decoded: int | None = None,
     ) -> None:
-        self.key = key
+        self.key, self.decoded = key, decoded
         self.scheduler = components.scheduler
         self._transformer: Any = components.transformer.config
         self.autoencoder: Any = components.autoencoder
@@ -49,7 +52,6 @@ class TextToImage:
         steps = [step_network(components.transformer, self.text.length, guided=guided) for guided in kinds]
         self.steps = Steps(*make_runners(steps, settings, release=(components.transformer,)))
         self.decoder = make_runner(decoder_network(components.autoencoder, self._transformer), settings)
-        self._empty: TextEmbedding | None = None
 
     @classmethod
     def from_pretrained(
@@ -59,20 +61,32 @@ class TextToImage:
         *,
         t5_tokens: int = T5_TOKENS,
         guidance: Sequence[float] = (1.0,),
+        t5: Literal["device", "host"] = "device",
+        decoded: int | None = None,
     ) -> Self:
         """Load every component strictly; T5 may be absent (null in model_index.json).
 
         `t5_tokens`: how many tokens T5 brings, or empty ones in its place where it is absent. A checkpoint trained
         without those needs 0. `guidance`: the scales it will draw at; where all are above 1, nothing is loaded, and no
-        engine needed, for steps without guidance. Raises PrefmillError for whatever is missing or does not fit.
+        engine needed, for steps without guidance. `t5`: where its weights rest; from the host they come to the device
+        while it encodes. `decoded`: how many images the autoencoder decodes at a time, which bounds its memory; on a
+        CPU their last bits can depend on it, so by default all. Raises PrefmillError for whatever is missing or
+        does not fit, and for a T5 at rest on the host that does not run eagerly.
         """
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        components = load_components(folder, device, resolve_weights_dtype(settings, device))
+        if t5 == "host" and settings.backend != "eager":
+            raise PrefmillError(
+                f"t5=host moves weights, which an engine of {settings.backend} holds by itself.",
+                "set generate.t5=device, or engine.backend=eager",
+            )
+        at_rest = torch.device("cpu") if t5 == "host" else device
+        components = load_components(folder, device, resolve_weights_dtype(settings, device), at_rest)
         if t5_tokens < 1 and components.encoders[2] is not None:
             raise PrefmillError(f"{source} has a T5, which cannot read {t5_tokens} tokens.", "set t5_tokens=256")
-        return cls(components, checkpoint_key(folder), t5_tokens, guidance=guidance, settings=settings)
+        key = checkpoint_key(folder)
+        return cls(components, key, t5_tokens, guidance=guidance, settings=settings, decoded=decoded)
 
     @property
     def execution(self) -> Execution:
@@ -109,12 +123,14 @@ class TextToImage:
         steps: int = 28,
         width: int,
         height: int,
+        levers: Levers | None = None,
     ) -> Generated:
         """Draw one image per (prompt, guidance, seed). Guidance of 1 or less means none.
 
         Raises PrefmillError for unequal counts, a size the model cannot draw, or a guidance that is not finite.
         """
-        return quantize(self.generate_float(prompts, guidance, seeds, steps=steps, width=width, height=height))
+        rows = (prompts, guidance, seeds)
+        return quantize(self.generate_float(*rows, steps=steps, width=width, height=height, levers=levers))
 
     def generate_float(
         self,
@@ -125,10 +141,12 @@ class TextToImage:
         steps: int = 28,
         width: int,
         height: int,
+        levers: Levers | None = None,
     ) -> torch.Tensor:
         """`generate` before rounding: float32 [B, 3, H, W] in 0 to 1, NaN where the network overflowed."""
         with torch.inference_mode():
-            *_, last = self.denoise(prompts, guidance, seeds, steps=steps, width=width, height=height)
+            rows = (prompts, guidance, seeds)
+            *_, last = self.denoise(*rows, steps=steps, width=width, height=height, levers=levers)
             return self.decode(last.latents)
 
     def denoise(
@@ -141,31 +159,34 @@ class TextToImage:
         width: int,
         height: int,
         sampler: Stochastic | None = None,
-    ) -> Iterator[State]:
+        levers: Levers | None = None,
+    ) -> Drawing:
         """The states of a drawing, step by step (see `denoise.py`); `decode` makes images of their latents.
 
         Raises PrefmillError as `generate` does. Gradients are recorded unless the caller turns them off.
         """
         self._check(prompts, guidance, seeds, steps, width, height)
-        rows = {prompt: self.encode(prompt) for prompt in dict.fromkeys(prompts)}
-        prompted = TextEmbedding.stack([rows[prompt] for prompt in prompts])
         # The library's pipeline runs unguided up to 1, and a scale of exactly 1 computes just that.
         scales = torch.tensor([max(float(scale), 1.0) for scale in guidance])
-        unprompted = self._empty_prompt() if scales.max() > 1 else None
+        guided = bool(scales.max() > 1)
+        *rows, empty = self.text.encode([*prompts, *([""] if guided else prompts[-1:])])
+        prompted = TextEmbedding.stack(rows)
         latents = self.noise(seeds, width=width, height=height)
         image_tokens = latents.shape[2] * latents.shape[3] // self._transformer.patch_size**2
-        conditioning = Conditioning(prompted, scales.to(latents.device), unprompted)
-        return denoise(self.steps, latents, conditioning, make_schedule(self.scheduler, steps, image_tokens), sampler)
+        conditioning = Conditioning(prompted, scales.to(latents.device), empty if guided else None)
+        schedule = make_schedule(self.scheduler, steps, image_tokens)
+        return Drawing(self.steps, latents, conditioning, schedule, sampler, levers)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents [B, C, h, w] to float32 images [B, 3, H, W] in 0 to 1."""
-        return decode(
-            self.decoder, latents, self.autoencoder.config.scaling_factor, self.autoencoder.config.shift_factor
-        )
+        """Latents [B, C, h, w] to float32 images [B, 3, H, W] in 0 to 1, `decoded` of them at a time."""
+        config = self.autoencoder.config
+        parts = [decode(self.decoder, part, config.scaling_factor, config.shift_factor)
+                 for part in latents.split(self.decoded or len(latents))]  # fmt: skip
+        return torch.cat(parts)
 
     def encode(self, prompt: str) -> TextEmbedding:
         """Embed one prompt, as a batch of one."""
-        return self.text.encode(prompt)
+        return self.text.encode([prompt])[0]
 
     def noise(self, seeds: Sequence[int], *, width: int, height: int) -> torch.Tensor:
         """Starting latents [B, C, H/f, W/f], each row from its own seed."""
@@ -177,11 +198,6 @@ class TextToImage:
     def _factor(self) -> int:
         """Pixels per latent."""
         return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
-
-    def _empty_prompt(self) -> TextEmbedding:
-        if self._empty is None:
-            self._empty = self.encode("")
-        return self._empty
 
     def _check(
         self,

@@ -104,3 +104,4 @@ def _compute(work: Work, batches: Sequence[Batch], follower: Follower | None) ->
                 work.committer.commit()
                 if follower:
                     follower.commit()
+                work.note_outcome()

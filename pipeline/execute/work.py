@@ -86,6 +86,14 @@ class Work:
             self.behind.popleft()  # after it was taken: an interrupt before this hands it on again
             self.progress.step(self.task.name, batch.stop - batch.start)
 
+    def note_outcome(self) -> None:
+        """Say what happened in the stage, and keep it, whether or not all has been computed."""
+        self.manifest = self.manifest.with_stage(self.stage)
+        for notice in self.stage.outcome:
+            self.progress.notice(f"{self.task.name}: {notice}")
+        if self.stage.outcome:
+            self.run.write_manifest(self.task.name, self.manifest.to_json())
+
     def end(self) -> None:
         """Write what came out and what it cost."""
         dataset = self.run.dataset(self.task.name, self.task.output)

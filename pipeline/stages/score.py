@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
-from ...base.settings import Settings
 from ...engine.images import UnreadableImage, decoded
-from ...engine.scorers.catalogue import IMAGE_SCORERS, load_image_scorer
+from ...engine.scorers.catalogue import load_image_scorer
 from ...engine.settings import EngineSettings
 from ..declaration import Inputs, StageDeclaration
 from ..records import Candidate, Reject, Score
+from ..scorer_settings import ScorerChoice
 from ..sources import DatasetSource, PromptedImage, read_rows
 from ..stage import Stage
 from .generate import STAGE as GENERATE
@@ -24,29 +24,10 @@ if TYPE_CHECKING:
     import torch
 
 
-class ScoreConfig(Settings):
+class ScoreConfig(ScorerChoice):
     """Which scorer of images, and how many images at a time."""
 
-    scorer: str = Field(default="imagereward", description="imagereward, clip, blip, aesthetic, or one of your own")
-    model: str = Field(default=IMAGE_SCORERS["imagereward"].checkpoint, description="by default the scorer's own")
     batch_size: int = Field(default=16, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _scorers_own_checkpoint(cls, values: Any) -> Any:
-        """Take the named scorer's checkpoint where none, or that of the default scorer, is given."""
-        if not isinstance(values, dict) or values.get("scorer") not in IMAGE_SCORERS:
-            return values
-        if values.get("model", IMAGE_SCORERS["imagereward"].checkpoint) != IMAGE_SCORERS["imagereward"].checkpoint:
-            return values
-        return {**values, "model": IMAGE_SCORERS[values["scorer"]].checkpoint}
-
-    @field_validator("scorer")
-    @classmethod
-    def _is_known(cls, scorer: str) -> str:
-        if scorer not in IMAGE_SCORERS:
-            raise ValueError(f"there is no image scorer {scorer!r}: choose one of {', '.join(IMAGE_SCORERS)}")
-        return scorer
 
 
 @dataclass(frozen=True)

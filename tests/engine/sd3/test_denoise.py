@@ -6,7 +6,8 @@ import pytest
 import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.device import EngineSettings, Execution
-from prefmill.engine.sd3.denoise import Conditioning, Stochastic, denoise
+from prefmill.engine.sd3.denoise import Drawing, Stochastic
+from prefmill.engine.sd3.guidance import Conditioning
 from prefmill.engine.sd3.step import Steps
 from prefmill.engine.sd3.text import TextEmbedding
 from prefmill.engine.sd3.text_to_image import TextToImage
@@ -79,12 +80,12 @@ def test_no_step_waits_for_the_device(engine, engine_checkpoints, sampler, guide
     empty = TextEmbedding(embedding.tokens.to("meta"), embedding.pooled.to("meta"))
     latents = engine.noise(SEEDS, width=64, height=48).to("meta")
     conditioning = Conditioning(text, torch.ones(2, device="meta"), empty if guided else None)
-    got = list(denoise(network.steps, latents, conditioning, schedule(engine), sampler))
+    got = list(Drawing(network.steps, latents, conditioning, schedule(engine), sampler))
     assert len(got) == 4
     assert all(state.clean().device.type == "meta" for state in got)
     reader = OnMeta(reads=True)
     with pytest.raises(RuntimeError, match="meta"):
-        list(denoise(Steps(reader, reader), latents, conditioning, schedule(engine), sampler))
+        list(Drawing(Steps(reader, reader), latents, conditioning, schedule(engine), sampler))
 
 
 def schedule(engine):
