@@ -230,14 +230,17 @@ def study(
     study_command(name, to, seeds, prompts, as_json)
 
 
-BENCHES = ("engines", "kernels", "scorers", "synthesis", "train")
+BENCHES = ("engines", "kernels", "scorers", "sd3_device", "synthesis", "train")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def bench(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="engines, kernels, scorers, synthesis or train; see `prefmill bench NAME --help`")
+        str,
+        typer.Argument(
+            help="engines, kernels, scorers, sd3_device, synthesis, train; see `prefmill bench NAME --help`"
+        ),
     ],
 ) -> None:
     """Measure against references and peers; the last line of output is one JSON object."""
