@@ -14,11 +14,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import statistics
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -38,8 +35,7 @@ from . import scorers_device
 from .kernel_timing import operations
 from .result_file import write_result
 from .scorers_inputs import REGIMES, armorm_config, dialogues, write_image_reward
-
-Timing = dict[str, Any]  # scores, wall, cpu
+from .turns import Timing, ratio, take_turns, timed
 
 
 def run(
@@ -94,13 +90,13 @@ def _image_reward(
     for dtype in ("float32", "bfloat16"):
         settings = EngineSettings.model_validate({"device": "cpu", "dtype": dtype})
         scorer = ImageRewardScorer.from_pretrained(str(folder), settings)
-        sides[dtype] = partial(_timed, partial(_score_in_batches, scorer, decoded, prompts, batch))
-    sides["matmul"] = partial(_timed, partial(_multiply, operations(sides["float32"]), batch))
+        sides[dtype] = partial(_scored, partial(_score_in_batches, scorer, decoded, prompts, batch))
+    sides["matmul"] = partial(_scored, partial(_multiply, operations(sides["float32"]), batch))
     with contextlib.ExitStack() as stack:
         if peer is not None:
             ask = stack.enter_context(_peer(peer, folder, threads))
             sides = {"peer": partial(ask, "memory"), "peer_files": partial(ask, "files"), **sides}
-        return _take_turns(sides, rounds)
+        return take_turns(sides, rounds)
 
 
 def _multiply(flops: int, batch: int) -> list[float]:
@@ -123,9 +119,9 @@ def _text_reward(rounds: int) -> dict[str, list[Timing]]:
     sides: dict[str, Callable[[], Timing]] = {}
     for regime, (prompt_words, answer_words) in REGIMES.items():
         asked, answers = dialogues(3, prompt_words, answer_words)
-        sides[f"{regime}_single"] = partial(_timed, partial(scorers_device.judge_one_by_one, judge, asked, answers))
-        sides[f"{regime}_shared"] = partial(_timed, partial(_judge_together, judge, asked, answers))
-    return _take_turns(sides, rounds)
+        sides[f"{regime}_single"] = partial(_scored, partial(scorers_device.judge_one_by_one, judge, asked, answers))
+        sides[f"{regime}_shared"] = partial(_scored, partial(_judge_together, judge, asked, answers))
+    return take_turns(sides, rounds)
 
 
 def _score_in_batches(scorer: ImageRewardScorer, images: torch.Tensor, prompts: list[str], batch: int) -> list[float]:
@@ -170,28 +166,15 @@ def _peer(python: Path, folder: Path, threads: int) -> Iterator[Callable[[str], 
         stdin.close()
 
 
-def _take_turns(sides: dict[str, Callable[[], Timing]], rounds: int) -> dict[str, list[Timing]]:
-    """Every side once per round, after one round that does not count."""
-    raw: dict[str, list[Timing]] = {name: [] for name in sides}
-    for number in range(rounds + 1):
-        for name, side in sides.items():
-            timing = side()
-            print(f"round {number} {name}: {timing['cpu']:.2f} s CPU, {timing['wall']:.2f} s wall", file=sys.stderr)
-            if number:
-                raw[name].append(timing)
-    return raw
-
-
-def _timed(work: Callable[[], list[float]]) -> Timing:
-    wall, cpu = time.perf_counter(), time.process_time()
-    scores = work()
-    return {"scores": scores, "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+def _scored(work: Callable[[], list[float]]) -> Timing:
+    timing = timed(work)
+    return {"scores": timing.pop("result"), **timing}
 
 
 def _ratio(raw: dict[str, list[Timing]], slow: str, quick: str) -> float | None:
     if slow not in raw:
         return None
-    return round(statistics.median(a["cpu"] / b["cpu"] for a, b in zip(raw[slow], raw[quick], strict=True)), 3)
+    return ratio(raw[slow], raw[quick])
 
 
 def _difference(raw: dict[str, list[Timing]], one: str, other: str) -> float | None:

@@ -9,21 +9,16 @@ line names, and answers each with a line of JSON.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import json
-import resource
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ..base.errors import PrefmillError
-
-_WATCH_SECONDS = 0.005
+from .memory_growth import device_growth, give_back_memory, process_growth
 
 Timing = dict[str, Any]
 """cpu, wall: seconds of a training; steps: wall seconds of its steps alone; growth: bytes of memory that it took;
@@ -82,9 +77,9 @@ def train_once(rung: str, folder: Path, output: str, setting: dict[str, Any]) ->
         "cuda" if cuda else "cpu", "bfloat16" if cuda else "float32", 0.0,
     )  # fmt: skip
     trainer = build_rung(rung, job)
-    _give_back_memory()
+    give_back_memory()
     wall, cpu = time.perf_counter(), time.process_time()
-    with _device_growth() if cuda else _growth() as grown:
+    with device_growth() if cuda else process_growth() as grown:
         trainer.train()
         if cuda:
             torch.cuda.synchronize()
@@ -97,49 +92,6 @@ def train_once(rung: str, folder: Path, output: str, setting: dict[str, Any]) ->
         "steps": sum(line["seconds"] for line in lines),
         "losses": [line["loss"] for line in lines],
     }
-
-
-def _give_back_memory() -> None:
-    """So that what an earlier training had is not there for the next one to use."""
-    gc.collect()
-    with contextlib.suppress(AttributeError):  # of a C library that is not glibc
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-@contextlib.contextmanager
-def _device_growth() -> Iterator[Callable[[], int]]:
-    """Watch how far the device's allocated memory rises above where it is now, in bytes."""
-    import torch
-
-    torch.cuda.empty_cache()  # the other sides live on the same device
-    torch.cuda.reset_peak_memory_stats()
-    start = torch.cuda.memory_allocated()
-    yield lambda: torch.cuda.max_memory_allocated() - start
-    torch.cuda.empty_cache()
-
-
-@contextlib.contextmanager
-def _growth() -> Iterator[Callable[[], int]]:
-    """Watch how far this process's memory rises above where it is now, in bytes."""
-    statistics_file, ended = Path("/proc/self/statm"), threading.Event()
-
-    def resident() -> int:
-        return int(statistics_file.read_text().split()[1]) * resource.getpagesize()
-
-    start = resident()
-    peak = [start]
-
-    def watch() -> None:
-        while not ended.wait(_WATCH_SECONDS):
-            peak[0] = max(peak[0], resident())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield lambda: peak[0] - start
-    finally:
-        ended.set()
-        watcher.join()
 
 
 def _serve(rung: str, folder: Path, setting: dict[str, Any]) -> None:

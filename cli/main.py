@@ -234,14 +234,17 @@ def study(
     study_command(name, to, seeds, prompts, as_json)
 
 
-BENCHES = ("kernels", "scorers", "train")
+BENCHES = ("engines", "kernels", "scorers", "sd3_device", "synthesis", "train")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def bench(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="kernels, scorers or train; `prefmill bench NAME --help` lists its options")
+        str,
+        typer.Argument(
+            help="engines, kernels, scorers, sd3_device, synthesis, train; see `prefmill bench NAME --help`"
+        ),
     ],
 ) -> None:
     """Measure against references and peers; the last line of output is one JSON object."""

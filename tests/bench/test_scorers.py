@@ -32,18 +32,6 @@ def test_equal_scores_share_a_rank():
     assert tied == scorers._rank_agreement(timings([1.0], [0.1, 0.7, 0.7, 0.9]), timings([1.0], [1.0, 3.0, 2.0, 4.0]))
 
 
-def test_sides_take_turns_and_the_first_round_does_not_count():
-    order = []
-
-    def side(name):
-        order.append(name)
-        return {"cpu": float(len(order)), "wall": 0.0, "scores": []}
-
-    raw = scorers._take_turns({"a": lambda: side("a"), "b": lambda: side("b")}, rounds=2)
-    assert order == ["a", "b"] * 3
-    assert [row["cpu"] for row in raw["b"]] == [4.0, 6.0]
-
-
 def test_the_limit_does_as_many_operations_as_the_model():
     wanted = 10 * 2 * 197 * 1024 * 4096
     assert operations(lambda: scorers._multiply(wanted, batch=1)) == wanted

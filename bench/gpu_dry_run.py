@@ -1,0 +1,57 @@
+"""Whether the commands of `bench/gpu.sh` parse, without a GPU: reads its parts from stdin, one a line.
+
+A command's arguments must be those of its own parser: it is called with `--help` at their end, which comes after their
+types and choices were checked, and every option must stand in what that prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def problem(arguments: list[str], main: Callable[[], None]) -> str:
+    """What is wrong with the arguments of the program `main`; empty where nothing is."""
+    printed = io.StringIO()
+    before, sys.argv = sys.argv, ["prefmill", *arguments, "--help"]
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            main()
+    except SystemExit as end:
+        if end.code:
+            return " ".join(printed.getvalue().split())[-300:]
+    finally:
+        sys.argv = before
+    known = set(re.findall(r"--[a-z][a-z-]*", printed.getvalue()))
+    unknown = [word for word in arguments if word.startswith("--") and word not in known]
+    return f"unknown {', '.join(unknown)}" if unknown else ""
+
+
+def main() -> int:
+    """Say what does not parse; 1 where something does not."""
+    from importlib import import_module
+
+    prefmill = import_module("prefmill.cli.main").main  # by name: what is checked is the command, from below it
+
+    os.environ["COLUMNS"] = "200"  # no option's name is cut
+    failed = False
+    for line in sys.stdin.read().splitlines():
+        name, _, _, command = line.split("|")
+        _, module, *arguments = command.split()
+        if module == "pytest":
+            wrong = "" if Path(arguments[0]).is_dir() else f"{arguments[0]} is no folder"
+        else:
+            wrong = problem(arguments, prefmill)
+        if wrong:
+            print(f"error: {name} does not parse: {wrong}", file=sys.stderr)
+            failed = True
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
