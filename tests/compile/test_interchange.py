@@ -17,4 +17,6 @@ def test_a_network_as_files_for_other_tools(tmp_path):
     inputs = network.sample({"rows": 3, "wide": 6}, torch.float32)
     loaded = torch.export.load(tmp_path / "stage" / "toy.pt2").module()
     (found,) = loaded(*inputs.values())
-    assert torch.equal(found, network.forward(network.module, **inputs))
+    wanted = network.forward(network.module, **inputs)
+    assert isinstance(wanted, torch.Tensor)
+    assert torch.equal(found, wanted)
