@@ -168,7 +168,7 @@ def _build(
         try:
             if options.targets:
                 raise LookupError("what runs elsewhere is not found by what runs here")
-            found = find_artifact(root, identity, device, wanted if ranges else None)
+            found, state = find_artifact(root, identity, device, wanted if ranges else None), "found"
         except LookupError:
             try:
                 program = program or export_program(network, wanted)
@@ -182,7 +182,7 @@ def _build(
             except PrefmillError as error:
                 yield _report(model, network, "failed", error.message)
                 continue
-        state = "built" if found[1].created >= now else "found"
+            state = "built" if found[1].created >= now else "found"  # by another process, or for elsewhere
         yield _report(model, network, state, found=found, seconds=time.monotonic() - began)
 
 

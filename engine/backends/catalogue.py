@@ -45,7 +45,8 @@ def make_runners(
     settings = settings or EngineSettings()
     weights: dict[int, str] = {}
     runners = tuple(_runner(network, settings, weights) for network in networks)
-    if all(isinstance(runner, EngineRunner) or runner.network.eager_only for runner in runners):
+    pairs = zip(networks, runners, strict=True)
+    if all(network.eager_only or isinstance(runner, EngineRunner) for network, runner in pairs):
         for module in release:
             module.to("meta")
     return runners

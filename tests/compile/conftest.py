@@ -66,7 +66,8 @@ def workshop(monkeypatch) -> Workshop:
     made = Workshop()
     builder = Builder(made.write, ("float32",))
     monkeypatch.setattr("prefmill.compile.build.builder_of", lambda name: builder)
-    monkeypatch.setattr("prefmill.compile.build.export_program", lambda network, ranges: None)
+    for place in ("build", "export"):
+        monkeypatch.setattr(f"prefmill.compile.{place}.export_program", lambda network, ranges: None)
     monkeypatch.setattr(builders, "builder_of", lambda name: builder)
     module = type("Module", (), {"StoredWeights": StoredWeights})
     real = backends.import_module
