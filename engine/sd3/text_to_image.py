@@ -7,6 +7,8 @@ batch. In float32 on a CPU the result has the bits of the library's pipeline.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -15,6 +17,7 @@ from ...base.errors import PrefmillError
 from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key
 from ..device import Execution, resolve_device, resolve_weights_dtype
+from ..responders.adapter import merge_adapter
 from ..runner import Runner
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
@@ -53,12 +56,18 @@ class TextToImage:
 
     @classmethod
     def from_pretrained(
-        cls, source: str, settings: EngineSettings | None = None, *, t5_tokens: int = T5_TOKENS
+        cls,
+        source: str,
+        settings: EngineSettings | None = None,
+        *,
+        t5_tokens: int = T5_TOKENS,
+        adapter: Path | None = None,
     ) -> Self:
         """Load every component strictly; T5 may be absent (null in model_index.json).
 
         `t5_tokens`: how many tokens T5 brings, or empty ones in its place where it is absent. A checkpoint trained
-        without those needs 0. Raises PrefmillError for whatever is missing or does not fit.
+        without those needs 0. `adapter`: a LoRA of the transformer in peft's layout, merged into it.
+        Raises PrefmillError for whatever is missing or does not fit.
         """
         settings = settings or EngineSettings()
         device = resolve_device(settings)
@@ -66,7 +75,11 @@ class TextToImage:
         components = load_components(folder, device, resolve_weights_dtype(settings, device))
         if t5_tokens < 1 and components.encoders[2] is not None:
             raise PrefmillError(f"{source} has a T5, which cannot read {t5_tokens} tokens.", "set t5_tokens=256")
-        return cls(components, checkpoint_key(folder), t5_tokens, settings=settings)
+        key = checkpoint_key(folder)
+        if adapter is not None:
+            merged = merge_adapter(components.transformer, adapter)
+            components, key = replace(components, transformer=merged), f"{key}+{checkpoint_key(adapter, 'adapter')}"
+        return cls(components, key, t5_tokens, settings=settings)
 
     @property
     def execution(self) -> Execution:

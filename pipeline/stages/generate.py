@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ class GenerateConfig(Settings):
     """The paper's settings by default."""
 
     model: str = "stabilityai/stable-diffusion-3-medium-diffusers"
+    adapter: str | None = Field(default=None, description="folder of a LoRA of its transformer, in peft's layout")
     guidance: tuple[float, ...] = Field(default=(5.0, 7.0, 9.0, 11.0), min_length=1, description="one candidate each")
     seeds: Literal["paper", "same", "id"] = Field(
         default="paper",
@@ -64,7 +66,12 @@ class GenerateStage(Stage[Prompt, Candidate]):
         from ...engine.sd3.text_to_image import TextToImage
 
         self.config = config
-        self.engine = TextToImage.from_pretrained(config.model, settings, t5_tokens=config.t5_tokens)
+        self.engine = TextToImage.from_pretrained(
+            config.model,
+            settings,
+            t5_tokens=config.t5_tokens,
+            adapter=Path(config.adapter).expanduser() if config.adapter else None,
+        )
         self.model_keys = (self.engine.key,)
         self.width = config.width or self.engine.default_size
         self.height = config.height or self.engine.default_size
