@@ -37,11 +37,11 @@ def merge_adapter(model: Model, folder: Path) -> Model:
     from ..quiet import quiet_loading
 
     fix = "give the adapter folder of a training on this model"
+    check_adapter(folder)
     if not (folder / CONFIG).is_file():
         raise PrefmillError(
             f"{folder} holds no adapter: there is no {CONFIG}.", "give a folder written by peft's save_pretrained"
         )
-    check_adapter(folder)
     base: Any = model
     try:
         with quiet_loading(), warnings.catch_warnings():

@@ -4,6 +4,7 @@
 
 import copy
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -56,9 +57,13 @@ def layers(change: float = 0.0) -> Network:
 
 
 def outputs(network, engine, rows=5):
-    runner = load_engine(network, *engine, CPU)
+    runner = load_engine(network, engine[0], engine[1], CPU)
     return runner.run(network.sample({**{name: one.optimum for name, one in network.dimensions.items()},
                                       "batch": rows}, torch.float32))  # fmt: skip
+
+
+def refit(network, engine, root):
+    return refit_engine(network, engine[0], engine[1], CPU, root)
 
 
 def same(found, wanted):
@@ -80,7 +85,7 @@ def test_a_refit_is_what_a_build_is_and_back_again(first):
     """A -> B -> A: B equals B built anew, and A equals A, bit for bit; nothing was built for either."""
     changed = layers(0.1)
     before = outputs(first.network, first.engine)
-    second = refit_engine(changed, *first.engine, CPU, first.root / "engines")
+    second = refit(changed, first.engine, first.root / "engines")
     assert second[1].notes["refit"] == f"weights of {first.engine[0].name} replaced"
     assert second[1].state == "verified"
     assert second[1].key != first.engine[1].key
@@ -88,17 +93,17 @@ def test_a_refit_is_what_a_build_is_and_back_again(first):
     anew = build_engine(changed, first.backend, "float32", CPU, first.root / "anew")
     assert same(outputs(changed, second), outputs(changed, anew))
     assert not same(outputs(changed, second), before)
-    third = refit_engine(first.network, *second, CPU, first.root / "back")
+    third = refit(first.network, second, first.root / "back")
     assert third[0] != first.engine[0]
     assert same(outputs(first.network, third), before)
     assert third[1].key == first.engine[1].key
-    assert refit_engine(first.network, *first.engine, CPU, first.root / "engines") == first.engine
+    assert refit(first.network, first.engine, first.root / "engines") == first.engine
     assert same(outputs(first.network, first.engine), before), "the first engine stays as it was"
 
 
 def test_what_the_runners_do(first):
     """Values of the eager network at sizes below and above the range, inputs that lie otherwise, outputs that stay."""
-    network, runner = first.network, load_engine(first.network, *first.engine, CPU)
+    network, runner = first.network, load_engine(first.network, first.engine[0], first.engine[1], CPU)
     assert (runner.execution.backend, runner.execution.precision) == (first.backend, "float32")
     eager = EagerRunner(network)
     for rows in (1, 3, 16, 35):
@@ -120,7 +125,7 @@ def test_what_the_runners_do(first):
 def test_an_engine_of_another_graph_is_refused(first):
     other = Network("layers", first.network.module, run_layers, first.network.inputs, ("others",))
     with pytest.raises(PrefmillError, match="of another specification than layers") as caught:
-        refit_engine(other, *first.engine, CPU, first.root)
+        refit(other, first.engine, first.root)
     assert "prefmill compile build" in caught.value.fix
 
 
@@ -143,28 +148,29 @@ def test_weights_that_were_one_and_are_two_now_are_built_anew(tmp_path):
     engine = build_engine(tied, "onnxruntime", "float32", CPU, tmp_path)
     apart = copy.deepcopy(module)
     apart["left"].weight = nn.Parameter(apart["left"].weight.detach() + 1.0)
-    refitted = refit_engine(Network("tied", apart, _both, tied.inputs, ("sums",)), *engine, CPU, tmp_path)
+    refitted = refit(Network("tied", apart, _both, tied.inputs, ("sums",)), engine, tmp_path)
     assert refitted[1].notes["refit"].startswith("built anew: the engine tied-")
     assert refitted[1].state == "verified"
 
 
-def _both(module, values):
-    return module["left"](module["right"](values))
+def _both(module: nn.ModuleDict, values):
+    return module["left"].forward(module["right"].forward(values))
 
 
 def test_a_refit_of_the_guided_step_with_a_lora(lora_of, tmp_path):
     """Stable Diffusion 3's step, its adapter merged in as the product does it."""
-    config = SD3Transformer2DModel.load_config(build_named("text-to-image") / "transformer")
+    config: Any = SD3Transformer2DModel.load_config(build_named("text-to-image") / "transformer")
     torch.manual_seed(0)
-    SD3Transformer2DModel.from_config({**config, "num_layers": 1}).save_pretrained(tmp_path / "base")
+    fresh: Any = SD3Transformer2DModel.from_config({**config, "num_layers": 1})
+    fresh.save_pretrained(tmp_path / "base")
     base, tuned = (SD3Transformer2DModel.from_pretrained(tmp_path / "base").eval() for _ in range(2))
     ranges = {"batch": (1, 2, 4), "height": (8, 8, 8), "width": (8, 8, 8)}
     plain = step_network(base, 4, guided=True)
     engine = build_engine(plain, "onnxruntime", "float32", CPU, tmp_path / "engines", ranges=ranges)
     assert engine[1].notes["swallowed"] == []
     merged = step_network(merge_adapter(tuned, lora_of(tmp_path / "base", tmp_path / "lora")), 4, guided=True)
-    second = refit_engine(merged, *engine, CPU, tmp_path / "engines")
+    second = refit(merged, engine, tmp_path / "engines")
     assert second[1].notes["refit"] == f"weights of {engine[0].name} replaced"
     assert max(row.maximum_relative_error for row in second[1].parity) < 1e-5
-    third = refit_engine(plain, *second, CPU, tmp_path / "back")
+    third = refit(plain, second, tmp_path / "back")
     assert third[1].files == engine[1].files, "the same bytes"
