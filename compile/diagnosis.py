@@ -48,23 +48,28 @@ def unconvertible(error: BaseException, program: ExportedProgram) -> str:
 
 
 def places_of(operation: str, program: ExportedProgram) -> str:
-    """The modules whose graph nodes are of this operation, before or after it is taken apart into simpler ones."""
+    """The modules whose graph nodes are of this operation, or are taken apart into it."""
     found = list(dict.fromkeys(_places(operation, program)))
-    if not found:
-        found = list(dict.fromkeys(_places(operation, program.run_decompositions())))
     more = f" and {len(found) - _SHOWN_PLACES} more" if len(found) > _SHOWN_PLACES else ""
     return ", ".join(found[:_SHOWN_PLACES]) + more
 
 
 def _places(operation: str, program: ExportedProgram) -> Iterator[str]:
+    wanted = _name(operation)
     for node in program.graph.nodes:
-        target = str(node.target)
-        if node.op == "call_function" and (target == operation or target.startswith(f"{operation}.")):
+        name = _name(str(node.target))
+        # aten.special_bessel_j0 becomes prims.bessel_j0
+        if node.op == "call_function" and (name == wanted or name.endswith(f"_{wanted}")):
             stack = list((node.meta.get("nn_module_stack") or {}).values())
             if stack:
                 path, kind = stack[-1]
                 kind = kind if isinstance(kind, str) else kind.__qualname__
                 yield f"{path.removeprefix('module').removeprefix('.') or 'the whole'} ({kind.rpartition('.')[2]})"
+
+
+def _name(operation: str) -> str:
+    """`linear` of aten.linear.default."""
+    return [*operation.split("."), ""][1]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

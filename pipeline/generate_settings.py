@@ -29,6 +29,7 @@ class GenerateConfig(Settings):
     """The paper's settings by default. `levers` and `prune` cost less and change the images."""
 
     model: str = "stabilityai/stable-diffusion-3-medium-diffusers"
+    adapter: str | None = Field(default=None, description="folder of a LoRA of its transformer, in peft's layout")
     guidance: tuple[float, ...] = Field(default=(5.0, 7.0, 9.0, 11.0), min_length=1, description="one candidate each")
     seeds: Literal["paper", "same", "id"] = Field(
         default="paper",

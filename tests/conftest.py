@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +24,24 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("the shared sample data is not here")
     return SHARED
+
+
+@pytest.fixture
+def lora_of():
+    """A LoRA of a transformer folder with random values in peft's layout: (folder, target, rank) to the target."""
+
+    def build(folder: Path, target: Path, rank: int = 2, seed: int = 0) -> Path:
+        import torch
+        from diffusers import SD3Transformer2DModel  # pyright: ignore[reportPrivateImportUsage]
+        from peft import LoraConfig, get_peft_model
+
+        transformer: Any = SD3Transformer2DModel.from_pretrained(folder)
+        torch.manual_seed(seed)
+        targets = ["attn.to_q", "attn.to_k", "attn.add_v_proj"]
+        adapted = get_peft_model(
+            transformer, LoraConfig(r=rank, lora_alpha=4, target_modules=targets, init_lora_weights=False)
+        )
+        adapted.save_pretrained(str(target))
+        return target
+
+    return build

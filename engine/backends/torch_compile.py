@@ -7,14 +7,20 @@ import torch
 from ..device import Execution, execution_of
 from ..network import Network
 from ..runner import EagerRunner
+from .cpp_compiler import require_cpp_compiler
 
 
 class TorchCompileRunner(EagerRunner):
-    """Runs the network's function compiled, with dynamic sizes on a CPU and one graph per shape on a GPU."""
+    """Runs the network's function compiled, with dynamic sizes on a CPU and one graph per shape on a GPU.
+
+    Raises PrefmillError on a CPU without a C++ compiler.
+    """
 
     def __init__(self, network: Network) -> None:
         super().__init__(network)
         on_gpu = self.device.type == "cuda"
+        if not on_gpu:
+            require_cpp_compiler()
         self._compiled = torch.compile(
             network.forward, dynamic=not on_gpu, mode="reduce-overhead" if on_gpu else "default"
         )

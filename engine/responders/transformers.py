@@ -28,12 +28,11 @@ from ..checkpoint import checkpoint_key, load_strict, summary
 from ..device import Execution, execution_of, resolve_device, resolve_weights_dtype
 from ..network import Dimension, Input, Network, whole_numbers
 from ..processors import control_tokens, load_processor
-from ..quiet import quiet_loading
 from ..runner import Runner
 from ..settings import EngineSettings, Sampling
 from ..sources import resolve_checkpoint
 from ..text import check_tokenizer_files
-from .adapter import check_adapter
+from .adapter import merge_adapter
 from .sampling import Answer, decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
 
 _PROBE = "What is this?"
@@ -82,7 +81,7 @@ class TransformersResponder:
         model = cast(PreTrainedModel, loaded)
         key = checkpoint_key(folder)
         if adapter is not None:
-            model, key = _with_adapter(model, adapter), f"{key}+{checkpoint_key(adapter, 'adapter')}"
+            model, key = merge_adapter(model, adapter), f"{key}+{checkpoint_key(adapter, 'adapter')}"
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         return cls(model, _processor(folder), key, settings=settings)
 
@@ -222,18 +221,3 @@ def _processor(folder: Path) -> Any:
             "put the processor_config.json of the published model into its folder",
         )
     return processor
-
-
-def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
-    from peft import PeftModel  # only trained policies need it
-
-    check_adapter(adapter)
-    try:
-        with quiet_loading():
-            adapted = PeftModel.from_pretrained(model, str(adapter), local_files_only=True, use_safetensors=True)
-    except Exception as error:  # peft's and safetensors' reasons are many; all of them mean that it does not load
-        raise PrefmillError(
-            f"the adapter in {adapter} does not fit the model: {summary(error)}",
-            "give the adapter folder of a training on this model",
-        ) from error
-    return cast(PreTrainedModel, adapted.merge_and_unload())  # type: ignore[operator]

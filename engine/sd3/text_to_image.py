@@ -7,6 +7,8 @@ batch. In float32 on a CPU the result has the bits of the library's pipeline.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -15,6 +17,7 @@ from ...base.errors import PrefmillError
 from ..backends.catalogue import make_runner, make_runners
 from ..checkpoint import checkpoint_key
 from ..device import Execution, resolve_device, resolve_weights_dtype
+from ..responders.adapter import merge_adapter
 from ..runner import Runner
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
@@ -60,6 +63,7 @@ class TextToImage:
         settings: EngineSettings | None = None,
         *,
         t5_tokens: int = T5_TOKENS,
+        adapter: Path | None = None,
         guidance: Sequence[float] = (1.0,),
         t5: Literal["device", "host"] = "device",
         decoded: int | None = None,
@@ -67,11 +71,12 @@ class TextToImage:
         """Load every component strictly; T5 may be absent (null in model_index.json).
 
         `t5_tokens`: how many tokens T5 brings, or empty ones in its place where it is absent. A checkpoint trained
-        without those needs 0. `guidance`: the scales it will draw at; where all are above 1, nothing is loaded, and no
-        engine needed, for steps without guidance. `t5`: where its weights rest; from the host they come to the device
-        while it encodes. `decoded`: how many images the autoencoder decodes at a time, which bounds its memory; on a
-        CPU their last bits can depend on it, so by default all. Raises PrefmillError for whatever is missing or
-        does not fit, and for a T5 at rest on the host that does not run eagerly.
+        without those needs 0. `adapter`: a LoRA of the transformer in peft's layout, merged into it. `guidance`: the
+        scales it will draw at; where all are above 1, nothing is loaded, and no engine needed, for steps without
+        guidance. `t5`: where its weights rest; from the host they come to the device while it encodes. `decoded`: how
+        many images the autoencoder decodes at a time, which bounds its memory; on a CPU their last bits can depend on
+        it, so by default all. Raises PrefmillError for whatever is missing or does not fit, and for a T5 at rest on the
+        host that does not run eagerly.
         """
         settings = settings or EngineSettings()
         device = resolve_device(settings)
@@ -86,6 +91,9 @@ class TextToImage:
         if t5_tokens < 1 and components.encoders[2] is not None:
             raise PrefmillError(f"{source} has a T5, which cannot read {t5_tokens} tokens.", "set t5_tokens=256")
         key = checkpoint_key(folder)
+        if adapter is not None:
+            merged = merge_adapter(components.transformer, adapter)
+            components, key = replace(components, transformer=merged), f"{key}+{checkpoint_key(adapter, 'adapter')}"
         return cls(components, key, t5_tokens, guidance=guidance, settings=settings, decoded=decoded)
 
     @property

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -65,7 +66,8 @@ class GenerateStage(Stage[Prompt, Candidate]):
         self.config = config
         # Without a guided scale, and where a lever leaves guidance out, steps run without it.
         scales = config.guidance if config.levers.always_guided else (*config.guidance, 1.0)
-        options = {"t5_tokens": config.t5_tokens, "decoded": config.decode_batch, "guidance": scales}
+        options: dict[str, Any] = {"t5_tokens": config.t5_tokens, "decoded": config.decode_batch}
+        options |= {"adapter": Path(config.adapter).expanduser() if config.adapter else None, "guidance": scales}
         self.engine = TextToImage.from_pretrained(config.model, settings, **options, t5=config.t5)
         exact = settings.model_copy(update={"dtype": "float32", "backend": "eager"})
         again = partial(TextToImage.from_pretrained, config.model, exact, **options, t5="host")
