@@ -50,7 +50,9 @@ def _write(backend: str, request: BuildRequest, cross: bool, library: Any) -> di
     capabilities = _capabilities(library, backend, request) if cross else []
     log = message_log(library)
     builder = library.Builder(log)
-    graph = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    # TensorRT 11 knows no other way, and may know no flag for it.
+    strongly_typed = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    graph = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = library.OnnxParser(graph, log)
     scratch = request.folder / "onnx"
     scratch.mkdir()

@@ -36,7 +36,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     from onnxscript import opset20  # an extra
 
     def quantize_and_back(values: Any, scale: Any, zero: Any) -> Any:
-        quantized = opset20.QuantizeLinear(values, scale, zero, axis=0)
+        quantized: Any = opset20.QuantizeLinear(values, scale, zero, axis=0)
         return opset20.DequantizeLinear(quantized, scale, zero, axis=0)
 
     return {torch.ops.prefmill.round_trip.default: quantize_and_back}

@@ -69,6 +69,7 @@ class Engine:
     def __init__(self):
         self.calls, self.contexts = [], []
         self.num_io_tensors = len(TYPES)
+        self.full = False
 
     def get_tensor_name(self, number):
         return list(TYPES)[number]
@@ -80,6 +81,8 @@ class Engine:
         return SimpleNamespace(cuda_graph_strategy="disabled")
 
     def create_execution_context(self, config=None):
+        if self.full:
+            return None
         self.contexts.append(Context(self.calls, config))
         return self.contexts[-1]
 
@@ -168,7 +171,7 @@ def test_failures_are_told_in_the_librarys_words(runner, tmp_path):
     engine.contexts[0].queued = False
     with pytest.raises(PrefmillError, match="was not queued"):
         made.run(NETWORK.sample({"batch": 1}, torch.float32))
-    engine.create_execution_context = lambda: None
+    engine.full = True
     with pytest.raises(PrefmillError, match="cannot be started"):
         runner(engine)
     broken = library(engine)
