@@ -7,6 +7,7 @@ import pytest
 import torch
 from prefmill.engine.sd3 import pruning as pruning_module
 from prefmill.engine.sd3.decode import Generated
+from prefmill.engine.sd3.levers import Levers
 from prefmill.engine.sd3.pruning import Pruned
 from prefmill.engine.settings import EngineSettings
 from prefmill.pipeline.generate_settings import GenerateConfig
@@ -45,8 +46,8 @@ def test_pruned_candidates_are_rejects_with_their_early_score(stage, monkeypatch
 
 def test_levers_are_part_of_an_images_identity_and_change_it(stage, monkeypatch):
     plain: list[Any] = stage([PROMPT])
-    config = stage.config.model_copy(update={"levers": {"guidance_cache": 2}})
-    monkeypatch.setattr(stage, "config", GenerateConfig.model_validate(config.model_dump()))
+    config = stage.config.model_copy(update={"levers": Levers(guidance_cache=2)})
+    monkeypatch.setattr(stage, "config", config)
     cached: list[Any] = stage([PROMPT])
     for before, after in zip(plain, cached, strict=True):
         assert isinstance(after, Candidate)

@@ -24,9 +24,9 @@ def test_what_fits():
     estimate = MemoryEstimate(weights=1000, step=(100, 50), decoding=(200, 200))
     assert [estimate.peak(images) for images in (1, 2, 4)] == [1200, 1400, 1800]
     assert [estimate.peak(images, 2) for images in (1, 2, 4, 9)] == [1200, 1400, 1400, 1500]
-    assert estimate.images(2000, None, 64) == 3  # 0.8 of it are counted on: 1600
-    assert estimate.images(2000, 1, 64) == 11
-    assert estimate.images(2000, 1, 8) == 8
+    assert estimate.images(2700, None, 64) == 3  # 0.6 of it are counted on: 1620
+    assert estimate.images(2700, 1, 64) == 11
+    assert estimate.images(2700, 1, 8) == 8
     assert estimate.images(1000, None, 8) == 0
 
 
