@@ -45,7 +45,7 @@ SLICE = "sd3-medium-4-layers"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CrossBuild:
     """One build: `reason` where there is no plan."""
 
     checkpoint: str
@@ -71,7 +71,7 @@ def cases(only: str = "") -> list[tuple[str, str, str]]:
     return [case for case in [*wide, *tiny] if only in f"{case[0]}/{case[1]}"]
 
 
-def attempt(checkpoint: str, name: str, precision: str) -> Outcome:
+def attempt(checkpoint: str, name: str, precision: str) -> CrossBuild:
     """Build one, in this process."""
     import torch
 
@@ -85,9 +85,9 @@ def attempt(checkpoint: str, name: str, precision: str) -> Outcome:
                 network, BACKEND, precision, torch.device("cpu"), Path(folder), targets=TARGETS
             )  # fmt: skip
         except PrefmillError as error:
-            return Outcome(checkpoint, name, precision, False, parameters, reason=str(error))
+            return CrossBuild(checkpoint, name, precision, False, parameters, reason=str(error))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Outcome(checkpoint, name, precision, True, parameters, artifact.size, artifact.notes["layers"], peak)
+    return CrossBuild(checkpoint, name, precision, True, parameters, artifact.size, artifact.notes["layers"], peak)
 
 
 def _network(checkpoint: str, name: str, precision: str) -> Any:
@@ -144,14 +144,14 @@ def run(only: str = "", to: Path | None = None) -> dict[str, Any]:
     from ..engine.scorers import catalogue  # noqa: F401
     from ..engine.sd3 import text_to_image  # noqa: F401
 
-    outcomes: list[Outcome] = []
+    outcomes: list[CrossBuild] = []
     context = multiprocessing.get_context("fork")
     for case in cases(only):
         with ProcessPoolExecutor(1, context) as pool:
             try:
                 outcome = pool.submit(attempt, *case).result()
             except BrokenProcessPool:
-                outcome = Outcome(*case, built=False, reason="the process was killed: out of memory, most likely")
+                outcome = CrossBuild(*case, built=False, reason="the process was killed: out of memory, most likely")
         said = f"{outcome.plan_bytes / 1e6:.1f} MB" if outcome.built else outcome.reason
         print(f"{'/'.join(case)}: {said}", file=sys.stderr, flush=True)
         outcomes.append(outcome)
@@ -162,7 +162,7 @@ def run(only: str = "", to: Path | None = None) -> dict[str, Any]:
     return claims_of(outcomes)
 
 
-def claims_of(outcomes: list[Outcome]) -> dict[str, int]:
+def claims_of(outcomes: list[CrossBuild]) -> dict[str, int]:
     """How many were built, of how many; none is executed."""
     return {"built": sum(one.built for one in outcomes), "tried": len(outcomes), "executed": 0}
 

@@ -10,8 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FOLDERS = [ROOT / name for name in PROJECT["tool"]["setuptools"]["package-dir"].values()]
-# Imported by another package of the set, which does not ask for it by itself: transformers' Trainer.
-NEEDED_UNSEEN = {"accelerate", "tensorboard", "wandb"}
+# Imported by another package of the set, which does not ask for it by itself: transformers' Trainer; or by the name of
+# a backend (engine/backends/tensorrt_library.py).
+NEEDED_UNSEEN = {"accelerate", "tensorboard", "wandb", "tensorrt", "tensorrt-rtx"}
 EXTRAS = ("bench", "quantized", "tracking", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
 # Installed by hand in a Python of its own; the benchmark says how.
 PEERS = {"imagereward"}

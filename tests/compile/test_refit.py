@@ -147,7 +147,9 @@ def test_weights_that_were_one_and_are_two_now_are_built_anew(tmp_path):
     tied = Network("tied", module, _both, {"values": network.inputs["values"]}, ("sums",))
     engine = build_engine(tied, "onnxruntime", "float32", CPU, tmp_path)
     apart = copy.deepcopy(module)
-    apart["left"].weight = nn.Parameter(apart["left"].weight.detach() + 1.0)
+    left = apart["left"]
+    assert isinstance(left, nn.Linear)
+    left.weight = nn.Parameter(left.weight.detach() + 1.0)
     refitted = refit(Network("tied", apart, _both, tied.inputs, ("sums",)), engine, tmp_path)
     assert refitted[1].notes["refit"].startswith("built anew: the engine tied-")
     assert refitted[1].state == "verified"

@@ -44,11 +44,10 @@ def test_pruned_candidates_are_rejects_with_their_early_score(stage, monkeypatch
     assert [identity for identity, _ in stage.hand_on(computed)] == [kept.id]
 
 
-def test_levers_are_part_of_an_images_identity_and_change_it(stage, monkeypatch):
+def test_levers_are_part_of_an_images_identity_and_change_it(stage):
     plain: list[Any] = stage([PROMPT])
     config = stage.config.model_copy(update={"levers": Levers(guidance_cache=2)})
-    monkeypatch.setattr(stage, "config", config)
-    cached: list[Any] = stage([PROMPT])
+    cached: list[Any] = GenerateStage(config, CPU)([PROMPT])
     for before, after in zip(plain, cached, strict=True):
         assert isinstance(after, Candidate)
         assert after.id != before.id

@@ -31,9 +31,9 @@ def test_a_run_that_was_begun_keeps_its_number(auto, tmp_path):
     with Run.writing(tmp_path) as run:
         (tmp_path / "candidates").mkdir()
         run.write_manifest("candidates", {"config": {"batch_size": 3}})
-        recipe, _ = settle_batch_size(run, auto, 10**12)
+        recipe, why = settle_batch_size(run, auto, 10**12)
         assert isinstance(recipe, Recipe)
-        assert recipe.generate.batch_size == 3
+        assert (recipe.generate.batch_size, why) == (3, "")
 
 
 def test_a_prompt_that_does_not_fit_and_a_run_that_was_not_settled(auto, tmp_path):

@@ -13,7 +13,7 @@ from prefmill.engine.sd3.text import TextEmbedding
 from prefmill.engine.sd3.text_to_image import TextToImage
 
 PROMPTS, GUIDANCE, SEEDS = ["a red cat", "two dogs"], [5.0, 1.0], [1, 2]
-SIZE = {"steps": 4, "width": 64, "height": 48}
+SIZE: Any = {"steps": 4, "width": 64, "height": 48}
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def drawing(levers=None, sampler=None, log=None):
 
 def by_hand(start, guides):
     """Euler's method with the guidance of `guides`, in float64."""
-    x, direction = start.double(), None
+    x, direction = start.double(), torch.zeros_like(start).double()
     prompt, w = torch.tensor([2.0, 0.5]).double().view(-1, 1, 1, 1), SCALES.double().view(-1, 1, 1, 1)
     for number, guide in enumerate(guides):
         s, d = LEVELS[number].double(), (LEVELS[number + 1] - LEVELS[number]).double()
@@ -84,6 +84,7 @@ def test_a_row_that_is_kept_goes_on_as_if_nothing_had_happened(levers, after):
     whole = list(drawing(levers)[1])[-1].latents
     log = []
     _, states = drawing(levers, log=log)
+    last = torch.empty(0)
     for state in states:
         if state.step == after:
             states.keep(torch.tensor([1]))

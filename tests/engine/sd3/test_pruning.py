@@ -12,7 +12,7 @@ from prefmill.engine.settings import EngineSettings
 
 PROMPTS = ["a red cat"] * 3 + ["two dogs"] * 3
 GUIDANCE, SEEDS = [3.0, 5.0, 7.0] * 2, [1, 2, 3, 4, 5, 6]
-SIZE = {"steps": 4, "width": 32, "height": 32}
+SIZE: Any = {"steps": 4, "width": 32, "height": 32}
 
 
 class Known:

@@ -8,7 +8,7 @@ from prefmill.engine.sd3.decode import Generated
 from prefmill.engine.sd3.second_try import SecondTry
 
 ROWS = (["a", "b", "c"], [5.0, 7.0, 9.0], [1, 2, 3])
-SIZE = {"steps": 2, "width": 2, "height": 2}
+SIZE: Any = {"steps": 2, "width": 2, "height": 2}
 HALF = Execution("eager", "bfloat16", "cpu")
 
 

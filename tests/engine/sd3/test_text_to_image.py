@@ -13,7 +13,7 @@ from prefmill.engine.tiny.catalogue import build_text_to_image
 PROMPTS = ["a red cat on a table", "two dogs near the sea", "a red cat on a table", ""]
 GUIDANCE = [5.0, 7.0, 1.0, 11.0]
 SEEDS = [11, 12, 13, 2**40 + 5]
-SIZE = {"steps": 6, "width": 64, "height": 48}
+SIZE: Any = {"steps": 6, "width": 64, "height": 48}
 
 
 @pytest.fixture(scope="module")
