@@ -59,13 +59,13 @@ def check_build(backend: str, precision: str, targets: tuple[str, ...], device: 
         raise PrefmillError(
             f"{backend} does not compute in {precision}.", f"--set engine.dtype={' or '.join(builder.precisions)}"
         )
-    require_backend(backend)
-    builder.check(precision, device)
     elsewhere = [target for target in targets if target != device_target(device)]
     if elsewhere and not builder.cross:
         raise PrefmillError(
             f"{backend} builds for the device that is here, not for {', '.join(elsewhere)}.", "build it there"
         )
+    require_backend(backend)
+    builder.check(precision, device)
     return builder
 
 

@@ -68,8 +68,11 @@ def export_program(network: Network, ranges: Ranges) -> ExportedProgram:
         network.module.to(device)
 
 
-def write_onnx(network: Network, program: ExportedProgram, path: Path) -> None:
+def write_onnx(network: Network, program: ExportedProgram, path: Path, *, optimize: bool = False) -> None:
     """Write a program as ONNX, with large weights in a file beside it.
+
+    Without `optimize` every weight keeps its name, which a refit needs, and the runtimes fold for themselves; TensorRT
+    takes only an optimized graph, in which sequences of tensors are taken apart.
 
     Raises PrefmillError for an operation that ONNX does not have.
     """
@@ -83,8 +86,7 @@ def write_onnx(network: Network, program: ExportedProgram, path: Path) -> None:
                 input_names=list(network.inputs),
                 output_names=list(network.outputs),
                 opset_version=OPSET,
-                # The runtimes fold for themselves; folded here, a weight would lose its name, which a refit needs.
-                optimize=False,
+                optimize=optimize,
                 custom_translation_table=onnx_translations(),
             )
     except Exception as error:

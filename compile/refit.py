@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..base.errors import PrefmillError
+from ..base.files import remove
 from ..engine.artifact import Artifact, check_files, identity_of, write_manifest
 from ..engine.backends.catalogue import require_backend
 from ..engine.network import Network
@@ -54,8 +55,11 @@ def refit_engine(
             return {**notes, "refit": f"weights of {folder.name} replaced"}
 
         return place_engine(network, draft, device, root, write)
-    except (NotRefittable, ParityError) as error:
-        reason = error.message if isinstance(error, ParityError) else str(error)
+    except NotRefittable as error:
+        reason = str(error)
+    except ParityError as error:
+        reason = error.message
+        remove(root / draft.folder_name)  # a build has other bytes for the same name
     built, manifest = build_engine(
         network, found.backend, found.precision, device, root, ranges=artifact.ranges, targets=artifact.targets
     )

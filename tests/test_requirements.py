@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -41,9 +42,12 @@ def imported():
     return found - set(sys.stdlib_module_names)
 
 
+installed = cache(packages_distributions)  # reads every package that there is
+
+
 def distributions(module):
     """The distributions that may bring a module; its own name where it is not installed here."""
-    return {normal(name) for name in packages_distributions().get(module, [module])}
+    return {normal(name) for name in installed().get(module, [module])}
 
 
 def test_every_import_is_declared():

@@ -56,7 +56,7 @@ def _write(backend: str, request: BuildRequest, cross: bool, library: Any) -> di
     parser = library.OnnxParser(graph, log)
     scratch = request.folder / "onnx"
     scratch.mkdir()
-    write_onnx(request.network, request.program, scratch / "model.onnx")
+    write_onnx(request.network, request.program, scratch / "model.onnx", optimize=True)
     if not parser.parse_from_file(str(scratch / "model.onnx")):
         raise _refused(backend, request, [parser.get_error(number) for number in range(parser.num_errors)])
     config = builder.create_builder_config()

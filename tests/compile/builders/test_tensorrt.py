@@ -114,5 +114,5 @@ def test_weights_of_another_type_than_the_precision_are_a_mistake_of_ours(progra
 
 
 def test_a_backend_that_builds_for_what_is_here_refuses_other_devices(tmp_path):
-    with pytest.raises(PrefmillError, match="builds for the device that it builds on"):
+    with pytest.raises(PrefmillError, match="builds for the device that is here, not for sm_80"):
         build_engine(NETWORK, "tensorrt", "float32", CPU, tmp_path, targets=("sm_80",))
