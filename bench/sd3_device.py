@@ -28,7 +28,8 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from ..base.errors import PrefmillError
 from ..engine.backends.catalogue import DIRECT, make_runner
 from ..engine.sd3.decode import decode, decoder_network
-from ..engine.sd3.denoise import Conditioning, denoise, make_schedule
+from ..engine.sd3.denoise import Drawing, make_schedule
+from ..engine.sd3.guidance import Conditioning
 from ..engine.sd3.step import Steps, step_network
 from ..engine.sd3.text import TextEmbedding
 from ..engine.settings import EngineSettings
@@ -196,7 +197,7 @@ def _ours(model: Model, given: dict[str, torch.Tensor], steps: int, backend: str
 
     def draw() -> torch.Tensor:
         schedule = make_schedule(model.scheduler, steps, (model.sizes.latent_side // 2) ** 2)
-        *_, last = denoise(Steps(step, step), latents, conditioning, schedule)
+        *_, last = Drawing(Steps(step), latents, conditioning, schedule)
         return decode(decoder, last.latents, config.scaling_factor, config.shift_factor)
 
     return draw
