@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.bench.synthesis import agreement, claims_of, run
-from prefmill.bench.synthesis_paths import Outcome
+from prefmill.bench.synthesis_paths import ScoredImages
 
 EQUAL = {"same_picks": 1.0, "max_pixel": 0.0, "psnr_min": 99.0, "reward_drift": 0.0}
 
@@ -46,10 +46,10 @@ def test_eager_stands_where_nothing_compiled():
 
 
 def test_agreement_of_one_pixel_and_one_swap():
-    wanted = Outcome(np.zeros((2, 2, 4, 4, 3), np.uint8), np.array([[1.0, 2.0], [1.0, 2.0]]))
+    wanted = ScoredImages(np.zeros((2, 2, 4, 4, 3), np.uint8), np.array([[1.0, 2.0], [1.0, 2.0]]))
     images = wanted.images.copy()
     images[0, 1, 2, 3, 0] = 12
-    found = agreement(Outcome(images, np.array([[1.0, 2.0], [1.0, 0.5]])), wanted)
+    found = agreement(ScoredImages(images, np.array([[1.0, 2.0], [1.0, 0.5]])), wanted)
     error = 12**2 / (4 * 4 * 3)
     assert found == {
         "same_picks": 0.5, "max_pixel": 12.0, "reward_drift": 1.5,
