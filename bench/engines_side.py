@@ -77,6 +77,8 @@ def _measure_spec(name: str, make: Make, setting: dict[str, Any]) -> tuple[list[
             print(f"{name} {side}: {left_out.get(f'{name} {side}', 'ready')}", file=sys.stderr)
     for batch in setting["batches"]:
         taking_part = {side: runner for side, runner in runners.items() if batch <= _largest(runner.network)}
+        if not taking_part:  # larger than the network takes, or no side works
+            continue
         print(f"{name}, batch {batch}:", file=sys.stderr)
         timings, repeats = _time(taking_part, batch, device, setting["rounds"])
         for side, samples in timings.items():

@@ -197,7 +197,7 @@ def _ours(model: Model, given: dict[str, torch.Tensor], steps: int, backend: str
 
     def draw() -> torch.Tensor:
         schedule = make_schedule(model.scheduler, steps, (model.sizes.latent_side // 2) ** 2)
-        *_, last = Drawing(Steps(step, step), latents, conditioning, schedule)
+        *_, last = Drawing(Steps(step), latents, conditioning, schedule)
         return decode(decoder, last.latents, config.scaling_factor, config.shift_factor)
 
     return draw

@@ -27,7 +27,7 @@ import torch
 from ..base.errors import PrefmillError
 from .engines import BACKENDS, installed
 from .result_file import write_result
-from .synthesis_paths import AuthorsPath, Outcome, ProductPath, micro_prompts
+from .synthesis_paths import AuthorsPath, ProductPath, ScoredImages, micro_prompts
 from .turns import Timing, at_threads, ratio, take_turns, thread_counts, timed
 
 
@@ -89,7 +89,7 @@ def measure(setting: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def agreement(found: Outcome, wanted: Outcome) -> dict[str, float]:
+def agreement(found: ScoredImages, wanted: ScoredImages) -> dict[str, float]:
     """How far images and scores are from others of the same prompts, scales and seeds.
 
     `psnr_min` in decibels, of the image that differs most; equal images have 99.

@@ -48,7 +48,7 @@ _STAGES = ("prompts", "candidates", "image_scores")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ScoredImages:
     """`images` uint8 [prompts, scales, H, W, 3] and their `scores` [prompts, scales]."""
 
     images: np.ndarray
@@ -75,7 +75,7 @@ class AuthorsPath:
         self.side = int(self.pipeline.transformer.config.sample_size * self.pipeline.vae_scale_factor)
         self.scorer = ImageRewardScorer.from_pretrained(recipe.score.model, EngineSettings(device="cpu"))
 
-    def __call__(self) -> Outcome:
+    def __call__(self) -> ScoredImages:
         """Draw, save, read back and score every image."""
         images, scores = [], []
         with tempfile.TemporaryDirectory() as temporary:
@@ -126,7 +126,7 @@ class ProductPath:
         self.recipe = recipe
         self.stages = _stages(recipe, plain.model_copy(update={"backend": backend}))
 
-    def __call__(self) -> Outcome:
+    def __call__(self) -> ScoredImages:
         """Draw and score every image into a run, and read the run."""
         with tempfile.TemporaryDirectory() as temporary, Run.writing(Path(temporary) / "run") as run:
             self.execute(run)
@@ -158,6 +158,6 @@ def _engines_of(stage: Stage[Any, Any], backend: str, settings: EngineSettings, 
     return [build(runner.network)[1] for runner in stage.runners if not runner.network.eager_only]
 
 
-def _outcome(images: Sequence[np.ndarray], scores: Sequence[float], scales: int) -> Outcome:
+def _outcome(images: Sequence[np.ndarray], scores: Sequence[float], scales: int) -> ScoredImages:
     stacked = np.stack(images)
-    return Outcome(stacked.reshape(-1, scales, *stacked.shape[1:]), np.array(scores).reshape(-1, scales))
+    return ScoredImages(stacked.reshape(-1, scales, *stacked.shape[1:]), np.array(scores).reshape(-1, scales))

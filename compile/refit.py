@@ -42,14 +42,13 @@ def refit_engine(
     require_backend(found.backend)
     check_files(folder, artifact)
     builder = builder_of(found.backend)
+    draft = artifact.model_copy(
+        update={"identity": wanted, "state": "built", "parity": (), "executed_on": "not executed", "files": {}}
+    )
     try:
         if builder.refit is None:
             raise NotRefittable(f"{found.backend} engines take no other weights")
         refit = builder.refit
-        draft = artifact.model_copy(
-            update={"identity": wanted, "state": "built", "parity": (), "executed_on": "not executed", "files": {}}
-        )
-
         def write(target: Path) -> dict[str, object]:
             notes = refit(RefitRequest(network, folder, target, artifact.notes))
             return {**notes, "refit": f"weights of {folder.name} replaced"}

@@ -11,7 +11,7 @@ from prefmill.engine.network import Dimension, Input, Network
 def toy(settings):
     torch.manual_seed(0)
     inputs = {"states": Input((Dimension("batch", 1, 2, 4), 8))}
-    return Network("toy", torch.nn.Linear(8, 8).eval(), lambda module, states: module(states), inputs, ("states",))
+    return Network("toy", torch.nn.Linear(8, 8).eval(), lambda module, states: module(states), inputs, ("outputs",))
 
 
 def test_rows_of_a_toy_network(tmp_path):
