@@ -15,7 +15,8 @@ from prefmill.pipeline.sources import DatasetSource
 from prefmill.pipeline.stage import Stage
 from prefmill.pipeline.stages.prompts import STAGE as PROMPTS
 from prefmill.pipeline.store import Run
-from prefmill.recipes.engine_builds import BuildOptions, build_stage, ranges_for, verify_stage
+from prefmill.recipes.engine_builds import BuildOptions, build_stage, ranges_for
+from prefmill.recipes.engine_verification import verify_stage
 from prefmill.recipes.engines import engine_models, engine_problems, stage_models
 from prefmill.recipes.micro import micro
 from prefmill.recipes.preflight import plan_run
