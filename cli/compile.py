@@ -17,8 +17,8 @@ from .compile_kept import list_command, prune_command
 from .options import Json, Limit, Settings, as_path
 
 if TYPE_CHECKING:
-    from ..recipes.network_reports import NetworkReport
     from ..recipes.engines import StageModel
+    from ..recipes.network_reports import NetworkReport
     from ..recipes.recipe import BaseRecipe
     from .progress import ConsoleProgress
 
