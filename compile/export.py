@@ -90,7 +90,7 @@ def write_onnx(network: Network, program: ExportedProgram, path: Path) -> None:
     except Exception as error:
         raise PrefmillError(
             f"{network.name} has no ONNX form: {unconvertible(error, program)}",
-            "try torch_compile or aoti, which need no ONNX: --set engine.backend=aoti; or run it eagerly",
+            "try torch_compile or aoti, which need no ONNX: --set engine.backend=aoti",
         ) from error
     if converted is None:
         raise PrefmillError(f"{network.name} has no ONNX form.", "run it eagerly: --set engine.backend=eager")

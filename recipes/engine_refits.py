@@ -39,7 +39,7 @@ def refit_stage(model: StageModel, only: Collection[str] = (), backends: Sequenc
             except LookupError:
                 source = _of_the_same_graph(root, identity, one.device)
             if source is None:
-                yield report_on(one, network, "missing", f"no engine of its graph is in {root}")
+                yield report_on(one, network, one.without, f"no engine of its graph is in {root}")
             elif precision in EIGHT_BIT:  # the scales follow from the weights
                 fix = "prefmill compile build RECIPE --prompts FILE"
                 yield report_on(one, network, "failed", f"{precision} is calibrated anew for other weights", fix=fix)

@@ -31,7 +31,7 @@ def verify_stage(
                 if artifact.identity.model_copy(update={"calibration": ""}) == identity and target in artifact.targets
             ]
             if not fitting:
-                yield report_on(one, network, "missing", f"none fits in {root}")
+                yield report_on(one, network, one.without, f"none fits in {root}")
             for folder, artifact in fitting:
                 try:
                     checked = verify_engine(network, folder, artifact, one.device)

@@ -56,6 +56,11 @@ class StageModel:
 
         return str(resolve_weights_dtype(self.engine, self.device)).removeprefix("torch.")
 
+    @property
+    def without(self) -> str:
+        """What becomes of a network that has no engine: `missing`, or `eager` where the settings let it run so."""
+        return "eager" if self.engine.missing == "eager" else "missing"
+
     def under(self, backend: str) -> StageModel:
         """The same under another backend."""
         return replace(self, engine=self.engine.model_copy(update={"backend": backend}))

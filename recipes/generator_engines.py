@@ -60,7 +60,10 @@ def judged(model: StageModel, recipe: BaseRecipe, prompts: Sequence[str]) -> tup
     if scoring is None:
         raise PrefmillError("this recipe has no scorer of images to judge by", "leave --prompts out")
     eager: Any = model.load(backend="eager", dtype="float32")
-    engine: Any = model.load(missing="error")
+    engine: Any = model.load(backend=model.engine.backend)
+    runners = [runner for runner in engine.engine.runners if isinstance(runner, EngineRunner)]
+    if not runners:
+        raise PrefmillError(f"{model.name} has no engine to judge", "build one: prefmill compile build RECIPE")
     scorer = load_image_scorer(
         str(scoring.settings.scorer),
         scoring.settings.model,
@@ -68,9 +71,6 @@ def judged(model: StageModel, recipe: BaseRecipe, prompts: Sequence[str]) -> tup
     )
     guidance, steps = model.settings.guidance, model.settings.steps
     found = report(eager.engine, engine.engine, scorer, prompts, guidance, steps=steps)
-    folders = []
-    for runner in engine.engine.runners:
-        if isinstance(runner, EngineRunner):
-            write_report(runner.folder, runner.artifact, found)
-            folders.append(str(runner.folder))
-    return found, tuple(folders)
+    for runner in runners:
+        write_report(runner.folder, runner.artifact, found)
+    return found, tuple(str(runner.folder) for runner in runners)

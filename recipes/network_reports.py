@@ -44,7 +44,9 @@ class NetworkReport:
         if self.state == "eager":
             return f"{head} runs eagerly: {self.reason}"
         if self.reason:
-            return f"{head} {self.backend} {self.precision}, {self.state}: {self.reason}"
+            compared = self.worst is not None and self.state in ("replaced", "built anew")
+            error = f", error {self.worst:.1e} at most" if compared else ""
+            return f"{head} {self.backend} {self.precision}, {self.state}: {self.reason}{error}"
         parity = "not executed here" if self.worst is None else f"error {self.worst:.1e} at most"
         took = f"built in {self.seconds:.1f} s" if self.state == "built" else self.state
         return f"{head} {self.backend} {self.precision}, {took}, {self.bytes / 1e6:.1f} MB, {parity}"
