@@ -1,8 +1,9 @@
-"""`prefmill compile`: the engines of a recipe's networks: built, verified, listed, exported, removed."""
+"""`prefmill compile`: the engines of a recipe's networks: built, refitted, verified, exported."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,21 +13,20 @@ import typer
 
 from ..base.errors import PrefmillError
 from ..base.text import printable
-from .options import Json, Settings, as_path
+from .compile_kept import list_command, prune_command
+from .options import Json, Limit, Settings, as_path
 
 if TYPE_CHECKING:
-    from ..recipes.engine_builds import NetworkReport
     from ..recipes.engines import StageModel
+    from ..recipes.network_reports import NetworkReport
     from ..recipes.recipe import BaseRecipe
     from .progress import ConsoleProgress
 
 app = typer.Typer(no_args_is_help=True, help="Build, verify and list engines: compiled forms of a recipe's networks.")
+app.command("list")(list_command)
+app.command("prune")(prune_command)
 Named = Annotated[str, typer.Argument(help="a recipe's name, a .yaml or .py file, or a run's folder", metavar="RECIPE")]
 Only = Annotated[list[str] | None, typer.Option(help="this network alone (repeatable)", metavar="NETWORK")]
-Root = Annotated[
-    Path | None,
-    typer.Option("--from", help="the folder of engines; by default the one that runs use", parser=as_path),
-]
 Backends = Annotated[str | None, typer.Option(help="for all stages, several with commas; by default the recipe's own")]
 
 
@@ -41,13 +41,17 @@ def build_command(
         typer.Option("--range", help="[NETWORK.]DIMENSION=MINIMUM:OPTIMUM:MAXIMUM, e.g. batch=1:8:64 (repeatable)"),
     ] = None,
     target: Annotated[str | None, typer.Option(help="devices that are not here, e.g. sm_80,sm_89")] = None,
+    prompts: Annotated[str | None, typer.Option(help="what int8 and fp8 are calibrated on: .txt, .jsonl, ...")] = None,
+    calibration_prompts: Annotated[int, typer.Option(min=1, help="take the first so many of them")] = 32,
     as_json: Json = False,
 ) -> None:
     """Build and verify the engines that a recipe's stages miss."""
     from ..recipes.engine_builds import BuildOptions, build_stage
+    from ..recipes.generator_engines import prompt_texts
     from .progress import watched
 
-    options = BuildOptions(tuple(only or ()), _ranges(range_ or []), _parts(target), _parts(backend))
+    texts = prompt_texts(prompts, calibration_prompts) if prompts else ()
+    options = BuildOptions(tuple(only or ()), _ranges(range_ or []), _parts(target), _parts(backend), texts)
     models = _models(_recipe(recipe, settings), options.backends)
     reports: list[NetworkReport] = []
     with watched("the same command") as progress:
@@ -56,12 +60,9 @@ def build_command(
     _require_names(only, [report.network for report in reports])
     _require_names(list(options.ranges), [f"{one.network}.{name}" for one in reports for name in one.dimensions])
     reports = [report for report in reports if report.state != "left out"]
-    failed = [f"{report.network} ({report.reason})" for report in reports if report.state == "failed"]
     if as_json:
         typer.echo(json.dumps([asdict(report) for report in reports]))
-    if failed:
-        raise PrefmillError(f"not built: {'; '.join(failed)}", "run that stage eagerly: "
-                            "--set engine.stages.STAGE.backend=eager")  # fmt: skip
+    _require_built(reports)
     if as_json:
         return
     built = [report for report in reports if report.state == "built"]
@@ -70,26 +71,72 @@ def build_command(
     typer.echo(printable(f"engines: {models[0].engine.artifacts_folder}"))
 
 
-@app.command("verify")
-def verify_command(
+@app.command("refit")
+def refit_command(
     recipe: Named, settings: Settings = None, backend: Backends = None, only: Only = None, as_json: Json = False
 ) -> None:
-    """Compare a recipe's engines with its networks again, those that were built and never compared as well."""
-    from ..recipes.engine_builds import verify_stage
+    """Make the engines of changed weights, an adapter's, from those of the same networks that are there."""
+    from ..recipes.engine_refits import refit_stage
     from .progress import watched
 
     backends = _parts(backend)
     reports: list[NetworkReport] = []
     with watched("the same command") as progress:
         for model in _models(_recipe(recipe, settings), backends):
-            _tell(verify_stage(model, tuple(only or ()), backends), progress, reports)
+            _tell(refit_stage(model, tuple(only or ()), backends), progress, reports)
     _require_names(only, [report.network for report in reports])
     reports = [report for report in reports if report.state != "left out"]
     if as_json:
         typer.echo(json.dumps([asdict(report) for report in reports]))
-    wrong = [f"{report.network} ({report.reason})" for report in reports if report.state in {"missing", "differs"}]
+    if missing := [f"{report.network} ({report.reason})" for report in reports if report.state == "missing"]:
+        command = f"prefmill compile build {_words(recipe, settings, backend)}"
+        raise PrefmillError(f"nothing to refit: {'; '.join(missing)}", command)
+    _require_built(reports)
+    if not as_json:
+        counts = {state: sum(one.state == state for one in reports) for state in ("replaced", "built anew", "found")}
+        typer.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
+@app.command("verify")
+def verify_command(
+    recipe: Named,
+    settings: Settings = None,
+    backend: Backends = None,
+    only: Only = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="draw these as well, and compare images, rewards and picks with float32")
+    ] = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a recipe's engines with its networks again, those that were built and never compared as well."""
+    from ..recipes.engine_verification import verify_stage
+    from ..recipes.generator_engines import draws, judged, prompt_texts
+    from .progress import watched
+
+    backends, loaded = _parts(backend), _recipe(recipe, settings)
+    models = _models(loaded, backends)
+    texts = prompt_texts(prompts, limit) if prompts else ()
+    if texts and not any(draws(model) for model in models):
+        raise PrefmillError("no engine of this recipe draws images", "leave --prompts out")
+    reports: list[NetworkReport] = []
+    precision: dict[str, Any] = {}
+    with watched("the same command") as progress:
+        for model in models:
+            _tell(verify_stage(model, tuple(only or ()), backends), progress, reports)
+        wrong = [f"{report.network} ({report.reason})" for report in reports if report.state in {"missing", "differs"}]
+        for model in models if texts and not wrong else ():
+            for one in [model.under(name) for name in backends or (model.engine.backend,)] if draws(model) else ():
+                found, folders = judged(one, loaded, texts)
+                progress.line(f"{one.name}: {found.text}")
+                precision |= dict.fromkeys(folders, found.model_dump(mode="json"))
+    _require_names(only, [report.network for report in reports])
+    reports = [report for report in reports if report.state != "left out"]
+    if as_json:
+        rows = [asdict(one) | ({"precision_report": precision.get(one.folder)} if texts else {}) for one in reports]
+        typer.echo(json.dumps(rows))
     if wrong:
-        command = f"prefmill compile build {recipe}{f' --backend {backend}' if backend else ''}"
+        command = f"prefmill compile build {_words(recipe, settings, backend)}"
         raise PrefmillError(f"not verified: {'; '.join(wrong)}", command)
 
 
@@ -129,63 +176,28 @@ def export_command(
     typer.echo(json.dumps(manifest) if as_json else printable(f"manifest: {to / 'manifest.json'}"))
 
 
-@app.command("list")
-def list_command(root: Root = None, as_json: Json = False) -> None:
-    """List the engines that are there, and why one cannot be loaded here."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from ..compile.inventory import holdings
-
-    folder, device = _root(root)
-    found = holdings(folder, device)
-    if as_json:
-        typer.echo(json.dumps([holding.to_json() for holding in found]))
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("network", "backend", "precision", "state", "size", "error", "target", "created"):
-        table.add_column(heading, justify="right" if heading in {"size", "error"} else "left", overflow="fold")
-    for holding in found:
-        if artifact := holding.artifact:
-            identity, worst = artifact.identity, "" if holding.worst is None else f"{holding.worst:.1e}"
-            size, targets = f"{holding.bytes / 1e6:.1f} MB", " ".join(artifact.targets)
-            cells = (identity.network, identity.backend, identity.precision, artifact.state, size, worst, targets)
-            table.add_row(*(printable(cell) for cell in (*cells, artifact.created)))
-    if table.row_count:
-        Console().print(table, markup=False)
-    for holding in found:
-        if holding.obstacle:
-            typer.echo(printable(f"not loaded here: {holding.folder.name} {holding.obstacle}"))
-    typer.echo(printable(f"{len(found)} in {folder}, {sum(holding.bytes for holding in found) / 1e6:.1f} MB"))
-
-
-@app.command("prune")
-def prune_command(
-    root: Root = None,
-    older_than: Annotated[float, typer.Option(min=0, help="only what is at least so many days old")] = 0.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be removed, and remove nothing")] = False,
-    as_json: Json = False,
-) -> None:
-    """Remove engines that nothing here can load any more: of other versions, damaged, half written."""
-    from ..compile.inventory import holdings, prune
-
-    folder, device = _root(root)
-    removed = prune(holdings(folder, device), older_than, dry_run=dry_run)
-    size = sum(holding.bytes for holding in removed)
-    if as_json:
-        typer.echo(json.dumps({"removed": [str(one.folder) for one in removed], "bytes": size, "dry_run": dry_run}))
-        return
-    for holding in removed:
-        typer.echo(printable(f"{holding.folder.name} {holding.obstacle}"))
-    typer.echo(f"{size / 1e6:.1f} MB {'would be' if dry_run else 'were'} removed, {len(removed)} engines")
-
-
 def _tell(reports: Iterator[NetworkReport], progress: ConsoleProgress, kept: list[NetworkReport]) -> None:
     """Print a line for each network when it is through."""
     for report in reports:
         kept.append(report)
         if report.state != "left out":
             progress.line(report.text)
+
+
+def _require_built(reports: list[NetworkReport]) -> None:
+    """Raise PrefmillError with the networks whose engines could not be built, and what their errors advise."""
+    failed = [report for report in reports if report.state == "failed"]
+    if failed:
+        said = "; ".join(f"{report.network} ({report.reason})" for report in failed)
+        eager = "run that stage eagerly: --set engine.stages.STAGE.backend=eager"
+        advice = dict.fromkeys(report.fix for report in failed if report.fix)
+        raise PrefmillError(f"not built: {said}", "; or ".join([*advice, eager]))
+
+
+def _words(recipe: str, settings: list[str] | None, backend: str | None) -> str:
+    """The arguments that name the same engines to another command."""
+    named = [recipe, *(["--backend", backend] if backend else [])]
+    return shlex.join([*named, *(word for setting in settings or [] for word in ("--set", setting))])
 
 
 def _recipe(named: str, settings: list[str] | None) -> BaseRecipe:
@@ -210,14 +222,6 @@ def _models(recipe: BaseRecipe, backends: tuple[str, ...]) -> list[StageModel]:
     if not models:
         raise PrefmillError("no stage of this recipe asks for engines", "name a backend: --backend onnxruntime")
     return models
-
-
-def _root(root: Path | None) -> tuple[Path, Any]:
-    from ..engine.device import resolve_device
-    from ..engine.settings import EngineSettings
-
-    settings = EngineSettings()
-    return root or settings.artifacts_folder, resolve_device(settings)
 
 
 def _parts(text: str | None) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def build_engine(
         missing = "no calibration" if network.kept_precise is not None else "no layers for it"
         raise PrefmillError(
             f"{network.name} has {missing}, and cannot be built in {precision}.",
-            "give the prompts to calibrate on: --prompts FILE; or build it in bfloat16 or float32",
+            "calibrate it on prompts: prefmill compile build RECIPE --prompts FILE; or build in bfloat16 or float32",
         )
     quantized = calibration if precision in EIGHT_BIT else None
     check_ranges(network, ranges or {})

@@ -92,7 +92,7 @@ def write_onnx(network: Network, program: ExportedProgram, path: Path, *, optimi
     except Exception as error:
         raise PrefmillError(
             f"{network.name} has no ONNX form: {unconvertible(error, program)}",
-            "run it with torch_compile or aoti, which have every operation: --set engine.backend=aoti",
+            "try torch_compile or aoti, which need no ONNX: --set engine.backend=aoti",
         ) from error
     if converted is None:
         raise PrefmillError(f"{network.name} has no ONNX form.", "run it eagerly: --set engine.backend=eager")

@@ -43,6 +43,18 @@ class PrecisionReport(Settings):
     pick_agreement: float
     """Share of prompts whose best image is the same."""
 
+    @property
+    def text(self) -> str:
+        """In a line."""
+        images = self.prompts * len(self.guidance)
+        psnr = "the same pixels" if self.psnr is None else f"PSNR {self.psnr:.1f} dB, {self.worst_psnr:.1f} at worst"
+        return (
+            f"{self.backend} {self.precision} against eager float32: {images} images of {self.prompts} prompts, "
+            f"{psnr}, "
+            f"reward drift {self.reward_drift:.2g} beside a spread of {self.reward_spread:.2g}, "
+            f"{self.pick_agreement:.0%} of picks the same, {self.failed} failed"
+        )
+
 
 def report(
     eager: TextToImage,

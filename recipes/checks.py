@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ..base.errors import PrefmillError
 from ..base.paths import user_path
+from ..engine.responders.adapter import require_adapter
 from ..engine.settings import EngineSettings
+from ..pipeline.generate_settings import GenerateConfig
 from ..train.extras import require_libraries
 from ..train.manifest import read_manifest, read_plan
 from ..train.settings import DPOTrainingConfig, changed_settings
 from .disk import DiskEstimate, nearest
 from .plan import PlannedModel, Problem
+from .recipe import BaseRecipe
 
 
 def folder_problems(folder: Path) -> Iterator[Problem]:
@@ -71,6 +74,17 @@ def checkpoint_problems(models: Sequence[PlannedModel]) -> Iterator[Problem]:
                 found[model.source] = error
         if error := found[model.source]:
             yield Problem.of(model.setting, error)
+
+
+def adapter_problems(recipe: BaseRecipe, names: Collection[str]) -> Iterator[Problem]:
+    """Yield the adapters of generators that are none, of the stages of these names."""
+    for stage in recipe.STAGES:
+        for name, entry in stage.instances(recipe.settings_of(stage)).items():
+            if name in names and isinstance(entry, GenerateConfig) and entry.adapter:
+                try:
+                    require_adapter(Path(entry.adapter).expanduser())
+                except PrefmillError as error:
+                    yield Problem.of(f"{stage.setting}.adapter", error)
 
 
 def device_problems(engine: EngineSettings) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import PrefmillError
-from ..engine.settings import EngineSettings
+from ..engine.settings import EIGHT_BIT, EngineSettings
 from .plan import Problem
 from .recipe import BaseRecipe
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..engine.network import Network
+    from ..pipeline.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class StageModel:
     setting: str
     checkpoints: tuple[str, ...]
     engine: EngineSettings
+    settings: Any = field(repr=False)
     _build: Callable[[EngineSettings], Any] = field(repr=False)
 
     @property
@@ -54,14 +56,31 @@ class StageModel:
 
         return str(resolve_weights_dtype(self.engine, self.device)).removeprefix("torch.")
 
+    @property
+    def without(self) -> str:
+        """What becomes of a network that has no engine: `missing`, or `eager` where the settings let it run so."""
+        return "eager" if self.engine.missing == "eager" else "missing"
+
     def under(self, backend: str) -> StageModel:
         """The same under another backend."""
         return replace(self, engine=self.engine.model_copy(update={"backend": backend}))
 
-    def networks(self) -> list[Network]:
-        """The networks that its settings need, loaded eagerly, with weights as its backend takes them."""
+    def precision_of(self, network: Network) -> str:
+        """What a network computes in: one that has no eight-bit layers, in the floats around those of others."""
+        from ..engine.device import resolve_dtype
+
+        if self.engine.dtype in EIGHT_BIT and network.kept_precise is None:
+            return str(resolve_dtype(self.engine, self.device)).removeprefix("torch.")
+        return self.precision
+
+    def load(self, **changes: Any) -> Stage[Any, Any]:
+        """The stage, loaded eagerly, with weights as its backend takes them; `changes` to its engine's settings."""
         eager = {"backend": "eager", "dtype": self.weights_dtype}
-        return [runner.network for runner in self._build(self.engine.model_copy(update=eager)).runners]
+        return self._build(self.engine.model_copy(update=changes or eager))
+
+    def networks(self) -> list[Network]:
+        """The networks that its settings need, loaded as `load` does."""
+        return [runner.network for runner in self.load().runners]
 
     def check(self, targets: tuple[str, ...] = ()) -> None:
         """Raise PrefmillError where its backend could not build an engine here (see `compile.build.check_build`)."""
@@ -79,7 +98,7 @@ def stage_models(recipe: BaseRecipe, names: Collection[str] | None = None) -> li
             checkpoints = tuple(stage.checkpoints(entry))
             if checkpoints and (names is None or name in names):
                 place = f"{stage.setting}.{number}" if isinstance(settings, tuple) else stage.setting
-                found.append(StageModel(name, place, checkpoints, engine, partial(stage.build, entry)))
+                found.append(StageModel(name, place, checkpoints, engine, entry, partial(stage.build, entry)))
     return found
 
 
@@ -124,7 +143,9 @@ def missing_networks(model: StageModel) -> list[str]:
             continue
         weights = digest_once(network.module, digests)
         try:
-            find_artifact(root, identity_of(network, backend, model.precision, weights=weights), model.device)
+            find_artifact(
+                root, identity_of(network, backend, model.precision_of(network), weights=weights), model.device
+            )
         except LookupError as error:
             missing.append(f"{network.name} ({error})")
     gc.collect()  # modules refer to themselves in circles, and the next model needs the memory

@@ -37,11 +37,7 @@ def merge_adapter(model: Model, folder: Path) -> Model:
     from ..quiet import quiet_loading
 
     fix = "give the adapter folder of a training on this model"
-    check_adapter(folder)
-    if not (folder / CONFIG).is_file():
-        raise PrefmillError(
-            f"{folder} holds no adapter: there is no {CONFIG}.", "give a folder written by peft's save_pretrained"
-        )
+    require_adapter(folder)
     base: Any = model
     try:
         with quiet_loading(), warnings.catch_warnings():
@@ -56,6 +52,15 @@ def merge_adapter(model: Model, folder: Path) -> Model:
         kind, names = ("it lacks", wanted - stored) if wanted - stored else ("there is no place for", stored - wanted)
         raise PrefmillError(f"the adapter in {folder} does not fit the model: {kind} {min(names)}.", fix)
     return adapted.merge_and_unload()  # type: ignore[operator]  # a module, by the library's annotation
+
+
+def require_adapter(folder: Path) -> None:
+    """Raise PrefmillError for a folder without an adapter's config, and one that `check_adapter` refuses."""
+    check_adapter(folder)
+    if not (folder / CONFIG).is_file():
+        raise PrefmillError(
+            f"{folder} holds no adapter: there is no {CONFIG}.", "give a folder written by peft's save_pretrained"
+        )
 
 
 def check_adapter(folder: Path) -> None:

@@ -87,3 +87,19 @@ def test_what_fails_is_named_and_the_rest_is_built(call, workshop, tmp_path):  #
     with pytest.raises(PrefmillError, match=r"not built: toy \(cannot write.*No space left"):
         call("build", "toy")
     assert [path.name.split("-")[0] for path in (tmp_path / "engines").iterdir() if path.is_dir()] == ["toy_other"]
+
+
+def test_refit(call, tmp_path):
+    with pytest.raises(PrefmillError, match=r"nothing to refit: toy \(no engine of its graph") as caught:
+        call("refit", "toy")
+    assert caught.value.fix == "prefmill compile build toy"
+    call("build", "toy")
+    assert "0 replaced, 0 built anew, 2 found" in call("refit", "toy")
+    rows = json.loads(call("refit", "toy", "--json").splitlines()[-1])
+    assert [row["state"] for row in rows] == ["found", "found", "eager"]
+
+
+def test_prompts_are_refused_where_nothing_draws(call, tmp_path):
+    (tmp_path / "some.txt").write_text("a red kite\n")
+    with pytest.raises(PrefmillError, match="no engine of this recipe draws images"):
+        call("verify", "toy", "--prompts", str(tmp_path / "some.txt"))

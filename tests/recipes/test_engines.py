@@ -1,11 +1,14 @@
 """Which engines a recipe asks for, and that what is missing is found, or built, before the first stage."""
 
+import dataclasses
 from typing import ClassVar
 
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
+from prefmill.compile.builders.builder import Builder
+from prefmill.compile.quantize.calibration import Calibration
 from prefmill.engine.artifact import artifacts_in
 from prefmill.engine.backends.catalogue import make_runners
 from prefmill.pipeline.declaration import StageDeclaration
@@ -15,8 +18,11 @@ from prefmill.pipeline.sources import DatasetSource
 from prefmill.pipeline.stage import Stage
 from prefmill.pipeline.stages.prompts import STAGE as PROMPTS
 from prefmill.pipeline.store import Run
-from prefmill.recipes.engine_builds import BuildOptions, build_stage, ranges_for, verify_stage
+from prefmill.recipes.engine_builds import BuildOptions, build_stage, ranges_for
+from prefmill.recipes.engine_refits import refit_stage
+from prefmill.recipes.engine_verification import verify_stage
 from prefmill.recipes.engines import engine_models, engine_problems, stage_models
+from prefmill.recipes.generator_engines import calibrated, prompt_texts
 from prefmill.recipes.micro import micro
 from prefmill.recipes.preflight import plan_run
 from prefmill.recipes.recipe import BaseRecipe
@@ -46,8 +52,11 @@ class ToyStage(Stage[Prompt, Selection]):
         return [Selection(prompt.id, prompt.id, value) for prompt, value in zip(prepared, values, strict=True)]
 
 
+SEED = {"weights": 0}
+
+
 def _networks():
-    one = toy()
+    one = toy(SEED["weights"])
     other = type(one)("toy_other", one.module, one.forward, one.inputs, one.outputs)
     return one, other, type(one)("toy_head", one.module, one.forward, one.inputs, one.outputs, eager_only="it is small")
 
@@ -201,3 +210,74 @@ def test_a_checkpoint_that_is_not_here_is_not_downloaded_to_see(recipe, workshop
     [problem] = engine_problems([model], "mine")
     assert "is not downloaded" in problem.message
     assert not MODELS
+
+
+def _replaced(request):
+    torch.save(request.network.module.state_dict(), request.folder / "weights.pt")
+    return {}
+
+
+def test_engines_of_changed_weights_come_from_those_that_are_there(recipe, workshop, monkeypatch, tmp_path):  # noqa: F811
+    [model] = engine_models(recipe)
+    builder = Builder(workshop.write, ("float32",), refit=_replaced)
+    monkeypatch.setattr("prefmill.compile.build.builder_of", lambda name: builder)
+    monkeypatch.setattr("prefmill.compile.refit.builder_of", lambda name: builder)
+    assert [report.state for report in refit_stage(model)] == ["missing", "missing", "eager"]
+    list(build_stage(model, BuildOptions(only=("toy",))))
+    assert [report.state for report in refit_stage(model)] == ["found", "missing", "eager"]
+    monkeypatch.setitem(SEED, "weights", 1)
+    [first, second, _] = refit_stage(model)
+    assert (first.state, first.worst, second.state) == ("replaced", 0.0, "missing")
+    assert first.reason.startswith("weights of toy-")
+    assert workshop.builds == 1
+    held = torch.load(f"{first.folder}/weights.pt", weights_only=True)
+    assert torch.equal(held["weight"], toy(1).module.weight)
+    monkeypatch.setitem(SEED, "weights", 2)
+    monkeypatch.setattr("prefmill.compile.refit.builder_of", lambda name: Builder(workshop.write, ("float32",)))
+    [third, *_] = refit_stage(model, ("toy",))
+    assert (third.state, third.reason) == ("built anew", "onnxruntime engines take no other weights")
+    assert workshop.builds == 2
+    assert len(list(artifacts_in(tmp_path / "engines"))) == 3
+
+
+def test_eight_bits_are_for_networks_that_have_them_and_need_prompts(recipe, workshop, monkeypatch):  # noqa: F811
+    one, other, head = _networks()
+    monkeypatch.setattr(f"{__name__}._networks", lambda: (dataclasses.replace(one, kept_precise=()), other, head))
+    builder = Builder(workshop.write, ("float32", "int8"))
+    monkeypatch.setattr("prefmill.compile.build.builder_of", lambda name: builder)
+    [model] = engine_models(override(recipe, ["engine.dtype=int8"]))
+    first, second, _ = build_stage(model)
+    assert (first.precision, first.state, second.precision, second.state) == ("int8", "failed", "float32", "built")
+    assert "no calibration" in first.reason
+    assert "--prompts FILE" in first.fix
+    measured = Calibration({"": torch.ones(3)}, source={"prompts": 2})
+    asked = []
+
+    def calibrated(*arguments):
+        asked.append(arguments[2])
+        return measured
+
+    monkeypatch.setattr("prefmill.recipes.engine_builds.calibrated", calibrated)
+    monkeypatch.setattr("prefmill.compile.build.eight_bit_network", lambda network, *_: network)
+    first, second, _ = build_stage(model, BuildOptions(prompts=("a red kite", "a blue boat")))
+    assert (first.state, second.state, asked) == ("built", "found", [("a red kite", "a blue boat")])
+    [artifact] = [one for _, one in artifacts_in(model.engine.artifacts_folder) if one.identity.precision == "int8"]
+    assert artifact.identity.calibration == measured.digest
+    assert artifact.notes["calibration"] == {"prompts": 2}
+    assert [report.state for report in verify_stage(model)] == ["verified", "verified", "eager"]
+    assert [report.state for report in build_stage(model)] == ["found", "found", "eager"], "whatever its calibration"
+    assert [report.state for report in refit_stage(model)] == ["found", "found", "eager"]
+
+
+def test_a_stage_that_draws_nothing_has_nothing_to_calibrate(recipe, workshop):  # noqa: F811
+    [model] = engine_models(recipe)
+    with pytest.raises(PrefmillError, match="rated draws no images"):
+        calibrated(model, model.load(), ["a red kite"])
+
+
+def test_prompts_of_a_file(tmp_path):
+    (tmp_path / "some.txt").write_text("a\nb\nc\n")
+    assert prompt_texts(str(tmp_path / "some.txt"), 2) == ("a", "b")
+    (tmp_path / "none.jsonl").write_text('{"text": ""}\n')
+    with pytest.raises(PrefmillError, match="has no prompts"):
+        prompt_texts(str(tmp_path / "none.jsonl"))
