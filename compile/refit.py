@@ -49,6 +49,7 @@ def refit_engine(
         if builder.refit is None:
             raise NotRefittable(f"{found.backend} engines take no other weights")
         refit = builder.refit
+
         def write(target: Path) -> dict[str, object]:
             notes = refit(RefitRequest(network, folder, target, artifact.notes))
             return {**notes, "refit": f"weights of {folder.name} replaced"}

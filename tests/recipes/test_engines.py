@@ -231,7 +231,7 @@ def test_engines_of_changed_weights_come_from_those_that_are_there(recipe, works
     assert first.reason.startswith("weights of toy-")
     assert workshop.builds == 1
     held = torch.load(f"{first.folder}/weights.pt", weights_only=True)
-    assert torch.equal(held["weight"], toy(1).module.weight)
+    assert torch.equal(held["weight"], toy(1).module.get_parameter("weight"))
     monkeypatch.setitem(SEED, "weights", 2)
     monkeypatch.setattr("prefmill.compile.refit.builder_of", lambda name: Builder(workshop.write, ("float32",)))
     [third, *_] = refit_stage(model, ("toy",))
