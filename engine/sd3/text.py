@@ -141,4 +141,12 @@ def _clip(model: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def _t5(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    return model(tokens).last_hidden_state
+    if not torch.compiler.is_exporting():
+        return model(tokens).last_hidden_state
+    # Taken apart into what ONNX has, fused attention leaves its result in another order of memory than was traced.
+    usual = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        return model(tokens).last_hidden_state
+    finally:
+        model.set_attn_implementation(usual)

@@ -70,6 +70,7 @@ def pair_lines(folder):
     return "\n".join(json.dumps(asdict(pair)) for pair in Run.open(folder).dataset("pairs", Pair)).encode()
 
 
+@pytest.mark.long
 def test_twenty_random_kills_end_in_identical_records(processes, tmp_path, cache, capsys):
     for name in ("text-to-image", "image-reward", "responder-a", "responder-b", "responder-c", "text-reward"):
         build_named(name)

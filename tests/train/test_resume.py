@@ -88,7 +88,9 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(stopped, run_folder, set
     messages, listen = stop_at("continuing", "training on")
     with pytest.raises(Reached):
         train(run_folder, output, settings(max_steps=400), listen)
-    assert messages == [
+    # The training may have been stopped in the middle of its next checkpoint.
+    told = [message for message in messages if "was not written to its end" not in message]
+    assert told == [
         f"checkpoint-{newest.step} is damaged (adapter_model.safetensors) and is removed",
         f"continuing after step {newest.step - 2} of 400",
     ]
