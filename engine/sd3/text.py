@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from ..backends.catalogue import make_runners
 from ..network import Dimension, Input, Network, whole_numbers
 from ..placement import visiting
-from ..runner import Runner
+from ..runner import EagerRunner, Runner
 from ..settings import EngineSettings
 from ..text import bounded_text
 
@@ -93,7 +93,10 @@ class TextEncoders:
         return [found[prompt] for prompt in asked]
 
     def _t5_on(self, device: torch.device) -> AbstractContextManager[None]:
-        return nullcontext() if self.t5 is None else visiting(self.t5.network.module, device)
+        """Nothing to move where there is no T5, or an engine runs it, which has weights of its own."""
+        if not isinstance(self.t5, EagerRunner):
+            return nullcontext()
+        return visiting(self.t5.network.module, device)
 
     def _embed(self, prompt: str) -> TextEmbedding:
         seen = [
