@@ -86,9 +86,8 @@ def build_engine(
 
     `ranges` changes those that the network declares; `targets` names devices that are not here, where the backend
     builds for such; `program` saves tracing it again, and `identity` hashing its weights; `calibration` has what int8
-    and fp8 need to be told. Raises PrefmillError as
-    `check_build` does, for a graph that the backend does not take, an engine that does not agree with the network, and
-    where the file system refuses.
+    and fp8 need to be told. Raises PrefmillError as `check_build` does, for a graph that the backend does not take, an
+    engine that does not agree with the network, and where the file system refuses.
     """
     builder = check_build(backend, precision, targets, device)
     if precision in EIGHT_BIT and (calibration is None or network.kept_precise is None):

@@ -6,11 +6,9 @@ beginning. So the number goes into run.yaml and the manifest, and a run that has
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..base.errors import PrefmillError
-from ..engine.settings import MICRO_PREFIX, RANDOM_PREFIX
 from ..pipeline.store import Run
 from .recipe import BaseRecipe, Recipe
 
@@ -58,13 +56,13 @@ def settle_batch_size(run: Run, recipe: BaseRecipe, free: int | None = None) -> 
 
 def planned_batch_size(run: Run, recipe: BaseRecipe) -> tuple[BaseRecipe, str]:
     """As `settle_batch_size`, but nothing is downloaded for a plan: it then has one prompt at a time, and says so."""
-    if isinstance(recipe, Recipe) and recipe.generate.batch_size == "auto" and not _is_here(recipe.generate.model):
+    if not isinstance(recipe, Recipe) or recipe.generate.batch_size != "auto":
+        return recipe, ""
+    from ..engine.sources import is_here
+
+    if not is_here(recipe.generate.model):
         return _with(recipe, 1), "generate.batch_size is settled when the run begins, with the checkpoint's configs"
     return settle_batch_size(run, recipe)
-
-
-def _is_here(model: str) -> bool:
-    return model.startswith((MICRO_PREFIX, RANDOM_PREFIX)) or Path(model).expanduser().is_dir()
 
 
 def _with(recipe: Recipe, batch_size: int) -> Recipe:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from ..base.errors import PrefmillError
 from .engines import StageModel
-from .network_reports import NetworkReport, networks_of, report_on
+from .network_reports import NetworkReport, report_each, report_on
 
 if TYPE_CHECKING:
     import torch
 
     from ..engine.artifact import Artifact, Identity
+    from ..engine.network import Network
 
 
 def refit_stage(model: StageModel, only: Collection[str] = (), backends: Sequence[str] = ()) -> Iterator[NetworkReport]:
@@ -21,37 +22,35 @@ def refit_stage(model: StageModel, only: Collection[str] = (), backends: Sequenc
 
     `missing` is a network no engine of whose graph is here. One that fails is reported, and the others go on.
     """
+    return report_each(model, only, backends, _refit)
+
+
+def _refit(model: StageModel, network: Network, identity: Identity) -> Iterator[NetworkReport]:
     from ..compile.refit import refit_engine
-    from ..engine.artifact import digest_once, find_artifact, identity_of
+    from ..engine.artifact import find_artifact
     from ..engine.settings import EIGHT_BIT
 
-    for network, group, digests, _ in networks_of([model.under(one) for one in backends or (model.engine.backend,)]):
-        for one in group:
-            if network.eager_only or network.name not in (only or (network.name,)):
-                yield report_on(one, network, "eager" if network.eager_only else "left out", network.eager_only)
-                continue
-            root, precision = one.engine.artifacts_folder, one.precision_of(network)
-            weights = digest_once(network.module, digests)
-            identity = identity_of(network, one.engine.backend, precision, weights=weights)
-            try:
-                yield report_on(one, network, "found", found=find_artifact(root, identity, one.device))
-                continue
-            except LookupError:
-                source = _of_the_same_graph(root, identity, one.device)
-            if source is None:
-                yield report_on(one, network, one.without, f"no engine of its graph is in {root}")
-            elif precision in EIGHT_BIT:  # the scales follow from the weights
-                fix = "prefmill compile build RECIPE --prompts FILE"
-                yield report_on(one, network, "failed", f"{precision} is calibrated anew for other weights", fix=fix)
-            else:
-                try:
-                    made = refit_engine(network, *source, one.device, root)
-                except PrefmillError as error:
-                    yield report_on(one, network, "failed", error.message, fix=error.fix)
-                    continue
-                said = str(made[1].notes.get("refit", ""))
-                state = "built anew" if said.startswith("built anew") else "replaced"
-                yield report_on(one, network, state, said.removeprefix("built anew: "), found=made)
+    root, precision = model.engine.artifacts_folder, identity.precision
+    try:
+        yield report_on(model, network, "found", found=find_artifact(root, identity, model.device))
+        return
+    except LookupError:
+        source = _of_the_same_graph(root, identity, model.device)
+    if source is None:
+        yield report_on(model, network, model.without, f"no engine of its graph is in {root}")
+        return
+    if precision in EIGHT_BIT:  # the scales follow from the weights
+        fix = "prefmill compile build RECIPE --prompts FILE"
+        yield report_on(model, network, "failed", f"{precision} is calibrated anew for other weights", fix=fix)
+        return
+    try:
+        made = refit_engine(network, *source, model.device, root)
+    except PrefmillError as error:
+        yield report_on(model, network, "failed", error.message, fix=error.fix)
+        return
+    said = str(made[1].notes.get("refit", ""))
+    state = "built anew" if said.startswith("built anew") else "replaced"
+    yield report_on(model, network, state, said.removeprefix("built anew: "), found=made)
 
 
 def _of_the_same_graph(root: Path, identity: Identity, device: torch.device) -> tuple[Path, Artifact] | None:

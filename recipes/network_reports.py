@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .engines import StageModel
 
 if TYPE_CHECKING:
-    from ..engine.artifact import Artifact
+    from ..engine.artifact import Artifact, Identity
     from ..engine.network import Network
 
 
@@ -64,6 +64,28 @@ def networks_of(models: Sequence[StageModel]) -> Iterator[tuple[Network, list[St
             yield runner.network, group, digests, stage
         del stage
         gc.collect()  # modules refer to themselves in circles, and the next model needs the memory
+
+
+def report_each(
+    model: StageModel,
+    only: Collection[str],
+    backends: Sequence[str],
+    act: Callable[[StageModel, Network, Identity], Iterator[NetworkReport]],
+) -> Iterator[NetworkReport]:
+    """Report what `act` does with each network of a stage under each backend, given what its engine would compute.
+
+    A network that no engine is built of, or that is not among `only`, is reported as such.
+    """
+    from ..engine.artifact import digest_once, identity_of
+
+    for network, group, digests, _ in networks_of([model.under(one) for one in backends or (model.engine.backend,)]):
+        for one in group:
+            if network.eager_only or network.name not in (only or (network.name,)):
+                yield report_on(one, network, "eager" if network.eager_only else "left out", network.eager_only)
+                continue
+            weights = digest_once(network.module, digests)
+            identity = identity_of(network, one.engine.backend, one.precision_of(network), weights=weights)
+            yield from act(one, network, identity)
 
 
 def report_on(

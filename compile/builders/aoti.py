@@ -15,6 +15,7 @@ from torch.export.passes import move_to_device_pass
 from ...base.errors import PrefmillError
 from ...engine.backends.aoti import CONSTANTS_FILE, PACKAGE_FILE
 from ...engine.backends.cpp_compiler import require_cpp_compiler
+from ...engine.device import weights_dtype
 from ..diagnosis import unconvertible
 from ..export import quiet_export
 from ..weights import refuse_swallowed, swallowed_weights
@@ -38,7 +39,7 @@ def _check(precision: str, device: torch.device) -> None:
 
 
 def _write(request: BuildRequest) -> dict[str, Any]:
-    dtype = next(request.network.module.parameters()).dtype
+    dtype = weights_dtype(request.network.module)
     if str(dtype) != f"torch.{request.precision}":
         raise ValueError(f"{request.network.name} is {dtype}, and its engine is to compute in {request.precision}")
     program = request.program
