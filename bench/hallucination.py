@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..base.progress import Progress
 from ..engine.images import decode_image
+from ..engine.responders.interface import Answer, Request
 from ..engine.responders.transformers import TransformersResponder
 from ..engine.settings import EngineSettings, Sampling
 from ..micro.measure.hallucination import (
@@ -77,8 +78,9 @@ def evaluate_policy(
     progress.begin(task, len(tasks), unit="questions")
     for start in range(0, len(tasks), BATCH):
         numbers, texts = zip(*tasks[start : start + BATCH], strict=True)
-        rows = responder.answer([pictures[number] for number in numbers], texts, [0] * len(texts), SAMPLING)
-        answers += [row.text for row in rows]
+        requests = [Request(text, 0, (pictures[number],)) for number, text in zip(numbers, texts, strict=True)]
+        rows = responder.answer(requests, SAMPLING)
+        answers += [row.text if isinstance(row, Answer) else "" for row in rows]
         progress.step(task, len(rows))
     descriptions, said = answers[: len(scenes)], answers[len(pictures) :]
     wrong = [bool(hallucinated_kinds(text, scene)) for text, scene in zip(descriptions, scenes, strict=True)]

@@ -39,6 +39,8 @@ class StageDeclaration:
     """Rows per input, as far as is known before."""
     checkpoints: Callable[[Any], Sequence[str]] = lambda settings: ()
     """The checkpoints that it loads; none: its rows depend on no model, precision or batch."""
+    runtime: Callable[[Any], str] = lambda settings: ""
+    """What runs its models, with its version, where its rows depend on that."""
     independent: frozenset[str] = frozenset()
     """Settings that no row depends on."""
     follows: StageDeclaration | None = None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..base.errors import PrefmillError
 from ..base.versions import package_versions
+from .usage import total
 
 if TYPE_CHECKING:
     from .stage import Stage, Task
@@ -24,6 +25,7 @@ class StageManifest:
 
     `precision`, `backend` and `device` are what the settings came to where the stage ran; empty without a model.
     `networks` says what really ran each network: one that has no engine runs eagerly under every backend.
+    `usage` is what requests to models took (`usage.py`).
     """
 
     stage: str
@@ -45,6 +47,7 @@ class StageManifest:
     rejects: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     cost: float | None = None
+    usage: dict[str, Any] | None = None
 
     @classmethod
     def begin(cls, task: Task, fingerprint: str, previous: dict[str, Any]) -> Self:
@@ -87,9 +90,21 @@ class StageManifest:
     def finish(self, dataset: Dataset[Any], inputs: int, price_per_hour: float | None) -> Self:
         """Return the manifest of a stage that has run to its end, counted from its shards."""
         seconds = round(sum(footer.seconds for _, footer in dataset.footers()), 3)
+        usages = [footer.usage for _, footer in dataset.footers() if footer.usage is not None]
+        usage = total(usages) if usages else None
         cost = None if price_per_hour is None else round(seconds / 3600 * price_per_hour, 6)
+        if usage is not None and usage.cost is not None:  # paid to a server, whatever this machine costs
+            cost = round((cost or 0.0) + usage.cost, 6)
         counts = {"inputs": inputs, "outputs": len(dataset), "rejects": dataset.reject_counts()}
-        return replace(self, complete=True, finished=self.finished or _now(), seconds=seconds, cost=cost, **counts)
+        return replace(
+            self,
+            complete=True,
+            finished=self.finished or _now(),
+            seconds=seconds,
+            cost=cost,
+            usage=None if usage is None else asdict(usage),
+            **counts,
+        )
 
     def summary(self, unit: str) -> str:
         """Return in a line what came out of a finished stage."""

@@ -33,6 +33,7 @@ from ..base.errors import PrefmillError
 from ..base.files import reason_of, replacing, sha256_of
 from .columns import schema_of, to_table
 from .records import Reject
+from .usage import Usage
 
 CHECKSUM_LENGTH = 16
 ROW_GROUP_BYTES = 1 << 20
@@ -106,22 +107,29 @@ class Shard:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a shard says of itself besides its rows: the digest of the work it did, its rejects, its cost."""
+    """What a shard says of itself besides its rows: the digest of the work it did, its rejects, its cost.
+
+    `usage` is what requests to models took, where there were any.
+    """
 
     work: str
     rejects: tuple[Reject, ...] = ()
     seconds: float = 0.0
+    usage: Usage | None = None
 
     def encode(self) -> dict[bytes, bytes]:
         """Return the footer as Parquet key-value metadata."""
         body = {"work": self.work, "rejects": [asdict(reject) for reject in self.rejects], "seconds": self.seconds}
+        if self.usage is not None:
+            body["usage"] = asdict(self.usage)
         return {b"prefmill": json.dumps(body, ensure_ascii=True).encode()}
 
     @staticmethod
     def decode(text: bytes) -> Footer:
         """Return the footer stored in Parquet key-value metadata under "prefmill"."""
         body = json.loads(text)
-        return Footer(body["work"], tuple(Reject(**reject) for reject in body["rejects"]), body["seconds"])
+        usage = Usage(**body["usage"]) if "usage" in body else None
+        return Footer(body["work"], tuple(Reject(**reject) for reject in body["rejects"]), body["seconds"], usage)
 
 
 def write_shard(

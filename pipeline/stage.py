@@ -13,9 +13,11 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .records import Reject
+from .usage import Usage
 
 if TYPE_CHECKING:
     from ..engine.runner import Runner
@@ -40,6 +42,16 @@ class Stage(ABC, Generic[In, Out]):
     def outcome(self) -> tuple[str, ...]:
         """What happened while it worked that a reader of its rows should know, for the manifest and the screen."""
         return ()
+
+    def keep_in(self, folder: Path) -> None:
+        """Learn of a folder of the stage's own, for what must survive a kill before it is committed."""
+
+    def take_usage(self) -> Usage | None:
+        """Return what requests to models took since this was last asked; None for a stage that makes none."""
+        return None
+
+    def close(self) -> None:
+        """Let go of what outlives the object: processes, connections."""
 
     def prepare(self, inputs: Sequence[In]) -> Any:
         """Host work before `compute`, run in a thread ahead of it."""

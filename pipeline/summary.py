@@ -58,7 +58,7 @@ def summarize(run: Run) -> dict[str, Any]:
         stages[name] = {
             key: manifest[key]
             for key in ("complete", "inputs", "outputs", "rejects", "models", "seconds", "cost", "notices")
-        } | {"imported": "imported" in manifest["config"]}
+        } | {"imported": "imported" in manifest["config"], "usage": manifest.get("usage")}
     costs = [stage["cost"] for stage in stages.values() if stage["cost"] is not None]
     training = _training(run)
     return {

@@ -178,6 +178,8 @@ def _dependencies(stage: StageDeclaration, settings: Any, execution: dict[str, s
     if not type(settings).__module__.startswith(f"{__package__}."):
         values["settings"] = type(settings).__qualname__  # a policy of one's own, say, with the fields of another
     values |= {name: execution[name] for name in ("precision", "backend") if name in execution}
+    if runtime := stage.runtime(settings):
+        values["runtime"] = runtime
     several = [read for read in stage.reads if inputs.folders[read.name] != [read.name]]
     return values | {
         read.setting: [folder.removeprefix(f"{read.name}-") for folder in inputs.folders[read.name]] for read in several

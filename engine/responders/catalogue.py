@@ -1,32 +1,57 @@
 """The ways to run a responder, by the name that a configuration gives them. Free of torch until one is loaded."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...base.errors import PrefmillError
 from ..settings import EngineSettings
+from .settings import ModelChoice
 
 if TYPE_CHECKING:
     from .interface import Responder
 
 
-def _transformers(source: str, settings: EngineSettings, adapter: Path | None) -> "Responder":
-    from .transformers import TransformersResponder
+@dataclass(frozen=True)
+class Backend:
+    """One way: how a model is loaded, and what runs it, with its version, where answers depend on that."""
 
-    return TransformersResponder.from_pretrained(source, settings, adapter=adapter)
+    load: Callable[[ModelChoice, EngineSettings, Path | None], "Responder"]
+    runtime: Callable[[ModelChoice], str]
+    loads_weights: bool = True
+    """Whether the model is a checkpoint that is loaded here."""
 
 
-RESPONDERS: dict[str, Callable[[str, EngineSettings, Path | None], "Responder"]] = {"transformers": _transformers}
+def _transformers(choice: ModelChoice, settings: EngineSettings, adapter: Path | None) -> "Responder":
+    from ..sources import resolve_checkpoint
+    from .transformers import TransformersResponder, reads_images
+    from .transformers_text import TransformersTextResponder
+
+    if adapter is not None or reads_images(resolve_checkpoint(choice.model)):
+        return TransformersResponder.from_pretrained(choice.model, settings, adapter=adapter)
+    return TransformersTextResponder.from_pretrained(choice.model, settings)
+
+
+RESPONDERS: dict[str, Backend] = {
+    "transformers": Backend(_transformers, lambda choice: f"transformers-{version('transformers')}"),
+}
 
 
 def load_responder(
-    backend: str, source: str, settings: EngineSettings | None = None, *, adapter: Path | None = None
+    choice: ModelChoice, settings: EngineSettings | None = None, *, adapter: Path | None = None
 ) -> "Responder":
-    """Load the checkpoint `source` under `backend`, with a trained adapter where one is given.
+    """Load a model under its backend, with a trained adapter where one is given.
 
-    Raises PrefmillError for an unknown name and whatever does not load.
+    Raises PrefmillError for an unknown backend and whatever does not load.
     """
-    if backend not in RESPONDERS:
-        raise PrefmillError(f"there is no responder backend {backend!r}.", f"choose one of {', '.join(RESPONDERS)}")
-    return RESPONDERS[backend](source, settings or EngineSettings(), adapter)
+    return backend_of(choice).load(choice, settings or EngineSettings(), adapter)
+
+
+def backend_of(choice: ModelChoice) -> Backend:
+    """Return what runs a model. Raises PrefmillError for an unknown backend."""
+    if choice.backend not in RESPONDERS:
+        known = ", ".join(RESPONDERS)
+        raise PrefmillError(f"there is no responder backend {choice.backend!r}.", f"choose one of {known}")
+    return RESPONDERS[choice.backend]

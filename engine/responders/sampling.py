@@ -6,8 +6,7 @@ the largest is an exact draw from them (Gumbel, 1954), and the noise can come fr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import (
@@ -22,15 +21,7 @@ from transformers import (
 
 from ...base.errors import PrefmillError
 from ..settings import Sampling
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One generated text; `length` means that max_new_tokens cut it. `tokens` counts the text's own tokens."""
-
-    text: str
-    finish_reason: Literal["stop", "length"]
-    tokens: int
+from .interface import Answer
 
 
 class GumbelSampling(LogitsProcessor):

@@ -8,12 +8,13 @@ LLaVA's vision tower with its projector runs through a `Runner`; the language mo
 `generate`, which calls it step by step with a cache, and other families run as a whole inside of it.
 """
 
+import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from PIL import Image
 from transformers import (
     AutoModelForImageTextToText,
     LlavaForConditionalGeneration,
@@ -33,7 +34,8 @@ from ..settings import EngineSettings, Sampling
 from ..sources import resolve_checkpoint
 from ..text import check_tokenizer_files
 from .adapter import merge_adapter
-from .sampling import Answer, decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
+from .interface import Reply, Request
+from .sampling import decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
 
 _PROBE = "What is this?"
 
@@ -83,26 +85,27 @@ class TransformersResponder:
         if adapter is not None:
             model, key = merge_adapter(model, adapter), f"{key}+{checkpoint_key(adapter, 'adapter')}"
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
-        return cls(model, _processor(folder), key, settings=settings)
+        return cls(model, _processor(folder), f"{key}+transformers-{version('transformers')}", settings=settings)
 
     def answer(
-        self, images: Sequence[Image.Image], instructions: Sequence[str], seeds: Sequence[int], sampling: Sampling
-    ) -> list[Answer]:
-        """Answer one instruction about each image.
+        self, requests: Sequence[Request], sampling: Sampling, schema: dict[str, Any] | None = None
+    ) -> list[Reply]:
+        """Answer each request about its image; a schema is not enforced here.
 
-        Raises PrefmillError for unequal counts, an instruction longer than the model's context, and NaN logits.
+        Raises PrefmillError for a request without exactly one image, one longer than the model's context, and NaN
+        logits.
         """
-        if not len(images) == len(instructions) == len(seeds):
-            raise PrefmillError(
-                f"{len(images)} images came with {len(instructions)} instructions and {len(seeds)} seeds.",
-                "give one of each per row",
-            )
-        if not images:
+        if not requests:
             return []
-        texts = [self.render(instruction) for instruction in instructions]
+        if wrong := next((request for request in requests if len(request.images) != 1), None):
+            raise PrefmillError(
+                f"{self.key} is asked {wrong.text[:80]!r} about {len(wrong.images)} images.", "give one image"
+            )
+        seeds = [request.seed for request in requests]
+        texts = [self.render(request.text) for request in requests]
         tokenizer = self.processor.tokenizer
         batch = self.processor(
-            images=[[image.convert("RGB")] for image in images],
+            images=[[image.convert("RGB") for image in request.images] for request in requests],
             text=texts,
             return_tensors="pt",
             padding=True,
@@ -118,7 +121,13 @@ class TransformersResponder:
         sampling = fit_to_context(self.model, inputs, sampling)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
         tokens = generate_tokens(self.model, self._with_features(inputs), seeds, sampling, pad)
-        return decode_answers(self.model, tokenizer, tokens)
+        return list(decode_answers(self.model, tokenizer, tokens))
+
+    def keep_in(self, folder: Path) -> None:
+        """Nothing to keep: what was not committed is computed again."""
+
+    def close(self) -> None:
+        """Nothing to stop: the model goes with the object."""
 
     def render(self, instruction: str) -> str:
         """The text of one dialogue turn as the model was trained on it, with the image in front.
@@ -170,6 +179,12 @@ class TransformersResponder:
             raise PrefmillError(
                 f"the image token {token!r} of {self.key} has the number {found}, the model expects {wanted}.", fix
             )
+
+
+def reads_images(folder: Path) -> bool:
+    """Return whether a checkpoint is a vision-language model, by its config."""
+    config = folder / "config.json"
+    return not config.is_file() or "vision_config" in json.loads(config.read_text(encoding="utf-8"))
 
 
 def _vision(model: Any) -> Network | None:

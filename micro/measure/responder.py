@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...engine.responders.interface import Answer, Request
 from ...engine.responders.transformers import TransformersResponder
 from ...engine.settings import EngineSettings, Sampling
 from ..world.language import describe_instruction
@@ -51,5 +52,8 @@ def ask(
         rows = range(start, min(start + batch_size, len(instructions)))
         pictures = [Image.fromarray(images[row]) for row in rows]
         asked = [instructions[row] for row in rows]
-        texts += [each.text for each in responder.answer(pictures, asked, [seed + row for row in rows], sampling)]
+        requests = [
+            Request(text, seed + row, (picture,)) for text, row, picture in zip(asked, rows, pictures, strict=True)
+        ]
+        texts += [reply.text if isinstance(reply, Answer) else "" for reply in responder.answer(requests, sampling)]
     return texts

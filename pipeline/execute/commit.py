@@ -17,6 +17,7 @@ from ..records import Reject
 from ..shards import Footer, write_shard
 from ..stage import Source, work_digest
 from ..store import Dataset
+from ..usage import Usage, total
 from .plan import Batch
 
 
@@ -26,7 +27,7 @@ class _Portion:
 
     start: int
     before: int
-    batches: list[tuple[Batch, list[Any], float]] = field(default_factory=list)
+    batches: list[tuple[Batch, list[Any], float, Usage | None]] = field(default_factory=list)
     opened: float = field(default_factory=time.monotonic)
 
     @property
@@ -35,7 +36,7 @@ class _Portion:
 
     @property
     def outputs(self) -> list[Any]:
-        return [output for _, outputs, _ in self.batches for output in outputs]
+        return [output for _, outputs, _, _ in self.batches for output in outputs]
 
     @property
     def rows(self) -> int:
@@ -57,7 +58,7 @@ class Committer:
         self.portions = deque([_Portion(0, self.rows)])
         """To be written, oldest first; the last one is open."""
 
-    def add(self, batch: Batch, outputs: list[Any], seconds: float) -> None:
+    def add(self, batch: Batch, outputs: list[Any], seconds: float, usage: Usage | None = None) -> None:
         """Take a batch's outputs; commit when they no longer fit the shard, or it has waited long enough."""
         if batch.stop <= self.portions[-1].stop:
             return  # batches come in order, so this one was taken before an interrupt
@@ -67,7 +68,7 @@ class Committer:
         for output in outputs:
             if not isinstance(output, Reject | self.dataset.record_type):
                 raise PrefmillError(f"stage {self.dataset.name} returned a {type(output).__name__}", "report this")
-        self.portions[-1].batches.append((batch, outputs, seconds))
+        self.portions[-1].batches.append((batch, outputs, seconds, usage))
         self.bytes += sum(_size(output) for output in outputs)
         if self.bytes >= self.largest or time.monotonic() - self.portions[-1].opened >= self.longest:
             self.commit()
@@ -88,7 +89,9 @@ class Committer:
         rejects = tuple(output for output in outputs if isinstance(output, Reject))
         records = [output for output in outputs if not isinstance(output, Reject)]
         work = work_digest(self.fingerprint, self.source.keys(portion.start, portion.stop))
-        footer = Footer(work, rejects, round(sum(seconds for _, _, seconds in portion.batches), 3))
+        seconds = round(sum(seconds for _, _, seconds, _ in portion.batches), 3)
+        usages = [usage for _, _, _, usage in portion.batches if usage is not None]
+        footer = Footer(work, rejects, seconds, total(usages) if usages else None)
         write_shard(self.dataset.folder, portion.start, portion.stop, kind, records, footer)
         self.rows = portion.before + len(records)
 

@@ -105,3 +105,4 @@ def _compute(work: Work, batches: Sequence[Batch], follower: Follower | None) ->
                 if follower:
                     follower.commit()
                 work.note_outcome()
+                stage.close()

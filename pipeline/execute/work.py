@@ -15,8 +15,12 @@ from ...base.settings import Settings
 from ..manifest import StageManifest
 from ..stage import Source, Stage
 from ..store import Dataset, Run
+from ..usage import Usage
 from .commit import Committer
 from .plan import Batch, Plan
+
+JOURNAL = "_journal"
+"""The folder beside a stage's shards for what must survive a kill before it is committed."""
 
 
 class ExecutorConfig(Settings):
@@ -48,7 +52,7 @@ class Work:
             again = "" if useless.why == "overlapping" else ", its rows are made again"
             progress.notice(f"{name}: {file} is {useless.why}; set aside as {went}{again}")
         self.dataset: Dataset[Any] = run.dataset(name, self.task.output)
-        self.behind: deque[tuple[Batch, Future[Any], float]] = deque()
+        self.behind: deque[tuple[Batch, Future[Any], float, Usage | None]] = deque()
 
     def begin(self, total: int, *, missing: bool) -> None:
         """Start the progress of `total` inputs and the manifest; build the stage if there is something to do."""
@@ -59,6 +63,7 @@ class Work:
             run.write_manifest(task.name, self.manifest.to_json())
         if missing:
             self.stage = task.build()
+            self.stage.keep_in(self.dataset.folder / JOURNAL)
             self.manifest = self.manifest.with_stage(self.stage)
             for notice in self.stage.notices:
                 self.progress.notice(f"{task.name}: {notice}")
@@ -75,14 +80,15 @@ class Work:
         """Compute a prepared batch, let `finishers` finish it, and return what was computed."""
         started = time.perf_counter()
         computed = self.stage.compute(prepared)
-        self.behind.append((batch, finishers.submit(self.stage.finish, computed), time.perf_counter() - started))
+        seconds, usage = time.perf_counter() - started, self.stage.take_usage()
+        self.behind.append((batch, finishers.submit(self.stage.finish, computed), seconds, usage))
         return computed
 
     def drain(self, keep: int = 0, *, up_to: float = math.inf) -> None:
         """Hand finished batches on to be committed: all but the last `keep`, and none beyond input `up_to`."""
         while len(self.behind) > keep and self.behind[0][0].stop <= up_to:
-            batch, outputs, seconds = self.behind[0]
-            self.committer.add(batch, outputs.result(), seconds)
+            batch, outputs, seconds, usage = self.behind[0]
+            self.committer.add(batch, outputs.result(), seconds, usage)
             self.behind.popleft()  # after it was taken: an interrupt before this hands it on again
             self.progress.step(self.task.name, batch.stop - batch.start)
 

@@ -4,30 +4,29 @@ loaded at a time and a responder can be added to a run later."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image
 from pydantic import Field
 
-from ...base.settings import Settings
 from ...engine.images import UnreadableImage, decode_image
-from ...engine.responders.catalogue import load_responder
+from ...engine.responders.catalogue import backend_of, load_responder
+from ...engine.responders.settings import INDEPENDENT, ModelChoice
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
 from ..records import Instruction, Reject, Response, content_id, seed_for
 from ..sources import DatasetSource, ImageQuestion, read_rows, responses_folder
 from ..stage import Stage
+from ..usage import Usage
 from .generate import STAGE as GENERATE
 from .instruct import STAGE as INSTRUCT
 
 
-class ResponderConfig(Settings):
+class ResponderConfig(ModelChoice):
     """One responder: a name that is unique in the run, a model, and how it samples."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names the folder of its answers")
-    model: str
-    backend: str = Field(default="transformers", description="what runs the model")
     sampling: Sampling = Sampling()
-    batch_size: int = Field(default=8, ge=1)
 
 
 class AnswerStage(Stage[ImageQuestion, Response]):
@@ -35,8 +34,22 @@ class AnswerStage(Stage[ImageQuestion, Response]):
 
     def __init__(self, config: ResponderConfig, settings: EngineSettings) -> None:
         self.config, self.stage = config, responses_folder(config.name)
-        self.engine = load_responder(config.backend, config.model, settings)
+        self.engine = load_responder(config, settings)
         self.model_keys = (self.engine.key,)
+        self.usage: Usage | None = None
+
+    def keep_in(self, folder: Path) -> None:
+        """Answers that a server was paid for are kept there."""
+        self.engine.keep_in(folder)
+
+    def take_usage(self) -> Usage | None:
+        """Return what the last batch took."""
+        usage, self.usage = self.usage, None
+        return usage
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self.engine.close()
 
     def prepare(self, inputs: Sequence[ImageQuestion]) -> list[tuple[Instruction, Image.Image | Reject]]:
         """Decode the images."""
@@ -54,11 +67,20 @@ class AnswerStage(Stage[ImageQuestion, Response]):
         asked = [(instruction, image) for instruction, image in prepared if not isinstance(image, Reject)]
         if not asked:
             return outcome
-        seeds = [seed_for(instruction.id, self.config.name) for instruction, _ in asked]
-        images, texts = [image for _, image in asked], [instruction.text for instruction, _ in asked]
-        answers = self.engine.answer(images, texts, seeds, self.config.sampling)
-        for (instruction, _), seed, answer in zip(asked, seeds, answers, strict=True):
-            identity = content_id("response", instruction.id, self.engine.key, seed)
+        from ...engine.responders.interface import Failure, Request
+
+        requests = []
+        for instruction, image in asked:
+            seed = seed_for(instruction.id, self.config.name)
+            name = content_id("response", instruction.id, self.engine.key, seed)
+            requests.append(Request(instruction.text, seed, (image,), name))
+        answers = self.engine.answer(requests, self.config.sampling)
+        self.usage = Usage.of(answers)
+        for (instruction, _), request, answer in zip(asked, requests, answers, strict=True):
+            identity = request.name
+            if isinstance(answer, Failure):
+                outcome.append(Reject(identity, self.stage, answer.reason, answer.detail))
+                continue
             if not answer.text.strip():
                 outcome.append(Reject(identity, self.stage, "empty", f"ended after {answer.tokens} tokens"))
                 continue
@@ -71,7 +93,7 @@ class AnswerStage(Stage[ImageQuestion, Response]):
                     answer.text,
                     answer.finish_reason,
                     answer.tokens,
-                    seed,
+                    request.seed,
                 )
             )
         return outcome
@@ -97,6 +119,8 @@ STAGE = StageDeclaration(
     source=questions,
     build=AnswerStage,
     unit="answers",
-    checkpoints=lambda settings: (settings.model,),
+    checkpoints=lambda settings: (settings.model,) if backend_of(settings).loads_weights else (),
+    runtime=lambda settings: backend_of(settings).runtime(settings),
+    independent=INDEPENDENT,
     remedy="name them in the recipe's `responders`, or import answers with `prefmill import --answers`",
 )

@@ -16,6 +16,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ...base.settings import Settings, Text
+from ...engine.responders.catalogue import load_responder
+from ...engine.responders.settings import ModelChoice
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
 from ..image_marker import without_marker
@@ -52,9 +54,7 @@ class InstructStage(Stage[ChosenImage, Instruction]):
         self.config = config
         self.writer = None
         for model in written_by(config):
-            from ...engine.responders.instruction_writer import InstructionWriter
-
-            self.writer = InstructionWriter.from_pretrained(model, settings)
+            self.writer = load_responder(ModelChoice(model=model), settings)
             self.model_keys = (self.writer.key,)
 
     def compute(self, prepared: Sequence[ChosenImage]) -> list[Instruction | Reject]:
@@ -76,9 +76,15 @@ class InstructStage(Stage[ChosenImage, Instruction]):
         assert self.writer is not None
         if not items:
             return []
-        seeds = [seed_for(item.selection.image_id, "instruction") for item in items]
-        answers = self.writer.write([item.prompt.text for item in items], seeds, self.config.sampling)
-        return [[answer.text] for answer in answers]
+        from ...engine.responders.instruction_writer import instruction_request
+        from ...engine.responders.interface import Answer, Request
+
+        requests = [
+            Request(instruction_request(item.prompt.text), seed_for(item.selection.image_id, "instruction"))
+            for item in items
+        ]
+        replies = self.writer.answer(requests, self.config.sampling)
+        return [[reply.text] if isinstance(reply, Answer) else [] for reply in replies]
 
     def _fill(self, item: ChosenImage) -> list[str]:
         """Return the image's templates, filled: a draw without repetition that depends on the image alone."""

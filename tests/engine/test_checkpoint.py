@@ -5,8 +5,8 @@ import pytest
 import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.checkpoint import check_weight_files, checkpoint_key, load_strict, read_config
-from prefmill.engine.responders.instruction_writer import InstructionWriter
 from prefmill.engine.responders.transformers import TransformersResponder
+from prefmill.engine.responders.transformers_text import TransformersTextResponder
 from prefmill.engine.scorers.aesthetic import AestheticScorer
 from prefmill.engine.scorers.blip import BlipScorer
 from prefmill.engine.scorers.clip import ClipScorer
@@ -27,7 +27,7 @@ ENGINES = {
     "aesthetic": AestheticScorer,
     "responder-a": TransformersResponder,
     "text-reward": TextReward,
-    "text-model": InstructionWriter,
+    "text-model": TransformersTextResponder,
 }
 
 

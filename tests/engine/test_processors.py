@@ -8,6 +8,7 @@ import transformers
 from PIL import Image
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.processors import check_tokenizer, control_tokens, load_processor
+from prefmill.engine.responders.interface import Answer, Request
 from prefmill.engine.responders.transformers import TransformersResponder
 from prefmill.engine.settings import EngineSettings, Sampling
 from prefmill.engine.tiny.vision_language_models import FAMILIES, build_vision_language_model
@@ -30,13 +31,11 @@ def test_every_family_answers_about_images(folder_of, family):
     responder = TransformersResponder.from_pretrained(str(folder), EngineSettings(device="cpu"))
     check_tokenizer(responder.processor, folder)
     sampling, questions = Sampling(temperature=0, max_new_tokens=8), ["What is it?", "Which color?"]
-    both = responder.answer([WIDE, HIGH], questions, [1, 2], sampling)
-    singles = [
-        responder.answer([image], [question], [seed], sampling)[0]
-        for image, question, seed in zip((WIDE, HIGH), questions, (1, 2), strict=True)
-    ]
-    assert both == singles
-    assert any(answer.text for answer in both)
+    rows = zip((WIDE, HIGH), questions, (1, 2), strict=True)
+    requests = [Request(question, seed, (image,)) for image, question, seed in rows]
+    both = responder.answer(requests, sampling)
+    assert both == [responder.answer([request], sampling)[0] for request in requests]
+    assert any(isinstance(answer, Answer) and answer.text for answer in both)
 
 
 def test_a_processor_is_saved_under_the_name_of_its_class(folder_of):

@@ -8,8 +8,10 @@ from PIL import Image
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.device import EngineSettings, Execution
 from prefmill.engine.responders.catalogue import load_responder
-from prefmill.engine.responders.sampling import Answer
+from prefmill.engine.responders.interface import Answer, Request
+from prefmill.engine.responders.settings import ModelChoice
 from prefmill.engine.responders.transformers import TransformersResponder
+from prefmill.engine.responders.transformers_text import TransformersTextResponder
 from prefmill.engine.settings import Sampling
 from prefmill.engine.tiny.tokenizers import VICUNA_TEMPLATE, byte_tokenizer, token_id, word_tokens
 from prefmill.engine.tiny.weights import randomize, speak_only
@@ -34,6 +36,11 @@ def picture(width: int, height: int, seed: int) -> Image.Image:
 
 
 PICTURES = [picture(64, 64, 0), picture(90, 40, 1), picture(30, 80, 2), picture(56, 56, 3)]
+
+
+def ask(responder, images, texts, seeds, sampling):
+    rows = zip(images, texts, seeds, strict=True)
+    return responder.answer([Request(text, seed, (image,)) for image, text, seed in rows], sampling)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +89,9 @@ def next_responder(tmp_path_factory):
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_a_row_does_not_depend_on_its_batch(request, kind, sampling):
     responder = request.getfixturevalue(kind)
-    batch = responder.answer(PICTURES, QUESTIONS, SEEDS, sampling)
+    batch = ask(responder, PICTURES, QUESTIONS, SEEDS, sampling)
     singles = [
-        responder.answer([image], [question], [seed], sampling)[0]
+        ask(responder, [image], [question], [seed], sampling)[0]
         for image, question, seed in zip(PICTURES, QUESTIONS, SEEDS, strict=True)
     ]
     assert batch == singles
@@ -99,30 +106,30 @@ def test_greedy_answers_equal_stock_generation(responder):
         expected = responder.processor.tokenizer.decode(
             tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
         )
-        assert responder.answer([image], [question], [0], GREEDY)[0].text == expected.strip()
+        assert ask(responder, [image], [question], [0], GREEDY)[0].text == expected.strip()
 
 
 def test_the_image_is_seen(responder):
-    answers = responder.answer(PICTURES, [QUESTIONS[0]] * 4, SEEDS, GREEDY)
+    answers = ask(responder, PICTURES, [QUESTIONS[0]] * 4, SEEDS, GREEDY)
     assert len({answer.text for answer in answers}) > 1
 
 
 def test_seeds_decide_samples(responder):
-    def ask(seeds):
-        return responder.answer([PICTURES[0]] * 4, [QUESTIONS[0]] * 4, seeds, SAMPLED)
+    def drawn(seeds):
+        return ask(responder, [PICTURES[0]] * 4, [QUESTIONS[0]] * 4, seeds, SAMPLED)
 
-    first = ask([1, 2, 3, 4])
-    assert first == ask([1, 2, 3, 4])
+    first = drawn([1, 2, 3, 4])
+    assert first == drawn([1, 2, 3, 4])
     assert len({answer.text for answer in first}) > 1
-    assert len({answer.text for answer in ask([9] * 4)}) == 1
+    assert len({answer.text for answer in drawn([9] * 4)}) == 1
 
 
 def test_why_an_answer_ended(responder):
-    long = responder.answer(PICTURES, QUESTIONS, SEEDS, Sampling(max_new_tokens=400, temperature=1.0))
+    long = ask(responder, PICTURES, QUESTIONS, SEEDS, Sampling(max_new_tokens=400, temperature=1.0))
     stopped = [answer for answer in long if answer.finish_reason == "stop"]
     assert stopped
     assert all(answer.tokens < 400 for answer in stopped)
-    cut = responder.answer(PICTURES[:1], QUESTIONS[:1], [1], Sampling(max_new_tokens=1))[0]
+    cut = ask(responder, PICTURES[:1], QUESTIONS[:1], [1], Sampling(max_new_tokens=1))[0]
     assert cut == Answer(cut.text, "length", 1)
     assert all(answer.text == answer.text.strip() for answer in long)
     assert all("</s>" not in answer.text and "USER" not in answer.text for answer in long)
@@ -133,30 +140,31 @@ def test_there_is_one_beginning_token(engine_checkpoints, template_writes_it, mo
     responder = TransformersResponder.from_pretrained(
         str(engine_checkpoints["responder-a"]), EngineSettings(device="cpu")
     )
-    plain = responder.answer(PICTURES[:2], QUESTIONS[:2], SEEDS[:2], GREEDY)
+    plain = ask(responder, PICTURES[:2], QUESTIONS[:2], SEEDS[:2], GREEDY)
     if template_writes_it:
         responder.processor.chat_template = "{{ bos_token }}" + responder.processor.chat_template
     seen = []
     forward = responder.model.get_input_embeddings().register_forward_pre_hook(
         lambda module, arguments: seen.append(arguments[0])
     )
-    assert responder.answer(PICTURES[:2], QUESTIONS[:2], SEEDS[:2], GREEDY) == plain
+    assert ask(responder, PICTURES[:2], QUESTIONS[:2], SEEDS[:2], GREEDY) == plain
     forward.remove()
     assert (seen[0] == responder.processor.tokenizer.bos_token_id).sum(-1).tolist() == [1, 1]
 
 
 def test_nothing_to_answer(responder):
-    assert responder.answer([], [], [], GREEDY) == []
+    assert ask(responder, [], [], [], GREEDY) == []
 
 
-def test_unequal_counts(responder):
-    with pytest.raises(PrefmillError, match="1 images came with 2 instructions and 1 seeds"):
-        responder.answer(PICTURES[:1], QUESTIONS[:2], [1], GREEDY)
+def test_a_request_about_no_image_or_two(responder):
+    for images in ((), (PICTURES[0], PICTURES[1])):
+        with pytest.raises(PrefmillError, match=f"about {len(images)} images"):
+            responder.answer([Request("Why?", 1, images)], GREEDY)
 
 
 def test_an_instruction_longer_than_the_context(responder):
     with pytest.raises(PrefmillError, match="the context of"):
-        responder.answer(PICTURES[:1], ["q" * 10_000], [1], GREEDY)
+        ask(responder, PICTURES[:1], ["q" * 10_000], [1], GREEDY)
 
 
 def test_a_processor_without_template(engine_checkpoints, tmp_path):
@@ -211,7 +219,7 @@ def test_control_tokens_of_an_instruction_do_not_reach_the_model(responder, inst
     tokens = responder.processor.tokenizer(rendered, add_special_tokens=False)["input_ids"]
     special = {token_id(responder.processor.tokenizer, name) for name in ("<image>", "<s>", "</s>", "<pad>")}
     assert sum(token in special for token in tokens) == 1
-    assert responder.answer(PICTURES[:1], [instruction], [1], GREEDY)[0].text
+    assert ask(responder, PICTURES[:1], [instruction], [1], GREEDY)[0].text
 
 
 def test_an_instruction_without_control_tokens_is_left_alone(responder):
@@ -223,21 +231,24 @@ def test_the_vision_tower_runs_once_through_the_seam(responder, monkeypatch):
     monkeypatch.setattr(
         responder.vision, "run", lambda inputs: calls.append(len(inputs["pixel_values"])) or run(inputs)
     )
-    responder.answer(PICTURES, QUESTIONS, SEEDS, GREEDY)
+    ask(responder, PICTURES, QUESTIONS, SEEDS, GREEDY)
     assert calls == [4]
     assert responder.execution == Execution("eager", "float32", "cpu")
 
 
 def test_a_responder_is_chosen_by_name(engine_checkpoints):
-    loaded = load_responder("transformers", str(engine_checkpoints["responder-b"]), EngineSettings(device="cpu"))
+    cpu = EngineSettings(device="cpu")
+    loaded = load_responder(ModelChoice(model=str(engine_checkpoints["responder-b"])), cpu)
     assert isinstance(loaded, TransformersResponder)
-    with pytest.raises(PrefmillError, match="no responder backend 'vllm'"):
-        load_responder("vllm", "anywhere")
+    writer = load_responder(ModelChoice(model=str(engine_checkpoints["text-model"])), cpu)
+    assert isinstance(writer, TransformersTextResponder)
+    with pytest.raises(PrefmillError, match="no responder backend 'abacus'"):
+        load_responder(ModelChoice(model="anywhere", backend="abacus"))
 
 
 def test_a_grey_image_is_read_as_rgb(responder):
     grey = PICTURES[0].convert("L")
-    same = responder.answer([grey, grey.convert("RGB")], [QUESTIONS[0]] * 2, [1, 1], GREEDY)
+    same = ask(responder, [grey, grey.convert("RGB")], [QUESTIONS[0]] * 2, [1, 1], GREEDY)
     assert same[0] == same[1]
 
 
@@ -245,4 +256,4 @@ def test_bfloat16_answers_too(engine_checkpoints):
     settings = EngineSettings(device="cpu", dtype="bfloat16")
     responder = TransformersResponder.from_pretrained(str(engine_checkpoints["responder-b"]), settings)
     assert responder.model.dtype == torch.bfloat16
-    assert len(responder.answer(PICTURES, QUESTIONS, SEEDS, GREEDY)) == 4
+    assert len(ask(responder, PICTURES, QUESTIONS, SEEDS, GREEDY)) == 4

@@ -1,0 +1,65 @@
+import pytest
+from PIL import Image
+from prefmill.base.errors import PrefmillError
+from prefmill.engine.responders.instruction_writer import instruction_request
+from prefmill.engine.responders.interface import Request
+from prefmill.engine.responders.transformers_text import TransformersTextResponder
+from prefmill.engine.settings import EngineSettings, Sampling
+
+PROMPTS = ["a red cat on a table", "two dogs near the sea, painted in oil", "a {prompt} with braces {0}", "猫"]
+REQUESTS = [Request(instruction_request(prompt), seed) for seed, prompt in enumerate(PROMPTS, 1)]
+SAMPLED = Sampling(max_new_tokens=16, temperature=1.0)
+
+
+def load(engine_checkpoints):
+    source = str(engine_checkpoints["text-model"])
+    return TransformersTextResponder.from_pretrained(source, EngineSettings(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def responder(engine_checkpoints):
+    return load(engine_checkpoints)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(max_new_tokens=16), SAMPLED], ids=["greedy", "sampled"])
+def test_a_row_does_not_depend_on_its_batch(responder, sampling):
+    batch = responder.answer(REQUESTS, sampling)
+    assert batch == [responder.answer([request], sampling)[0] for request in REQUESTS]
+    assert len({answer.text for answer in batch}) > 2
+
+
+def test_greedy_answers_equal_stock_generation(responder):
+    message = {"role": "user", "content": REQUESTS[0].text}
+    inputs = responder.tokenizer.apply_chat_template(
+        [message], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    tokens = responder.model.generate(**inputs, do_sample=False, max_new_tokens=16, pad_token_id=0)
+    expected = responder.tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert responder.answer(REQUESTS[:1], Sampling(max_new_tokens=16))[0].text == expected.strip()
+
+
+def test_seeds_decide(responder):
+    first, second, again = (responder.answer([Request("Why?", seed)], SAMPLED) for seed in (1, 2, 1))
+    assert first == again
+    assert first != second
+
+
+def test_nothing_to_answer(responder):
+    assert responder.answer([], SAMPLED) == []
+
+
+def test_a_request_about_an_image(responder):
+    with pytest.raises(PrefmillError, match="reads no images"):
+        responder.answer([Request("Why?", 1, (Image.new("RGB", (8, 8)),))], SAMPLED)
+
+
+def test_a_request_longer_than_the_context(responder):
+    with pytest.raises(PrefmillError, match="shorten the prompt"):
+        responder.answer([Request("x" * 10_000)], SAMPLED)
+
+
+def test_a_model_without_template(engine_checkpoints):
+    responder = load(engine_checkpoints)
+    responder.tokenizer.chat_template = None
+    with pytest.raises(PrefmillError, match="no chat template"):
+        responder.answer([Request("a")], SAMPLED)
