@@ -23,7 +23,7 @@ SHARED_LIMIT = {80: 163 << 10, 90: 227 << 10}
 
 
 @dataclass(frozen=True)
-class Usage:
+class Resources:
     """What one kernel takes: registers per thread, bytes spilled to local memory, bytes of shared memory per block."""
 
     registers: int
@@ -31,14 +31,14 @@ class Usage:
     shared: int
 
 
-def measure(build: Build, architecture: int) -> Usage:
+def measure(build: Build, architecture: int) -> Resources:
     """Compile a kernel for compute capability `architecture` (80, 90) and read its use from the machine code.
 
     Raises what `compiled` raises.
     """
     made = compiled(build, architecture)
     registers, local = _resources(made.asm["cubin"])
-    return Usage(registers, local, int(made.metadata.shared))
+    return Resources(registers, local, int(made.metadata.shared))
 
 
 def compiled(build: Build, architecture: int) -> Any:
@@ -91,12 +91,12 @@ def key(build: Build, architecture: int) -> str:
     return f"sm_{architecture} {build.name}"
 
 
-def read_record(path: Path = RECORD) -> dict[str, Usage]:
+def read_record(path: Path = RECORD) -> dict[str, Resources]:
     """The recorded budgets by `key`."""
-    return {name: Usage(**numbers) for name, numbers in json.loads(path.read_text(encoding="utf-8")).items()}
+    return {name: Resources(**numbers) for name, numbers in json.loads(path.read_text(encoding="utf-8")).items()}
 
 
-def write_record(builds: Iterable[Build], path: Path = RECORD) -> dict[str, Usage]:
+def write_record(builds: Iterable[Build], path: Path = RECORD) -> dict[str, Resources]:
     """Measure all, write the record, and return it."""
     usages = {key(build, target): measure(build, target) for build in builds for target in sorted(SHARED_LIMIT)}
     lines = [f"  {json.dumps(name)}: {json.dumps(asdict(usage))}" for name, usage in usages.items()]

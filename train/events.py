@@ -47,7 +47,7 @@ class TrainingEvent:
         return None if pace is None else pace * (self.steps - self.step)
 
 
-class Failure(BaseModel):
+class TrainingFailure(BaseModel):
     """What a worker says of the error that ended it; `time` is when, in seconds since 1970."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,14 +59,14 @@ class Failure(BaseModel):
 
 def write_failure(output: Path, rank: int, error: PrefmillError) -> None:
     """Leave an error where the launcher finds it."""
-    failure = Failure(message=error.message, fix=error.fix, time=time.time())
+    failure = TrainingFailure(message=error.message, fix=error.fix, time=time.time())
     write_text(output / FAILURES.format(rank=rank), failure.model_dump_json())
 
 
-def read_failure(path: Path) -> Failure | None:
+def read_failure(path: Path) -> TrainingFailure | None:
     """Return what a worker left, or None where it could not write it whole."""
     try:
-        return Failure.model_validate_json(path.read_bytes())
+        return TrainingFailure.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Backend:
+class ResponderBackend:
     """One way: how a model is loaded, and what runs it, with its version, where answers depend on that."""
 
     load: Callable[[ModelChoice, EngineSettings, Path | None], "Responder"]
@@ -34,8 +34,8 @@ def _transformers(choice: ModelChoice, settings: EngineSettings, adapter: Path |
     return TransformersTextResponder.from_pretrained(choice.model, settings)
 
 
-RESPONDERS: dict[str, Backend] = {
-    "transformers": Backend(_transformers, lambda choice: f"transformers-{version('transformers')}"),
+RESPONDERS: dict[str, ResponderBackend] = {
+    "transformers": ResponderBackend(_transformers, lambda choice: f"transformers-{version('transformers')}"),
 }
 
 
@@ -49,7 +49,7 @@ def load_responder(
     return backend_of(choice).load(choice, settings or EngineSettings(), adapter)
 
 
-def backend_of(choice: ModelChoice) -> Backend:
+def backend_of(choice: ModelChoice) -> ResponderBackend:
     """Return what runs a model. Raises PrefmillError for an unknown backend."""
     if choice.backend not in RESPONDERS:
         known = ", ".join(RESPONDERS)

@@ -39,7 +39,7 @@ def test_greedy_answers_equal_stock_generation(responder):
 
 
 def test_seeds_decide(responder):
-    first, second, again = (responder.answer([Request("Why?", seed)], SAMPLED) for seed in (1, 2, 1))
+    first, second, again = (responder.answer([Request(REQUESTS[0].text, seed)], SAMPLED) for seed in (1, 2, 1))
     assert first == again
     assert first != second
 
