@@ -24,6 +24,7 @@ import torch
 
 from ..base.errors import PrefmillError
 from ..engine.backends.catalogue import DIRECT, ENGINES
+from ..engine.device import why_no_bfloat16
 from .engines_side import side_name
 from .engines_specs import CLAIMED, SPECS
 from .result_file import write_result
@@ -86,14 +87,6 @@ def installed() -> list[str]:
             continue
         found.append(backend)
     return found
-
-
-def why_no_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Why this CPU has no bfloat16 rows; empty where it multiplies bfloat16 by itself."""
-    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.is_file() else []
-    if any(flag in flags for flag in ("avx512_bf16", "amx_bf16")):
-        return ""
-    return "this CPU has neither avx512_bf16 nor amx_bf16: bfloat16 would be emulated"
 
 
 def claims_of(rows: Sequence[Row], precision: str, clock: str) -> dict[str, Any]:

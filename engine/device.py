@@ -86,6 +86,14 @@ def device_target(device: torch.device) -> str:
     return f"{platform.machine()}-{torch.backends.cpu.get_cpu_capability()}"
 
 
+def why_no_bfloat16() -> str:
+    """Return why this CPU computes bfloat16 only by way of float32; empty where it multiplies in it."""
+    known = torch.cpu.get_capabilities()
+    if known.get("avx512_bf16") or known.get("amx_bf16"):
+        return ""
+    return f"the CPU ({known.get('cpu_name', 'unknown')}) has neither avx512_bf16 nor amx_bf16"
+
+
 def hardware_description() -> dict[str, str]:
     """Names of CPU and GPU, core count and library versions, all as text."""
     description = {

@@ -10,6 +10,7 @@ import torch
 
 from ...base.errors import PrefmillError
 from ..artifact import Artifact
+from ..device import why_no_bfloat16
 from ..network import Network
 from .engine_runner import EngineRunner
 
@@ -19,13 +20,8 @@ _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 def check_cpu(precision: str) -> None:
     """Raise PrefmillError for bfloat16 on a CPU that would compute it in float32 with conversions between."""
-    known = torch.cpu.get_capabilities()
-    if precision == "bfloat16" and not (known.get("avx512_bf16") or known.get("amx_bf16")):
-        raise PrefmillError(
-            f"openvino has no bfloat16 on this CPU ({known.get('cpu_name', 'unknown')}): it has neither avx512_bf16 "
-            "nor amx_bf16.",
-            "--set engine.dtype=float32",
-        )
+    if precision == "bfloat16" and (reason := why_no_bfloat16()):
+        raise PrefmillError(f"openvino has no bfloat16 here: {reason}.", "--set engine.dtype=float32")
 
 
 class OpenVinoRunner(EngineRunner):

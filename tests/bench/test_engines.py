@@ -43,13 +43,6 @@ def test_the_quickest_side_is_claimed():
     assert claims["parity_max_relative_error"] == 1e-6
 
 
-def test_a_processor_is_asked_for_bfloat16(tmp_path):
-    (tmp_path / "with").write_text("flags : avx2 avx512_bf16\n")
-    (tmp_path / "without").write_text("flags : avx2\n")
-    assert engines.why_no_bfloat16(tmp_path / "with") == ""
-    assert "avx512_bf16" in engines.why_no_bfloat16(tmp_path / "without")
-
-
 def test_unknown_names_are_said():
     with pytest.raises(PrefmillError, match="no network 'sd4'"):
         engines.run(specs=["sd4"])

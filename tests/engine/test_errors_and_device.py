@@ -6,7 +6,13 @@ import sys
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
-from prefmill.engine.device import EngineSettings, hardware_description, resolve_device, resolve_dtype
+from prefmill.engine.device import (
+    EngineSettings,
+    hardware_description,
+    resolve_device,
+    resolve_dtype,
+    why_no_bfloat16,
+)
 from prefmill.engine.images import UnreadableImage
 from pydantic import ValidationError
 
@@ -66,3 +72,9 @@ def test_hardware_description_is_text():
     description = hardware_description()
     assert {"cpu", "cores", "torch"} <= description.keys()
     assert all(isinstance(value, str) and value for value in description.values())
+
+
+@pytest.mark.parametrize(("flag", "multiplies"), [("avx512_bf16", True), ("amx_bf16", True), ("avx512_f", False)])
+def test_a_processor_is_asked_for_bfloat16(monkeypatch, flag, multiplies):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {flag: True, "cpu_name": "a CPU"})
+    assert (why_no_bfloat16() == "") is multiplies

@@ -48,6 +48,18 @@ def test_dry_run_fills_every_gpu_row(tmp_path, capsys):
     assert (tmp_path / "kernels-cuda-dry-run.png").stat().st_size > 1000
 
 
+def test_emulated_bfloat16_is_left_out_with_its_reason(monkeypatch):
+    measured = []
+    monkeypatch.setattr(bench, "_case", lambda op, case, *_: measured.append(case.dtype) or [])
+    monkeypatch.setattr(bench, "why_no_bfloat16", lambda: "an old CPU")
+    rows = list(bench._rows(CPU, "cpu", (), False, False, ["logprob"]))
+    half = [str(case) for case in LOGPROB.cases if case.dtype == torch.bfloat16]
+    assert [(row["shape"], row["metric"], row["unit"]) for row in rows] == [
+        (shape, "left out", "an old CPU") for shape in half
+    ]
+    assert set(measured) == {torch.float32}
+
+
 def test_a_wrong_provider_is_not_timed(monkeypatch):
     wrong = {"ours": LOGPROB.public, "reference": LOGPROB.reference}
     wrong["trl"] = lambda **inputs: LOGPROB.reference(**inputs) * 1.1
