@@ -36,7 +36,7 @@ def test_precisions_that_there_are_not(untraced, tmp_path, monkeypatch):
     with pytest.raises(PrefmillError, match="openvino does not compute in float16"):
         build_engine(untraced, "openvino", "float16", CPU, tmp_path)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "cpu_name": "a CPU"})
-    with pytest.raises(PrefmillError, match=r"openvino has no bfloat16 on this CPU \(a CPU\)") as caught:
+    with pytest.raises(PrefmillError, match=r"openvino has no bfloat16 here: the CPU \(a CPU\)") as caught:
         build_engine(untraced, "openvino", "bfloat16", CPU, tmp_path)
     assert caught.value.fix == "--set engine.dtype=float32"
 
