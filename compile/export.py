@@ -22,6 +22,7 @@ from .quantize.rounding import onnx_translations
 
 Ranges = Mapping[str, tuple[int, int, int]]
 OPSET = 20
+"""What every tool reads; a builder whose runtime gains from a later one names its own."""
 LARGE = 2**30
 """From how many bytes on weights lie in a file beside their graph: 2 GiB are the most that one file can hold."""
 
@@ -68,7 +69,9 @@ def export_program(network: Network, ranges: Ranges) -> ExportedProgram:
         network.module.to(device)
 
 
-def write_onnx(network: Network, program: ExportedProgram, path: Path, *, optimize: bool = False) -> None:
+def write_onnx(
+    network: Network, program: ExportedProgram, path: Path, *, optimize: bool = False, opset: int = OPSET
+) -> None:
     """Write a program as ONNX, with large weights in a file beside it.
 
     Without `optimize` every weight keeps its name, which a refit needs, and the runtimes fold for themselves; TensorRT
@@ -85,7 +88,7 @@ def write_onnx(network: Network, program: ExportedProgram, path: Path, *, optimi
                 verbose=False,
                 input_names=list(network.inputs),
                 output_names=list(network.outputs),
-                opset_version=OPSET,
+                opset_version=opset,
                 optimize=optimize,
                 custom_translation_table=onnx_translations(),
             )

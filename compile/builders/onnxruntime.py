@@ -3,16 +3,19 @@
 from typing import Any
 
 from ...engine.backends.onnxruntime import MODEL_FILE
-from ..export import LARGE, OPSET, write_onnx
+from ..export import LARGE, write_onnx
 from ..weights import NotRefittable, refuse_swallowed, replacement, swallowed_weights
 from .builder import Builder, BuildRequest, RefitRequest
+
+OPSET = 23
+"""From here on attention is one operation, which ONNX Runtime computes as such."""
 
 
 def _write(request: BuildRequest) -> dict[str, Any]:
     import onnx  # an extra
 
     path = request.folder / MODEL_FILE
-    write_onnx(request.network, request.program, path)
+    write_onnx(request.network, request.program, path, opset=OPSET)
     graph = onnx.load(str(path), load_external_data=False).graph
     return {"swallowed": swallowed_weights(request.program, (entry.name for entry in graph.initializer))}
 

@@ -66,7 +66,8 @@ def _read(attention: Any, asking: torch.Tensor, source: torch.Tensor, visible: t
         projection(states).unflatten(-1, heads).transpose(1, 2)
         for projection, states in ((attention.query, asking), (attention.key, source), (attention.value, source))
     )
-    return scaled_dot_product_attention(query, key, value, attn_mask=visible).transpose(1, 2).flatten(2)
+    seen = visible.expand(-1, -1, asking.shape[1], -1)  # ONNX Runtime's attention does not stretch a mask
+    return scaled_dot_product_attention(query, key, value, attn_mask=seen).transpose(1, 2).flatten(2)
 
 
 def _look(attention: Any, asking: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
