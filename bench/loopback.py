@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -37,12 +37,19 @@ Respond = Callable[[Received], Awaitable[Sent]]
 def serving(respond: Respond) -> Iterator[str]:
     """Serve on a free port of this machine in a thread; yield the address, without a slash at its end."""
     loop, ready = asyncio.new_event_loop(), threading.Event()
-    ports: list[int] = []
+    servers: list[asyncio.Server] = []
 
     async def begin() -> None:
-        server = await asyncio.start_server(lambda reader, writer: _talk(reader, writer, respond), "127.0.0.1", 0)
-        ports.append(server.sockets[0].getsockname()[1])
+        servers.append(await asyncio.start_server(lambda *streams: _talk(*streams, respond), "127.0.0.1", 0))
         ready.set()
+
+    async def end() -> None:
+        servers[0].close()
+        talks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for talk in talks:
+            talk.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
+        loop.stop()
 
     def run() -> None:
         loop.create_task(begin())
@@ -52,20 +59,15 @@ def serving(respond: Respond) -> Iterator[str]:
     thread.start()
     ready.wait()
     try:
-        yield f"http://127.0.0.1:{ports[0]}"
+        yield f"http://127.0.0.1:{servers[0].sockets[0].getsockname()[1]}"
     finally:
-        loop.call_soon_threadsafe(_cancel_all, loop)
-        loop.call_soon_threadsafe(loop.stop)
+        asyncio.run_coroutine_threadsafe(end(), loop)
         thread.join()
-
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
+        loop.close()
 
 
 async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, respond: Respond) -> None:
-    with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+    with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError), closing(writer):
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             method, path, _ = head[0].split(" ", 2)
@@ -80,5 +82,4 @@ async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, resp
             writer.write(f"HTTP/1.1 {sent.status} -\r\n{lines}\r\n".encode("latin-1") + sent.content[: sent.cut])
             await writer.drain()
             if sent.cut is not None:
-                break
-    writer.close()
+                return

@@ -103,7 +103,9 @@ def plan_run(
     sources += [("train.model", config.model)] if config is not None and trains else []
     models = tuple(PlannedModel(setting, source, _where(source)) for setting, source in sources)
     problems += checks.checkpoint_problems(models)
-    problems += checks.adapter_problems(recipe, {stage.name for stage in stages if stage.missing != 0})
+    open_stages = {stage.name for stage in stages if stage.missing != 0}
+    problems += checks.adapter_problems(recipe, open_stages)
+    problems += checks.server_problems(recipe, open_stages)
     disk = estimate_disk(run, recipe, stages)
     problems += checks.disk_problems(disk)
     notes = [settled] if settled else []

@@ -67,12 +67,12 @@ class ServerResponder:
         """
         questions = [Question.of(request, sampling, schema, *self._identity) for request in requests]
         replies: dict[str, Reply] = {}
-        if self.journal:
+        if self.journal is not None:
             kept = ((question.key, self.journal.get(question)) for question in questions)
             replies = {key: reply for key, reply in kept if reply is not None}
 
         def done(question: Question, reply: Reply, worked: bool) -> None:
-            if self.journal and worked:
+            if self.journal is not None and worked:
                 self.journal.keep(question, reply)
             replies[question.key] = reply
 
@@ -81,7 +81,7 @@ class ServerResponder:
             try:
                 self.loop.run(self.asker.ask(list(open_questions.values()), done))
             finally:
-                if self.journal:
+                if self.journal is not None:
                     self.journal.sync()
         return [replies[question.key] for question in questions]
 
@@ -94,5 +94,5 @@ class ServerResponder:
         """Close the connections and the journal."""
         self.loop.run(self.asker.close())
         self.loop.close()
-        if self.journal:
+        if self.journal is not None:
             self.journal.close()
