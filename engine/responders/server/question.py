@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,7 @@ class Question:
     def custom_id(self) -> str:
         """Its name in a batch job: the caller's where it is one that all servers take."""
         name = self.request.name
-        return name if 0 < len(name) <= 64 and name.isascii() and name.replace("-", "_").isidentifier() else self.asked
+        return name if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) else self.asked
 
 
 def png_base64(image: Image.Image) -> str:

@@ -11,13 +11,17 @@ from ...settings import Sampling
 from ..interface import Reply, Request
 from ..settings import ModelChoice
 from .access import Access, access_of
+from .anthropic_jobs import AnthropicJobs
 from .asker import Asker
 from .calls import DirectCalls
 from .chat_completions import CHAT_COMPLETIONS
 from .dialect import Dialect
 from .event_loop import EventLoop
+from .job_service import JobService
+from .jobs import BatchJobs
 from .journal import Journal
 from .messages import MESSAGES
+from .openai_jobs import OpenAIJobs
 from .question import Question
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from ...runner import Runner
 
 DIALECTS: dict[str, Dialect] = {"openai": CHAT_COMPLETIONS, "anthropic": MESSAGES}
+JOBS: dict[str, Callable[[], JobService]] = {"openai": OpenAIJobs, "anthropic": AnthropicJobs}
+"""By the first word of a backend."""
 
 
 class ServerResponder:
@@ -45,8 +51,9 @@ class ServerResponder:
     def of(cls, choice: ModelChoice) -> ServerResponder:
         """Return the model that a configuration names. Raises PrefmillError where its key is missing."""
         access = access_of(choice)
-        dialect = DIALECTS[choice.backend.partition("_")[0]]
-        return cls(choice, access, DirectCalls(choice.model, dialect, access, choice.server))
+        vendor, _, in_jobs = choice.backend.partition("_")
+        what = choice.model, DIALECTS[vendor], access, choice.server
+        return cls(choice, access, BatchJobs(*what, JOBS[vendor]()) if in_jobs else DirectCalls(*what))
 
     @property
     def notices(self) -> tuple[str, ...]:
