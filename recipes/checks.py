@@ -9,8 +9,6 @@ from pathlib import Path
 from ..base.errors import PrefmillError
 from ..base.paths import user_path
 from ..engine.responders.adapter import require_adapter
-from ..engine.responders.catalogue import backend_of
-from ..engine.responders.settings import ModelChoice
 from ..engine.settings import EngineSettings
 from ..pipeline.generate_settings import GenerateConfig
 from ..train.extras import require_libraries
@@ -87,33 +85,6 @@ def adapter_problems(recipe: BaseRecipe, names: Collection[str]) -> Iterator[Pro
                     require_adapter(Path(entry.adapter).expanduser())
                 except PrefmillError as error:
                     yield Problem.of(f"{stage.setting}.adapter", error)
-
-
-def server_problems(recipe: BaseRecipe, names: Collection[str]) -> Iterator[Problem]:
-    """Yield the servers that cannot be asked, of the stages of these names: no key, a wrong one, nobody there."""
-    found: dict[tuple[str, ...], PrefmillError | None] = {}
-    for setting, choice in asked_models(recipe, names):
-        backend = backend_of(choice)
-        server = (choice.backend, choice.url or "", choice.server.api_key or "")
-        if server not in found:
-            try:
-                backend.check(choice)
-                found[server] = None
-            except PrefmillError as error:
-                found[server] = error
-        if error := found[server]:
-            yield Problem.of(setting, error)
-
-
-def asked_models(recipe: BaseRecipe, names: Collection[str]) -> Iterator[tuple[str, ModelChoice]]:
-    """Yield the models that stages of these names ask, with their place in the settings."""
-    for stage in recipe.STAGES:
-        settings = recipe.settings_of(stage)
-        for number, (name, entry) in enumerate(stage.instances(settings).items()):
-            place = f"{stage.setting}.{number}" if isinstance(settings, tuple) else stage.setting
-            inner = {place: entry, **{f"{place}.{key}": value for key, value in entry}}
-            if name in names:
-                yield from ((key, value) for key, value in inner.items() if isinstance(value, ModelChoice))
 
 
 def device_problems(engine: EngineSettings) -> Iterator[Problem]:

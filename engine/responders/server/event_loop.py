@@ -27,9 +27,13 @@ class EventLoop:
             future.cancel()
             raise
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has been ended."""
+        return self._loop.is_closed()
+
     def close(self) -> None:
         """End the thread."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,11 +1,12 @@
 """How many calls are in flight, and how long one may take: both follow what the server does.
 
-In flight: halved where a tenth of the last calls was turned away as too many, at most once per deadline, and raised by
-one for every round of answers. A stray 429 says nothing of the load: cutting at each one ends at a fifth of the
-throughput.
+In flight: halved where a quarter of the last calls was turned away as too many, at most once per deadline, and raised
+by one for every round of answers. A stray 429 says nothing of the load, and costs nothing: cutting at each one ends at
+a fifth of the throughput.
 
-The deadline: twice the longest of the last answers, doubled at each further attempt, so that a server that hangs costs
-two answers and not two minutes. It follows for calls that are on their way: the first answers free those that hang.
+The deadline: half again the longest of the last answers, doubled at each further attempt, so that a server that hangs
+costs an answer and a half and not two minutes. It follows for calls that are on their way: the first answers free those
+that hang.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Limiter:
             self.limit = min(self.most, self.limit + 1 / self.limit)
         if len(self._seconds) < _LEAST_ANSWERS:
             return
-        patience = min(self.longest, max(_SHORTEST, 2 * max(self._seconds)))
+        patience = min(self.longest, max(_SHORTEST, 1.5 * max(self._seconds)))
         if patience != self.patience:
             self.patience = patience
             for call in self.calls:
@@ -89,7 +90,7 @@ class Limiter:
     def turned_away(self, wait: float) -> None:
         """Take note that a call was one too many; the server asks for a pause of `wait` seconds, or for none."""
         self._crowded.append(True)
-        if sum(self._crowded) * 10 <= max(len(self._crowded), _WINDOW // 2) or _now() < self._next_cut:
+        if sum(self._crowded) * 4 <= max(len(self._crowded), _WINDOW // 2) or _now() < self._next_cut:
             return
         self.limit = max(1.0, self.limit / 2)
         self._paused_until = _now() + wait

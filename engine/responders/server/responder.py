@@ -99,6 +99,8 @@ class ServerResponder:
 
     def close(self) -> None:
         """Close the connections and the journal."""
+        if self.loop.closed:
+            return
         self.loop.run(self.asker.close())
         self.loop.close()
         if self.journal is not None:
