@@ -98,6 +98,9 @@ def print_summary(summary: dict[str, Any]) -> None:
         cells = (name + state, *numbers, rejects, f"{stage['seconds']:.1f}", origin)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console(width=None if sys.stdout.isatty() else _UNBOUNDED, highlight=False).print(table)
+    for name, stage in summary["stages"].items():
+        if stage["usage"]:
+            typer.echo(printable(f"{name}: {_usage(stage['usage'])}"))
     cost = "" if summary["cost"] is None else f", cost {summary['cost']:.2f}"
     typer.echo(f"device hours {summary['device_hours']:.4f}{cost}")
     if "training" in summary:
@@ -105,3 +108,13 @@ def print_summary(summary: dict[str, Any]) -> None:
         first, last = (f"{value:.4f}" if value is not None else "?" for value in training["loss"].values())
         what = f"{training['steps']} steps on {training['pairs']} pairs, loss {first} -> {last}"
         typer.echo(printable(f"adapter: {training['adapter']} ({what})"))
+
+
+def _usage(usage: dict[str, Any]) -> str:
+    failed = f" ({usage['failures']} failed)" if usage["failures"] else ""
+    told = [f"{usage['requests']} requests{failed}", f"{usage['prompt_tokens']} tokens in, {usage['tokens']} out"]
+    if usage["seconds"]:
+        told.append(f"{usage['seconds'] / usage['requests']:.2f} s a request, at most {usage['slowest']:.2f}")
+    if usage["cost"] is not None:
+        told.append(f"cost {usage['cost']:.4f}")
+    return "; ".join(told)

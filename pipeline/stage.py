@@ -46,6 +46,9 @@ class Stage(ABC, Generic[In, Out]):
     def keep_in(self, folder: Path) -> None:
         """Learn of a folder of the stage's own, for what must survive a kill before it is committed."""
 
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Learn whom to tell what takes long within one batch."""
+
     def take_usage(self) -> Usage | None:
         """Return what requests to models took since this was last asked; None for a stage that makes none."""
         return None

@@ -20,6 +20,7 @@ from .disk import DiskEstimate, estimate_disk
 from .engines import engine_models, engine_problems
 from .plan import PlannedModel, PlannedStage, Problem, plan_stages
 from .recipe import BaseRecipe
+from .server_calls import server_calls, server_problems
 
 TRAINING = "training"
 
@@ -103,10 +104,13 @@ def plan_run(
     sources += [("train.model", config.model)] if config is not None and trains else []
     models = tuple(PlannedModel(setting, source, _where(source)) for setting, source in sources)
     problems += checks.checkpoint_problems(models)
-    problems += checks.adapter_problems(recipe, {stage.name for stage in stages if stage.missing != 0})
+    open_stages = {stage.name for stage in stages if stage.missing != 0}
+    problems += checks.adapter_problems(recipe, open_stages)
+    problems += server_problems(recipe, open_stages)
     disk = estimate_disk(run, recipe, stages)
     problems += checks.disk_problems(disk)
     notes = [settled] if settled else []
+    notes += server_calls(run, recipe, stages)
     notes += [disk.text] if disk is not None and disk.tight and not disk.clearly_short else []
     price = recipe.executor.price_per_device_hour
     plan = RunPlan(folder, tuple(stages), trains, models, disk, tuple(problems), tuple(notes), price)

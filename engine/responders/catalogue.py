@@ -22,6 +22,8 @@ class ResponderBackend:
     runtime: Callable[[ModelChoice], str]
     loads_weights: bool = True
     """Whether the model is a checkpoint that is loaded here."""
+    check: Callable[[ModelChoice], None] = lambda choice: None
+    """Raises PrefmillError for what would keep a model from being asked, long before it is."""
 
 
 def _transformers(choice: ModelChoice, settings: EngineSettings, adapter: Path | None) -> "Responder":
@@ -34,8 +36,23 @@ def _transformers(choice: ModelChoice, settings: EngineSettings, adapter: Path |
     return TransformersTextResponder.from_pretrained(choice.model, settings)
 
 
+def _server(choice: ModelChoice, settings: EngineSettings, adapter: Path | None) -> "Responder":
+    from .server.responder import ServerResponder
+
+    return ServerResponder.of(choice)
+
+
+def _check_server(choice: ModelChoice) -> None:
+    from .server.probe import probe
+
+    probe(choice)
+
+
+SERVER = ResponderBackend(_server, lambda choice: "", loads_weights=False, check=_check_server)
+
 RESPONDERS: dict[str, ResponderBackend] = {
     "transformers": ResponderBackend(_transformers, lambda choice: f"transformers-{version('transformers')}"),
+    **dict.fromkeys(("openai", "anthropic", "openai_batch", "anthropic_batch"), SERVER),
 }
 
 

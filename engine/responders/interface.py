@@ -5,16 +5,20 @@ judges. A request that fails is a `Failure` with its reason, never an empty answ
 the others, and trained on.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from PIL import Image
 
-from ..device import Execution
-from ..runner import Runner
 from ..settings import Sampling
+
+if TYPE_CHECKING:  # torch: a server's answers come without it
+    from ..device import Execution
+    from ..runner import Runner
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,27 @@ from pydantic import Field, model_validator
 
 from ...base.settings import Settings
 
-BATCH_SIZES = {"transformers": 8, "vllm": 256, "openai": 256}
-"""Requests at a time by backend: a server and vLLM queue them by themselves."""
+BATCH_SIZES = {
+    **{"transformers": 8, "vllm": 256, "openai": 256, "anthropic": 256},
+    **{"openai_batch": 1024, "anthropic_batch": 1024},
+}
+"""Requests at a time by backend: a server and vLLM queue them by themselves, and a batch job takes as many."""
 
 
 class ServerSettings(Settings):
     """How a server is asked. None of it changes an answer."""
 
-    api_key: str = Field(default="OPENAI_API_KEY", description="the environment variable that holds the key")
+    api_key: str | None = Field(
+        default=None,
+        description="the environment variable that holds the key, empty for none; by default OPENAI_API_KEY or "
+        "ANTHROPIC_API_KEY",
+    )
     concurrency: int = Field(default=32, ge=1, description="requests in flight")
     timeout: float = Field(default=120.0, gt=0, description="seconds, at most, for one answer")
     attempts: int = Field(default=6, ge=1, description="of one request, before it is a reject")
     prompt_price: float | None = Field(default=None, ge=0, description="of a million prompt tokens")
     answer_price: float | None = Field(default=None, ge=0, description="of a million tokens of answers")
+    poll_seconds: float = Field(default=30.0, gt=0, description="between two looks at a batch job")
 
 
 class VllmSettings(Settings):
@@ -33,8 +41,11 @@ class ModelChoice(Settings):
     """A model, and what runs it."""
 
     model: str = Field(description="a folder or hub id; for a server, its own name of the model")
-    backend: str = Field(default="transformers", description="transformers, vllm or openai (any compatible server)")
-    url: str = Field(default="https://api.openai.com/v1", description="of the server, for the backend openai")
+    backend: str = Field(
+        default="transformers",
+        description="transformers, vllm, openai (any compatible server), anthropic; openai_batch, anthropic_batch",
+    )
+    url: str | None = Field(default=None, description="of the server; by default its vendor's")
     reproducible: bool = Field(default=False, description="vllm: batch-invariant kernels, slower")
     server: ServerSettings = ServerSettings()
     vllm: VllmSettings = VllmSettings()

@@ -64,6 +64,7 @@ class Work:
         if missing:
             self.stage = task.build()
             self.stage.keep_in(self.dataset.folder / JOURNAL)
+            self.stage.tell(lambda text: self.progress.line(f"{task.name}: {text}"))
             self.manifest = self.manifest.with_stage(self.stage)
             for notice in self.stage.notices:
                 self.progress.notice(f"{task.name}: {notice}")

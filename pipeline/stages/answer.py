@@ -3,7 +3,7 @@ loaded at a time and a responder can be added to a run later."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -38,9 +38,19 @@ class AnswerStage(Stage[ImageQuestion, Response]):
         self.model_keys = (self.engine.key,)
         self.usage: Usage | None = None
 
+    @property
+    def outcome(self) -> tuple[str, ...]:
+        """What a server did not take of the settings."""
+        return tuple(getattr(self.engine, "notices", ()))
+
     def keep_in(self, folder: Path) -> None:
         """Answers that a server was paid for are kept there."""
         self.engine.keep_in(folder)
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """A batch job takes hours, and says how it stands."""
+        if engine_tells := getattr(self.engine, "tell", None):
+            engine_tells(say)
 
     def take_usage(self) -> Usage | None:
         """Return what the last batch took."""
