@@ -58,8 +58,11 @@ def mixed(panel: JudgedPanel, weights: Mapping[str, float], stage: str) -> list[
 
 
 def standardised(values: Sequence[float]) -> list[float]:
-    """Return values at mean 0 and deviation 1 (of all of them, not of a sample); zeros where they are equal."""
-    if not values or min(values) == max(values):
+    """Return values at mean 0 and deviation 1 (of all of them, not of a sample).
+
+    Zeros where they are equal, to six digits: what differs beyond is rounding, which a deviation of 1 would blow up.
+    """
+    if not values or max(values) - min(values) <= 1e-6 * max(map(abs, values)):
         return [0.0] * len(values)
     mean = math.fsum(values) / len(values)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
