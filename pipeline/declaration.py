@@ -52,7 +52,7 @@ class StageDeclaration:
     optional: bool = False
     """Whether a loop may have no instance of it, and stages that read it go on without."""
     measure: Callable[[Inputs], dict[str, Any]] = lambda inputs: {}
-    """What is worth knowing of all of its rows when they are there, for the manifest."""
+    """What is worth knowing of all of its rows when they are there: numbers by measure and by what is measured."""
     remedy: str = ""
     """How to come by such rows, where a loop has no instance of the stage."""
 

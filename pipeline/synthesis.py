@@ -108,7 +108,7 @@ def tasks_of(run: Run, loop: Loop) -> list[Task]:
     needed, _ = _needed(run, loop)
     folders = {stage.name: _folders(run, loop, stage) for stage in loop.STAGES}
     folders = {read.name: [] for stage in needed for read in stage.reads if read.optional} | folders
-    for stage in needed:
+    for stage in (stage for stage in needed if folders[stage.name]):
         for read in stage.reads:
             if not folders[read.name] and not read.optional:
                 raise PrefmillError(f"no {read.setting}: there are no {read.name} for {stage.name}", read.remedy)

@@ -13,6 +13,7 @@ The first two do not exist where one of the two sees no difference at all; those
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -33,6 +34,32 @@ def agreement(panels: Iterable[Mapping[str, Sequence[float | None]]]) -> dict[st
     return {
         names: {"panels": len(measures["same_best"]), **{name: _mean(values) for name, values in measures.items()}}
         for names, measures in sorted(found.items())
+    }
+
+
+def pulls(
+    panels: Iterable[Mapping[str, Sequence[float | None]]], weights: Mapping[str, float]
+) -> dict[str, dict[str, float | None]]:
+    """Return, for each part of a weighted sum, how far it varies within a panel, and its share of what all vary.
+
+    `deviation` is the root of the mean variance within panels of two and more, in the part's own unit; `share` is of
+    the deviations times their weights.
+    """
+    variances: dict[str, list[float]] = {name: [] for name in weights}
+    for panel in panels:
+        for name, scores in panel.items():
+            known = [score for score in scores if score is not None]
+            if len(known) > 1:
+                variances[name].append(statistics.pvariance(known))
+    deviations = {name: math.sqrt(statistics.fmean(found)) for name, found in variances.items() if found}
+    total = math.fsum(abs(weights[name]) * deviation for name, deviation in deviations.items())
+    return {
+        name: {
+            "weight": weights[name],
+            "deviation": round(deviation, 9),
+            "share": round(abs(weights[name]) * deviation / total, 6) if total else None,
+        }
+        for name, deviation in deviations.items()
     }
 
 

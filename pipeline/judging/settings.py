@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from ...base.settings import Weight
 from ...engine.responders.settings import ModelChoice
 from ...engine.scorers.attributes import ATTRIBUTES
 from ...engine.settings import Sampling
@@ -19,9 +20,6 @@ def _are_attributes(weights: dict[str, float]) -> dict[str, float]:
         raise ValueError("all weights are 0: leave them out, or give one that counts")
     return weights
 
-
-Weight = Annotated[float, Field(strict=True)]
-"""A number, and no truth value."""
 
 AttributeWeights = Annotated[dict[str, Weight], AfterValidator(_are_attributes)]
 """By the names of `ATTRIBUTES`; none: the score is the model's own, gated by the prompt."""

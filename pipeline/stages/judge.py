@@ -11,14 +11,14 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from ...base.settings import Settings
+from ...base.settings import Settings, Weight
 from ...engine.settings import EngineSettings
 from ..declaration import Inputs, StageDeclaration
 from ..judging.agreement import agreement
 from ..judging.mixture import JudgedPanel, mixed
 from ..judging.reading import read_panels
 from ..judging.reward import reward_scores
-from ..judging.settings import AttributeWeights, Context, Weight
+from ..judging.settings import AttributeWeights, Context
 from ..panels import PanelIndex, PanelSource
 from ..records import Reject, Score
 from ..sources import Panel

@@ -121,9 +121,11 @@ class PanelsWithImages:
         panels = self.panels.read(start, stop)
         if self.images is None:
             return [PanelWithImage(panel, None) for panel in panels]
-        rows = [self.images.rows_by("id")[panel.instruction.image_id] for panel in panels]
-        read = read_rows(self.images, rows)
-        return [PanelWithImage(panel, read[row].image) for panel, row in zip(panels, rows, strict=True)]
+        places = self.images.rows_by("id")
+        rows = [places.get(panel.instruction.image_id) for panel in panels]
+        read = read_rows(self.images, (row for row in rows if row is not None))
+        images = [None if row is None else read[row].image for row in rows]
+        return [PanelWithImage(panel, image) for panel, image in zip(panels, images, strict=True)]
 
 
 def _decoded(image: bytes) -> Image.Image | UnreadableImage:
