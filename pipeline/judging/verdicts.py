@@ -38,14 +38,14 @@ COMPARE = (
 )
 
 
-class Rating(Form):
+class RatingForm(Form):
     """One answer's."""
 
     reason: str = Field(min_length=1, max_length=1000, description="why, in a sentence")
     score: int = Field(ge=1, le=10)
 
 
-class Comparison(Form):
+class ComparisonForm(Form):
     """Of two answers."""
 
     reason: str = Field(min_length=1, max_length=1000, description="why, in a sentence")
@@ -75,7 +75,7 @@ def rate(
         name = content_id("judgement", answer.response.id, responder.key, choice.name)
         requests.append(_request(f"{RATE}\n\n{text}", one.image, name))
         cut.append(was_cut)
-    ratings, replies = _ask(responder, requests, Rating, choice)
+    ratings, replies = _ask(responder, requests, RatingForm, choice)
     outcome: list[Judgement | Reject] = []
     for (_, answer), rating, was_cut in zip(asked, ratings, cut, strict=True):
         if isinstance(rating, Failure):
@@ -98,7 +98,7 @@ def compare(
         )
         name = content_id("comparison", first.response.id, second.response.id, responder.key, choice.name)
         requests.append(_request(f"{COMPARE}\n\n{text}", one.image, name))
-    forms, replies = _ask(responder, requests, Comparison, choice)
+    forms, replies = _ask(responder, requests, ComparisonForm, choice)
     made = {
         (first.response.id, second.response.id): form for (_, first, second), form in zip(asked, forms, strict=True)
     }
@@ -116,7 +116,7 @@ def compare(
 
 
 def _share_of_wins(
-    answer: ReadAnswer, answers: Sequence[ReadAnswer], made: dict[tuple[str, str], Comparison | Failure]
+    answer: ReadAnswer, answers: Sequence[ReadAnswer], made: dict[tuple[str, str], ComparisonForm | Failure]
 ) -> tuple[float, dict[str, float]] | Failure:
     """The share of its comparisons that an answer wins, with how many there were, or why there was none."""
     own = answer.response.id
@@ -140,7 +140,7 @@ def _share_of_wins(
     return wins / counted, {"comparisons": float(counted), "same_in_both_orders": consistent / counted}
 
 
-def _points(comparison: Comparison, own: str) -> float:
+def _points(comparison: ComparisonForm, own: str) -> float:
     return 0.5 if comparison.better == "tie" else float(comparison.better == own)
 
 

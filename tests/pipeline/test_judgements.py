@@ -12,6 +12,7 @@ from prefmill.engine.images import encode_image
 from prefmill.engine.responders.catalogue import RESPONDERS, Backend
 from prefmill.engine.responders.interface import Answer, Failure
 from prefmill.pipeline.records import Candidate, Instruction, Judgement, Pair, Response, Score
+from prefmill.pipeline.report import write_report
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
 from prefmill.pipeline.synthesis import SynthesisConfig, synthesize, tasks_of
@@ -100,6 +101,9 @@ def test_judges_have_rows_of_their_own_and_one_score_is_made_of_them(run, capsys
     expected = {"panels": 2, "kendall_tau": -1.0, "spearman": -1.0, "same_best": 0.0, "same_worst": 0.0}
     assert run.manifest("response_scores")["measures"] == {"agreement": {"wordy and terse": expected}}
     assert run.manifest("judgements-wordy")["usage"]["requests"] == 6
+    page = write_report(run).read_text()
+    assert "<h2>Agreement in response_scores</h2>" in page
+    assert '<td>wordy and terse</td><td class="number">2</td><td class="number">-1</td>' in page
     show_command(run.folder, None, False, 3, False)
     assert "response_scores: agreement of wordy and terse: panels 2, kendall tau -1" in capsys.readouterr().out
 

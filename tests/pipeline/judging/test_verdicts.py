@@ -10,7 +10,7 @@ from prefmill.engine.responders.structured import read_form
 from prefmill.pipeline.judging.quoting import quote
 from prefmill.pipeline.judging.reading import read_panels
 from prefmill.pipeline.judging.settings import JudgeChoice
-from prefmill.pipeline.judging.verdicts import Comparison, Rating, SeenReading, compare, rate
+from prefmill.pipeline.judging.verdicts import ComparisonForm, RatingForm, SeenReading, compare, rate
 from prefmill.pipeline.pair_policy import JudgedAnswer
 from prefmill.pipeline.records import Instruction, Judgement, Reject, Response
 from prefmill.pipeline.sources import Panel
@@ -154,9 +154,9 @@ def test_a_judge_that_is_cut_off_by_a_long_answer_is_told_less_of_it():
 @pytest.mark.parametrize(
     ("form", "text"),
     [
-        (Rating, '{"reason": "x", "score": 0}'),
-        (Rating, '{"reason": "", "score": 5}'),
-        (Comparison, '{"reason": "x", "better": "C"}'),
+        (RatingForm, '{"reason": "x", "score": 0}'),
+        (RatingForm, '{"reason": "", "score": 5}'),
+        (ComparisonForm, '{"reason": "x", "better": "C"}'),
     ],
 )
 def test_verdicts_have_bounds(form, text):
