@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 _WORD = 2**63
 
@@ -50,3 +50,6 @@ def _says_something(value: str) -> str:
 
 Text = Annotated[str, AfterValidator(_says_something)]
 """Text that says something."""
+
+Weight = Annotated[float, Field(strict=True)]
+"""A number in a mapping, and no truth value."""

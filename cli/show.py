@@ -45,6 +45,17 @@ def show_command(folder: Path, stage: str | None, rejects: bool, rows: int, as_j
         print_summary(summarize(run))
 
 
+def _measures(measures: dict[str, Any]) -> Iterator[str]:
+    """What stages measured of their rows, a line for each thing measured."""
+    for measure, things in measures.items():
+        for thing, numbers in things.items():
+            told = [
+                f"{name.replace('_', ' ')} {'unknown' if value is None else f'{value:.3g}'}"
+                for name, value in numbers.items()
+            ]
+            yield f"{measure} of {thing}: {', '.join(told)}"
+
+
 def _dataset(run: Run, stage: str) -> Dataset[Any]:
     dataset = run.dataset(stage, record_type_of(stage))
     for shard in dataset.conflicts:
@@ -101,6 +112,8 @@ def print_summary(summary: dict[str, Any]) -> None:
     for name, stage in summary["stages"].items():
         if stage["usage"]:
             typer.echo(printable(f"{name}: {_usage(stage['usage'])}"))
+        for line in _measures(stage.get("measures", {})):
+            typer.echo(printable(f"{name}: {line}"))
     cost = "" if summary["cost"] is None else f", cost {summary['cost']:.2f}"
     typer.echo(f"device hours {summary['device_hours']:.4f}{cost}")
     if "training" in summary:

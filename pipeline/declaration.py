@@ -49,6 +49,10 @@ class StageDeclaration:
     """Whether its rows can be had from memory as they will be read from the store."""
     annotates: bool = False
     """Its rows are worth having for what they say of others, also where nothing is made of them."""
+    optional: bool = False
+    """Whether a loop may have no instance of it, and stages that read it go on without."""
+    measure: Callable[[Inputs], dict[str, Any]] = lambda inputs: {}
+    """What is worth knowing of all of its rows when they are there: numbers by measure and by what is measured."""
     remedy: str = ""
     """How to come by such rows, where a loop has no instance of the stage."""
 

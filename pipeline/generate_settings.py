@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..base.settings import Settings
+from ..base.settings import Settings, Weight
 from ..engine.sd3.levers import Levers
 from .scorer_settings import ScorerChoice
 
@@ -18,11 +18,30 @@ class PruneConfig(Settings):
     keep: int = Field(default=1, ge=1, description="how many candidates of a prompt are finished")
     scorer: str | None = Field(default=None, description="as in `score`; null: the scorer that `score` names")
     model: str | None = Field(default=None, description="its checkpoint; null: that of `score`, or the scorer's own")
+    mixture: dict[str, Weight] = Field(default={}, description="as in `score`, with `models`")
+    models: dict[str, str] = Field(default={})
+
+    @model_validator(mode="after")
+    def _is_a_choice(self) -> PruneConfig:
+        self.choice(ScorerChoice())
+        return self
+
+    def choice(self, score: ScorerChoice) -> ScorerChoice:
+        """Return the scorer, or scorers, that look: what `score` names where nothing is named here."""
+        if self.mixture:
+            named = {"mixture": self.mixture, "models": self.models}
+            return ScorerChoice.model_validate(
+                named | {name: value for name in ("scorer", "model") if (value := getattr(self, name)) is not None}
+            )
+        if self.scorer is not None:
+            own = ScorerChoice(scorer=self.scorer)
+        else:
+            own = ScorerChoice(**{name: getattr(score, name) for name in ScorerChoice.model_fields})
+        return own.model_copy(update={"model": self.model or own.model})
 
     def resolved(self, score: ScorerChoice) -> PruneConfig:
-        """The same with scorer and model named; `score` is what it has in their place where they are not."""
-        own = score if self.scorer is None else ScorerChoice(scorer=self.scorer)
-        return self.model_copy(update={"scorer": own.scorer, "model": self.model or own.model})
+        """Return the same with everything named."""
+        return self.model_copy(update=self.choice(score).model_dump())
 
 
 class GenerateConfig(Settings):
@@ -77,8 +96,7 @@ class GenerateConfig(Settings):
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """What it loads: the generator, and the scorer that prunes."""
-        pruned = [str(self.prune.resolved(ScorerChoice()).model)] if self.prune else []
-        return (self.model, *pruned)
+        return (self.model, *(self.prune.choice(ScorerChoice()).sources.values() if self.prune else ()))
 
     @property
     def candidates(self) -> int:

@@ -41,7 +41,7 @@ class Loop(Settings):
             if stage.setting not in cls.model_fields:
                 raise TypeError(f"{cls.__name__} has no field {stage.setting!r} for the settings of {stage.name}")
             for read in stage.reads:
-                if read not in cls.STAGES[:place]:
+                if read not in cls.STAGES[:place] and not read.optional:
                     raise TypeError(f"{cls.__name__}.STAGES: {stage.name} reads {read.name}, which does not precede it")
 
     @model_validator(mode="after")

@@ -25,7 +25,7 @@ class StageManifest:
 
     `precision`, `backend` and `device` are what the settings came to where the stage ran; empty without a model.
     `networks` says what really ran each network: one that has no engine runs eagerly under every backend.
-    `usage` is what requests to models took (`usage.py`).
+    `usage` is what requests to models took (`usage.py`), `measures` what the stage says of all of its rows.
     """
 
     stage: str
@@ -48,6 +48,7 @@ class StageManifest:
     seconds: float = 0.0
     cost: float | None = None
     usage: dict[str, Any] | None = None
+    measures: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, task: Task, fingerprint: str, previous: dict[str, Any]) -> Self:
@@ -87,7 +88,9 @@ class StageManifest:
         notices = list(dict.fromkeys([*self.notices, *stage.notices, *stage.outcome]))
         return replace(self, models=models, networks=networks, hardware=hardware, notices=notices)
 
-    def finish(self, dataset: Dataset[Any], inputs: int, price_per_hour: float | None) -> Self:
+    def finish(
+        self, dataset: Dataset[Any], inputs: int, price_per_hour: float | None, measures: dict[str, Any] | None = None
+    ) -> Self:
         """Return the manifest of a stage that has run to its end, counted from its shards."""
         seconds = round(sum(footer.seconds for _, footer in dataset.footers()), 3)
         usages = [footer.usage for _, footer in dataset.footers() if footer.usage is not None]
@@ -103,6 +106,7 @@ class StageManifest:
             seconds=seconds,
             cost=cost,
             usage=None if usage is None else asdict(usage),
+            measures=measures or {},
             **counts,
         )
 

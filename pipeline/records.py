@@ -84,6 +84,18 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one of several judges says of a response, with its reason where it gives one."""
+
+    subject_id: str
+    judge: str
+    value: float
+    truncated: bool = False
+    attributes: dict[str, float] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The candidate that goes on for a prompt. `margin` is the distance to the runner-up (None when alone)."""
 
@@ -142,4 +154,4 @@ class Reject:
     detail: str = ""
 
 
-Record = Prompt | Candidate | Score | Selection | Instruction | Response | Pair
+Record = Prompt | Candidate | Score | Judgement | Selection | Instruction | Response | Pair

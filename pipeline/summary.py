@@ -59,6 +59,8 @@ def summarize(run: Run) -> dict[str, Any]:
             key: manifest[key]
             for key in ("complete", "inputs", "outputs", "rejects", "models", "seconds", "cost", "notices")
         } | {"imported": "imported" in manifest["config"], "usage": manifest.get("usage")}
+        if measures := manifest.get("measures"):
+            stages[name]["measures"] = measures
     costs = [stage["cost"] for stage in stages.values() if stage["cost"] is not None]
     training = _training(run)
     return {

@@ -11,12 +11,15 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, ClassVar
 
+from pydantic import model_validator
+
 from ..base.errors import PrefmillError
 from ..base.progress import Progress
 from ..engine.settings import RANDOM_PREFIX, EngineSettings
 from .declaration import Inputs, StageDeclaration
 from .execute.local import run_tasks
 from .execute.plan import Plan, plan_task
+from .judging.settings import JudgeChoice
 from .loop import Loop
 from .pair_policy import PairPolicy
 from .prompts import PromptsConfig
@@ -29,6 +32,7 @@ from .stages.instruct import STAGE as INSTRUCT
 from .stages.instruct import InstructConfig
 from .stages.judge import STAGE as JUDGE
 from .stages.judge import JudgeConfig
+from .stages.judgements import STAGE as JUDGEMENTS
 from .stages.pair import STAGE as PAIR
 from .stages.prompts import STAGE as PROMPTS
 from .stages.score import STAGE as SCORE
@@ -46,7 +50,7 @@ class SynthesisConfig(Loop):
 
     STAGES: ClassVar[tuple[StageDeclaration, ...]] = (
         *(PROMPTS, GENERATE, SCORE, SELECT),
-        *(INSTRUCT, ANSWER, JUDGE, PAIR),
+        *(INSTRUCT, ANSWER, JUDGEMENTS, JUDGE, PAIR),
     )
 
     prompts: PromptsConfig = PromptsConfig()
@@ -55,8 +59,20 @@ class SynthesisConfig(Loop):
     select: SelectConfig = SelectConfig()
     instruct: InstructConfig = InstructConfig()
     responders: tuple[ResponderConfig, ...] = ()
+    judges: tuple[JudgeChoice, ...] = ()
+    """Several judges, which `judge.mixture` weighs."""
     judge: JudgeConfig = JudgeConfig()
     pair: PairPolicy = PairPolicy()
+
+    @model_validator(mode="after")
+    def _judges_are_weighed(self) -> SynthesisConfig:
+        named = [choice.name for choice in self.judges]
+        if sorted(named) != sorted(self.judge.mixture):
+            raise ValueError(
+                f"judge.mixture weighs {', '.join(self.judge.mixture) or 'no judge'}, and judges names "
+                f"{', '.join(named) or 'none'}: give every judge one weight, 0 for one that is only to be compared"
+            )
+        return self
 
     def settings_of(self, stage: StageDeclaration) -> Any:
         """Return the settings of a stage; drawing prunes by the scorer of `score` where it names none."""
@@ -91,9 +107,10 @@ def tasks_of(run: Run, loop: Loop) -> list[Task]:
     """Return the stages that this run computes, in order. Raises PrefmillError when it has nothing to start from."""
     needed, _ = _needed(run, loop)
     folders = {stage.name: _folders(run, loop, stage) for stage in loop.STAGES}
-    for stage in needed:
+    folders = {read.name: [] for stage in needed for read in stage.reads if read.optional} | folders
+    for stage in (stage for stage in needed if folders[stage.name]):
         for read in stage.reads:
-            if not folders[read.name]:
+            if not folders[read.name] and not read.optional:
                 raise PrefmillError(f"no {read.setting}: there are no {read.name} for {stage.name}", read.remedy)
     shared: dict[Any, Any] = {}
     return [
@@ -156,6 +173,7 @@ def _task(stage: StageDeclaration, folder: str, settings: Any, inputs: Inputs, l
         setting=place,
         execution=execution,
         checkpoints=checkpoints,
+        measure=partial(stage.measure, inputs),
     )
 
 
@@ -180,7 +198,7 @@ def _dependencies(stage: StageDeclaration, settings: Any, execution: dict[str, s
     values |= {name: execution[name] for name in ("precision", "backend") if name in execution}
     if runtime := stage.runtime(settings):
         values["runtime"] = runtime
-    several = [read for read in stage.reads if inputs.folders[read.name] != [read.name]]
+    several = [read for read in stage.reads if inputs.folders[read.name] not in ([], [read.name])]
     return values | {
         read.setting: [folder.removeprefix(f"{read.name}-") for folder in inputs.folders[read.name]] for read in several
     }

@@ -54,7 +54,6 @@ def judged(model: StageModel, recipe: BaseRecipe, prompts: Sequence[str]) -> tup
     """
     from ..compile.precision_report import report, write_report
     from ..engine.backends.engine_runner import EngineRunner
-    from ..engine.scorers.catalogue import load_image_scorer
 
     scoring = next((one for one in stage_models(recipe) if isinstance(one.settings, ScorerChoice)), None)
     if scoring is None:
@@ -64,11 +63,7 @@ def judged(model: StageModel, recipe: BaseRecipe, prompts: Sequence[str]) -> tup
     runners = [runner for runner in engine.engine.runners if isinstance(runner, EngineRunner)]
     if not runners:
         raise PrefmillError(f"{model.name} has no engine to judge", "build one: prefmill compile build RECIPE")
-    scorer = load_image_scorer(
-        str(scoring.settings.scorer),
-        scoring.settings.model,
-        scoring.engine.model_copy(update={"backend": "eager", "dtype": "float32"}),
-    )
+    scorer = scoring.settings.load(scoring.engine.model_copy(update={"backend": "eager", "dtype": "float32"}))
     guidance, steps = model.settings.guidance, model.settings.steps
     found = report(eager.engine, engine.engine, scorer, prompts, guidance, steps=steps)
     for runner in runners:

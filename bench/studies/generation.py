@@ -17,7 +17,6 @@ from PIL import Image
 
 from ...base.progress import Progress
 from ...engine.images import decode_image
-from ...engine.scorers.catalogue import load_image_scorer
 from ...micro.world.candidates import judged_groups
 from ...micro.world.language import caption
 from ...micro.world.scenes import Scene
@@ -149,7 +148,7 @@ def psnr(images: dict[tuple[int, float], np.ndarray], exact: dict[tuple[int, flo
 def _picked(recipe: Recipe, scenes: Sequence[Scene], ways: Drawn) -> list[float | None]:
     """The guidance scale of the candidate that the image reward picks for every prompt."""
     keys = sorted(ways.images)
-    scorer = load_image_scorer(recipe.score.scorer, recipe.score.model, recipe.engine.of_stage("score"))
+    scorer = recipe.score.load(recipe.engine.of_stage("score"))
     pictures = [Image.fromarray(ways.images[key]) for key in keys]
     texts = [caption(scenes[row]) for row, _ in keys]
     scores = scorer.score(scorer.preprocess(pictures), texts).values

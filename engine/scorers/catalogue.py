@@ -1,6 +1,6 @@
 """The scorers by the name that a command line or a configuration gives them. Kept free of torch until one is loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,3 +71,14 @@ def load_image_scorer(name: str, source: str | None = None, settings: EngineSett
             f"--model {name}=FOLDER, a folder that holds a CLIP and the head's weights beside it",
         )
     return entry.load(source or entry.checkpoint, settings or EngineSettings())
+
+
+def load_mixture(weights: Mapping[str, float], sources: Mapping[str, str], settings: EngineSettings) -> "ImageScorer":
+    """Load several scorers as one, with the weights of their scores. Raises PrefmillError as `load_image_scorer` does.
+
+    `sources` are checkpoints by name, where not the default ones are meant.
+    """
+    from .mixture import MixtureScorer
+
+    parts = {name: load_image_scorer(name, sources.get(name), settings) for name in sorted(weights)}
+    return MixtureScorer(parts, weights)

@@ -6,7 +6,7 @@ A scorer turns pictures into pixels on the host (`preprocess`) and pixels and pr
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -23,10 +23,14 @@ from ..settings import EngineSettings
 
 @dataclass(frozen=True)
 class ImageScores:
-    """`values` [B], float32 on the CPU; `truncated[i]` tells that the scorer did not see all of prompt i."""
+    """`values` [B], float32 on the CPU; `truncated[i]` tells that the scorer did not see all of prompt i.
+
+    `parts` are those of a mixture's scorers, by name; empty where one scorer alone has spoken.
+    """
 
     values: torch.Tensor
     truncated: list[bool]
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

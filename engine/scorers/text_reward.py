@@ -23,6 +23,7 @@ from ..runner import Runner
 from ..settings import EngineSettings
 from ..sources import resolve_checkpoint
 from ..text import load_tokenizer
+from .attributes import ATTRIBUTES
 from .dialogue import Dialogue, tokenize_dialogue
 
 __all__ = ["ATTRIBUTES", "GatePosition", "Judgements", "TextReward", "TextRewardModel", "find_gate", "gate_pattern_of"]
@@ -33,28 +34,6 @@ that quotes one moves into the answer; `prompt_end` is the place meant, and the 
 _HELPSTEER = 5
 # A GPU wants many rows at once; a CPU is busy with one packed row, and a second would only add padding.
 _BATCH_TOKENS = {"cuda": 16384, "cpu": 1024}
-
-ATTRIBUTES: tuple[str, ...] = (
-    "helpsteer-helpfulness",
-    "helpsteer-correctness",
-    "helpsteer-coherence",
-    "helpsteer-complexity",
-    "helpsteer-verbosity",
-    "ultrafeedback-overall_score",
-    "ultrafeedback-instruction_following",
-    "ultrafeedback-truthfulness",
-    "ultrafeedback-honesty",
-    "ultrafeedback-helpfulness",
-    "beavertails-is_safe",
-    "prometheus-score",
-    "argilla-overall_quality",
-    "argilla-judge_lm",
-    "code-complexity",
-    "code-style",
-    "code-explanation",
-    "code-instruction-following",
-    "code-readability",
-)
 
 
 @dataclass(frozen=True)

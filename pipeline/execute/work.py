@@ -104,6 +104,7 @@ class Work:
     def end(self) -> None:
         """Write what came out and what it cost."""
         dataset = self.run.dataset(self.task.name, self.task.output)
-        self.manifest = self.manifest.finish(dataset, len(self.source), self.config.price_per_device_hour)
+        price, measures = self.config.price_per_device_hour, self.task.measure()
+        self.manifest = self.manifest.finish(dataset, len(self.source), price, measures)
         self.run.write_manifest(self.task.name, self.manifest.to_json())
         self.progress.end(self.task.name, self.manifest.summary(self.task.unit))

@@ -10,6 +10,7 @@ from .answer import STAGE as ANSWER
 from .generate import STAGE as GENERATE
 from .instruct import STAGE as INSTRUCT
 from .judge import STAGE as JUDGE
+from .judgements import STAGE as JUDGEMENTS
 from .pair import STAGE as PAIR
 from .prompts import STAGE as PROMPTS
 from .score import STAGE as SCORE
@@ -23,4 +24,4 @@ def _only_imported(*_: Any) -> Any:
 PICK = StageDeclaration("picks", Selection, "", _only_imported, _only_imported)
 """Which image of a prompt an imported table calls the best."""
 
-STAGES = (PROMPTS, GENERATE, PICK, SCORE, SELECT, INSTRUCT, ANSWER, JUDGE, PAIR)
+STAGES = (PROMPTS, GENERATE, PICK, SCORE, SELECT, INSTRUCT, ANSWER, JUDGEMENTS, JUDGE, PAIR)

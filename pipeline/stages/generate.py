@@ -81,12 +81,9 @@ class GenerateStage(Stage[Prompt, Candidate]):
     def _pruning(self, settings: EngineSettings) -> Pruning | None:
         if (prune := self.config.prune) is None:
             return None
-        from ...engine.scorers.catalogue import load_image_scorer
         from ...engine.sd3.pruning import Pruning
 
-        named = prune.resolved(ScorerChoice())
-        scorer = load_image_scorer(str(named.scorer), named.model, settings)
-        return Pruning(scorer, named.after, named.keep)
+        return Pruning(prune.choice(ScorerChoice()).load(settings), prune.after, prune.keep)
 
     @property
     def runners(self) -> Sequence[Runner]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ...engine.images import UnreadableImage, decoded
-from ...engine.scorers.catalogue import load_image_scorer
 from ...engine.settings import EngineSettings
 from ..declaration import Inputs, StageDeclaration
+from ..judging.agreement import agreement, pulls
 from ..records import Candidate, Reject, Score
 from ..scorer_settings import ScorerChoice
 from ..sources import DatasetSource, PromptedImage, read_rows
@@ -35,14 +35,14 @@ class _Prepared:
     rejects: list[Reject]
     subjects: list[str]
     prompts: list[str]
-    pixels: Any  # [B, 3, S, S], or None when nothing is left to score
+    pixels: Any  # [B, ...], or None when nothing is left to score
 
 
 class ScoreStage(Stage[PromptedImage, Score]):
     """Score images against their prompts."""
 
     def __init__(self, config: ScoreConfig, settings: EngineSettings) -> None:
-        self.engine = load_image_scorer(config.scorer, config.model, settings)
+        self.engine = config.load(settings)
         self.model_keys = (self.engine.key,)
 
     def prepare(self, inputs: Sequence[PromptedImage]) -> _Prepared:
@@ -66,7 +66,7 @@ class ScoreStage(Stage[PromptedImage, Score]):
         return _Prepared(rejects, subjects, prompts, pixels)
 
     def _pixels(self, image: bytes | torch.Tensor) -> torch.Tensor:
-        """One image as pixels [1, 3, S, S]; a decoded one stays on its device."""
+        """One image as the scorer's pixels [1, ...]; a decoded one stays on its device."""
         if isinstance(image, bytes):
             with decoded(image) as picture:
                 return self.engine.preprocess([picture])
@@ -78,12 +78,15 @@ class ScoreStage(Stage[PromptedImage, Score]):
             return list(prepared.rejects)
         scores = self.engine.score(prepared.pixels, prepared.prompts)
         outcome: list[Score | Reject] = list(prepared.rejects)
+        parts = {name: values.tolist() for name, values in scores.parts.items()}
         rows = zip(prepared.subjects, scores.values.tolist(), scores.truncated, strict=True)
-        for subject, value, truncated in rows:
+        for place, (subject, value, truncated) in enumerate(rows):
+            own = {name: values[place] for name, values in parts.items()}
             if math.isfinite(value):
-                outcome.append(Score(subject, self.engine.key, value, truncated))
+                outcome.append(Score(subject, self.engine.key, value, truncated, own or None))
             else:
-                outcome.append(Reject(subject, STAGE.name, "not_finite", f"scored {value}"))
+                told = "".join(f", {name} {part}" for name, part in own.items())
+                outcome.append(Reject(subject, STAGE.name, "not_finite", f"scored {value}{told}"))
         return outcome
 
 
@@ -103,6 +106,21 @@ def prompted_images(inputs: Inputs) -> DatasetSource[PromptedImage]:
     return DatasetSource(inputs.rows(GENERATE), join_all=join)
 
 
+def measured(inputs: Inputs) -> dict[str, Any]:
+    """Return how a mixture's scorers agree on the images of a prompt, and how far each pulls the sum."""
+    weights: dict[str, float] = inputs.settings.mixture
+    if not weights:
+        return {}
+    candidates, scores = inputs.rows(GENERATE), inputs.rows(STAGE)
+    owners = dict(zip(candidates.column("id"), candidates.column("prompt_id"), strict=True))
+    panels: dict[str, dict[str, list[float | None]]] = {}
+    for image, parts in zip(scores.column("subject_id"), scores.column("attributes"), strict=True):
+        panel = panels.setdefault(owners[image] or "", {name: [] for name in weights})
+        for name, value in parts:
+            panel[name].append(value)
+    return {"pull": pulls(panels.values(), weights), "agreement": agreement(panels.values())}
+
+
 STAGE = StageDeclaration(
     name="image_scores",
     output=Score,
@@ -111,7 +129,8 @@ STAGE = StageDeclaration(
     source=prompted_images,
     build=ScoreStage,
     unit="images",
-    checkpoints=lambda settings: (settings.model,),
+    checkpoints=lambda settings: tuple(settings.sources.values()),
     follows=GENERATE,
     annotates=True,
+    measure=measured,
 )

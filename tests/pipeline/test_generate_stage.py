@@ -10,7 +10,7 @@ from prefmill.engine.sd3.decode import Generated
 from prefmill.engine.sd3.levers import Levers
 from prefmill.engine.sd3.pruning import Pruned
 from prefmill.engine.settings import EngineSettings
-from prefmill.pipeline.generate_settings import GenerateConfig
+from prefmill.pipeline.generate_settings import GenerateConfig, PruneConfig
 from prefmill.pipeline.records import Candidate, Prompt, Reject
 from prefmill.pipeline.scorer_settings import ScorerChoice
 from prefmill.pipeline.stages.generate import STAGE, GenerateStage
@@ -78,6 +78,36 @@ def test_the_scorer_that_prunes_is_that_of_score_unless_another_is_named():
     assert settings.candidates == 1
     own = override(recipe, ["generate.prune.scorer=blip"]).settings_of(STAGE).prune
     assert (own.scorer, own.model) == ("blip", ScorerChoice(scorer="blip").model)
+
+
+def test_several_scorers_prune_where_score_names_several_or_prune_itself_does():
+    recipe = override(
+        tiny(), ["generate.prune.after=2", "score.mixture={imagereward: 1, clip: 30}", "score.models.clip=mine"]
+    )
+    settings = recipe.settings_of(STAGE)
+    assert settings.checkpoints == ("random:text-to-image", "random:image-reward", "mine")
+    assert settings.prune.choice(ScorerChoice()).mixture == {"imagereward": 1, "clip": 30}
+    assert settings.scored_by(ScorerChoice(scorer="blip")) == settings
+    single = override(recipe, ["generate.prune.scorer=blip", "generate.prune.model=theirs"]).settings_of(STAGE)
+    assert single.checkpoints == ("random:text-to-image", "theirs")
+    own = override(recipe, ["generate.prune.mixture={blip: 1, clip: 2}"]).settings_of(STAGE)
+    assert own.checkpoints[1:] == (ScorerChoice(scorer="blip").model, ScorerChoice(scorer="clip").model)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mixture": {"clop": 1}}, "no image scorer 'clop'"),
+        ({"mixture": {"clip": 0.0}}, "all weights are 0"),
+        ({"mixture": {"clip": True}}, "valid number"),
+        ({"mixture": {"clip": 1}, "models": {"blip": "x"}}, "models names 'blip', which is not in the mixture"),
+        ({"mixture": {"clip": 1, "aesthetic": 1}}, "'aesthetic' has no published folder: name one as models.aesthetic"),
+    ],
+)
+def test_mixtures_of_scorers_that_do_not_fit(settings, message):
+    for kind in (ScorerChoice, PruneConfig):
+        with pytest.raises(ValueError, match=message):
+            kind.model_validate({"after": 1, **settings} if kind is PruneConfig else settings)
 
 
 @pytest.mark.parametrize(

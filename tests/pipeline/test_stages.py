@@ -169,7 +169,9 @@ class Broken:
     def score(self, first, second):
         values = torch.tensor([0.5, math.nan, math.inf, 1.5])[: len(second)]
         attributes = torch.zeros(len(second), 19)
-        return SimpleNamespace(values=values, scores=values, attributes=attributes, truncated=[False] * len(second))
+        return SimpleNamespace(
+            values=values, scores=values, attributes=attributes, truncated=[False] * len(second), parts={}
+        )
 
 
 def test_a_score_that_is_no_number_costs_its_row_and_not_the_run(cache, monkeypatch):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
@@ -11,7 +12,7 @@ from prefmill.engine.settings import EngineSettings
 from prefmill.pipeline.execute.local import run_task, run_tasks
 from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.prompts import PromptsConfig
-from prefmill.pipeline.records import Reject, Score, Selection
+from prefmill.pipeline.records import Candidate, Reject, Score, Selection
 from prefmill.pipeline.sources import DatasetSource, ListSource, PromptedImage
 from prefmill.pipeline.stage import Stage, Task
 from prefmill.pipeline.stages import score
@@ -182,14 +183,26 @@ def test_a_second_that_cannot_start_stops_the_first_before_it_works(tmp_path):
             run_tasks(run, both, EAGER, Progress())
 
 
-def test_images_are_scored_as_they_were_drawn_and_as_they_are_stored(cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("prune", "mixture", "count"),
+    [(None, {}, 12), ({"after": 1, "keep": 2}, {"clip": 30, "imagereward": 1}, 6)],
+    ids=["one", "several-which-prune-too"],
+)
+def test_images_are_scored_as_they_were_drawn_and_as_they_are_stored(
+    cache, tmp_path, monkeypatch, prune, mixture, count
+):
     """The scores of a run that never decodes an image equal, in every bit, those of one that reads the store."""
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a kite\na red boat\ntwo dogs\n")
     config = SynthesisConfig(
         prompts=PromptsConfig(path=str(prompts)),
-        generate=GenerateConfig(model="random:text-to-image", steps=2, batch_size=1),
-        score=ScoreConfig(model="random:image-reward", batch_size=5),
+        generate=GenerateConfig(model="random:text-to-image", steps=2, batch_size=1, prune=prune),
+        score=ScoreConfig(
+            model="random:image-reward",
+            mixture=mixture,
+            models={"clip": "random:clip"} if mixture else {},
+            batch_size=5,
+        ),
         responders=RESPONDERS,
         engine=EngineSettings(device="cpu"),
     )
@@ -204,8 +217,23 @@ def test_images_are_scored_as_they_were_drawn_and_as_they_are_stored(cache, tmp_
                 for task in work:
                     run_tasks(run, [task], EAGER, Progress())
             found[name] = list(run.dataset("image_scores", Score))
-    assert len(found["memory"]) == 12
+            measures = run.manifest("image_scores")["measures"]
+            dropped = [reject.detail for reject in run.dataset("candidates", Candidate).rejects()]
+    assert len(found["memory"]) == count
     assert found["memory"] == found["store"]
+    if not mixture:
+        assert measures == {}
+        assert not any(row.attributes for row in found["store"])
+        return
+    for row in found["store"]:
+        assert row.value == pytest.approx(30 * row.attributes["clip"] + row.attributes["imagereward"], abs=1e-5)
+    by_prompt = [[row.attributes["clip"] for row in found["store"][start : start + 2]] for start in (0, 2, 4)]
+    deviation = np.sqrt(np.mean(np.var(by_prompt, axis=1)))
+    assert measures["pull"]["clip"]["deviation"] == pytest.approx(deviation, abs=1e-8)
+    assert sum(part["share"] for part in measures["pull"].values()) == pytest.approx(1, abs=1e-5)
+    assert measures["agreement"]["clip and imagereward"]["panels"] == 3
+    assert len(dropped) == 6
+    assert all("after step 1 of 2" in detail for detail in dropped)
 
 
 def test_lossy_files_are_scored_as_they_are_stored(cache, tmp_path):
