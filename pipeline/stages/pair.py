@@ -101,10 +101,14 @@ class LimitedPanels:
         ]
 
 
-def judged_panels(inputs: Inputs) -> Source[Panel]:
+def judged_panels(inputs: Inputs) -> PanelSource:
     """Return the instructions with all answers and their scores."""
-    panels = PanelSource(inputs.once(PANELS), inputs.rows(JUDGE))
-    policy: PairPolicy = inputs.settings
+    return PanelSource(inputs.once(PANELS), inputs.rows(JUDGE))
+
+
+def pair_source(inputs: Inputs) -> Source[Panel]:
+    """Return the judged panels, with the verdicts over the whole run where the policy has limits there."""
+    panels, policy = judged_panels(inputs), inputs.settings
     return LimitedPanels(panels, policy, *origins(inputs)) if policy.needs_whole_run else panels
 
 
@@ -121,7 +125,7 @@ STAGE = StageDeclaration(
     output=Pair,
     setting="pair",
     reads=(INSTRUCT, ANSWER, JUDGE),
-    source=judged_panels,
+    source=pair_source,
     build=lambda settings, engine: PairStage(settings),
     unit="instructions",
 )
