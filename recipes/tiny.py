@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..engine.settings import Sampling
 from ..pipeline.execute.work import ExecutorConfig
+from ..pipeline.pair_policy import PairPolicy
 from ..pipeline.stages.answer import ResponderConfig
 from ..pipeline.stages.generate import GenerateConfig
 from ..pipeline.stages.judge import JudgeConfig
 from ..pipeline.stages.score import ScoreConfig
-from ..pipeline.synthesis import SynthesisConfig
 from ..train.settings import DPOTrainingConfig
 from .recipe import Recipe
 
@@ -23,8 +23,8 @@ def tiny() -> Recipe:
             ResponderConfig(name=letter, model=f"random:responder-{letter}", sampling=sampling) for letter in "abc"
         ),
         judge=JudgeConfig(model="random:text-reward"),
-        # random weights write random bytes: no language to check
-        pair=SynthesisConfig().pair.model_copy(update={"same_language": False}),
+        # random weights write random bytes: neither language nor markup means anything
+        pair=PairPolicy(same_language=False, refuse_artifacts=False, maximum_generic=1.0, length_ratio=None),
         executor=ExecutorConfig(commit_seconds=5.0),
         train=DPOTrainingConfig(
             model="random:policy", lora_rank=8, lora_alpha=16, learning_rate=1e-3, epochs=1, accumulation=1

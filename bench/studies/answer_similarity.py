@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ...pipeline.pair_policy import similarity
+from ...pipeline.pairs.words import similarity
 from ...pipeline.records import Instruction, Prompt, Response
 from ...pipeline.sources import responders_of, responses_folder
 from ...pipeline.store import Run

@@ -29,7 +29,15 @@ JUNK = ResponderConfig(
     batch_size=64,
 )
 """A responder that is cut off after three words: what the published data of this kind holds much of."""
-LOOSE = PairPolicy(same_language=False, minimum_words=1, maximum_repetition=1.0, near_duplicate=1.0)
+LOOSE = PairPolicy(
+    same_language=False,
+    minimum_words=1,
+    maximum_repetition=1.0,
+    near_duplicate=1.0,
+    refuse_artifacts=False,
+    maximum_generic=1.0,
+    length_ratio=None,
+)
 _IMAGE_STAGES = ("prompts", "candidates", "image_scores", "selections", "instructions")
 
 

@@ -7,8 +7,10 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from prefmill.pipeline import pair_policy
-from prefmill.pipeline.pair_policy import JudgedAnswer, PairPolicy, clean, fault_of, make_pair, repetition, similarity
+from prefmill.pipeline.pair_policy import JudgedAnswer, PairPolicy, make_pairs
+from prefmill.pipeline.pairs import language
+from prefmill.pipeline.pairs.faults import clean, fault_of
+from prefmill.pipeline.pairs.words import repetition, similarity
 from prefmill.pipeline.records import Instruction, Pair, Reject, Response
 
 QUESTION = "What is the colour of the bird on the branch?"
@@ -27,7 +29,7 @@ def answer(text, score, name):
 def decide(texts_and_scores, instruction=INSTRUCTION, **limits) -> tuple[Any, dict[str, str]]:
     """Return the pair (or None) and the rejects as {subject: reason}; answers are called a, b, c ..."""
     answers = [answer(text, score, "abcdef"[number]) for number, (text, score) in enumerate(texts_and_scores)]
-    outcome = make_pair(instruction, answers, PairPolicy(**limits))
+    outcome = make_pairs(instruction, answers, PairPolicy(**limits))
     pairs = [item for item in outcome if isinstance(item, Pair)]
     assert len(pairs) <= 1
     return (pairs or [None])[0], {item.subject_id: item.reason for item in outcome if isinstance(item, Reject)}
@@ -73,7 +75,7 @@ def test_junk_that_scores_worst_is_not_the_rejected_side(prompt, model, sample):
     # the junk scores worst, so best against worst would have trained on it; of the others the first is best
     scores = {model: 0.01, others[0]: 0.16, others[1]: 0.12}
     judged = [answer(answers[prompt][name], score, name) for name, score in scores.items()]
-    outcome = make_pair(instruction, judged, PairPolicy())
+    outcome = make_pairs(instruction, judged, PairPolicy(length_ratio=None))
     (pair,) = [item for item in outcome if isinstance(item, Pair)]
     assert (pair.chosen_id, pair.rejected_id) == (others[0], others[1])
     assert pair.margin == pytest.approx(0.04)
@@ -110,6 +112,16 @@ def test_an_unfit_answer_is_rejected_and_the_others_are_paired(text, reason):
     pair, rejects = decide([(GOOD[0], 0.9), (text, 0.1), (GOOD[1], 0.5)])
     assert rejects == {"b": reason}
     assert (pair.chosen_id, pair.rejected_id) == ("a", "c")
+
+
+def test_four_words_are_no_match_for_a_paragraph(sample):
+    answers, instructions, _ = sample
+    instruction = Instruction("i", "image", instructions["art-2"], "field")
+    scores = {"vicuna-13b": 0.16, "vicuna-7b": 0.12}
+    judged = [answer(answers["art-2"][name], score, name) for name, score in scores.items()]
+    rejects = make_pairs(instruction, judged, PairPolicy())
+    assert all(isinstance(item, Reject) for item in rejects)
+    assert [(item.subject_id, item.reason) for item in rejects] == [("vicuna-7b", "length"), ("i", "too_few_answers")]
 
 
 @pytest.mark.parametrize("score", [None, math.nan, math.inf, -math.inf])
@@ -205,16 +217,16 @@ def test_measures_against_counts_by_hand():
 
 
 def test_an_instructions_language_is_told_once_for_all_its_answers(monkeypatch):
-    pair_policy._language_asked.cache_clear()
+    language._language_asked.cache_clear()
     asked = []
-    real = pair_policy._identifier()
+    real = language._identifier()
 
     class Counting:
         def classify(self, text):
             asked.append(text)
             return real.classify(text)
 
-    monkeypatch.setattr(pair_policy, "_identifier", Counting)
+    monkeypatch.setattr(language, "_identifier", Counting)
     for text in GOOD:
         assert fault_of(text, QUESTION, PairPolicy()) is None
     assert asked.count(QUESTION) == 1

@@ -1,0 +1,24 @@
+"""`prefmill quality`: what a run's rejected answers are, for people (tables) and for machines (--json)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from ..base.text import printable
+from .options import Json, RunFolder
+
+
+def quality_command(folder: RunFolder, as_json: Json = False) -> None:
+    """Show what a run's rejected answers are, in six classes, before and after the pair policy."""
+    from ..pipeline.quality import quality_of
+    from ..pipeline.store import Run
+    from .quality_table import print_quality
+
+    quality = quality_of(Run.open(folder))
+    if as_json:
+        typer.echo(printable(json.dumps({"run": str(folder), **asdict(quality)}, ensure_ascii=False)))
+    else:
+        print_quality(quality, folder)
