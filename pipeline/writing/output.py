@@ -73,9 +73,8 @@ def write_prompts(
         remove_leftovers(work)
         writer, close = _writer(config, engine, wording, work)
         try:
-            writing = PromptWriting(
-                topics, config.count, writer, NearDuplicates(config.similarity), _or_silent(progress)
-            )
+            seen = NearDuplicates(config.similarity)
+            writing = PromptWriting(topics, config.count, writer, seen, progress or Progress())
             writing.run()
         finally:
             close()
@@ -120,7 +119,7 @@ def _check_file(to: Path, work: Path, made_of: dict[str, Any]) -> None:
 
 def _writer(
     config: PromptWritingConfig, engine: EngineSettings, wording: Wording, work: Path
-) -> tuple[PromptWriter, Any]:
+) -> tuple[PromptWriter, Callable[[], None]]:
     """Return the writer, and what lets go of it."""
     if config.model == GRAMMAR:
         return GrammarWriter(config.seed), lambda: None

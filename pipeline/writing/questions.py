@@ -15,6 +15,8 @@ from .things import things_in
 from .wording import Wording, fill
 
 REQUEST, KINDS = "instructions.txt", "questions.yaml"
+MOST_THINGS = 4
+"""A prompt names what it is about before what is around it."""
 _GIVEN = ("thing", "another")
 _INSTEAD = ("main subject", "background")  # where a prompt names no two things
 
@@ -50,7 +52,7 @@ class Questions:
 
     def write(self, image: str, prompt: str, count: int) -> list[str]:
         """Return `count` different questions about an image, fewer where the forms do not give so many."""
-        things = things_in(prompt)
+        things = things_in(prompt)[:MOST_THINGS]
         texts: dict[str, None] = {}
         for place, kind in enumerate(self.chosen(image, 4 * count)):
             if len(texts) == count:

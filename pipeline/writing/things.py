@@ -30,13 +30,19 @@ _CLOSING = _words(
 _VIEWS = _words(
     """photograph photo image picture view shot close-up closeup painting drawing illustration portrait scene
     render rendering depiction collection series set pair group row rows variety number array piece kind sort
-    cluster macro study panorama snapshot"""
+    cluster macro study panorama snapshot handful flock couple glimpse"""
 )
+_NOUNS_IN_ING = _words(
+    "painting drawing building ceiling lighting clothing etching railing lining morning evening string"
+)
+_IRREGULAR = _words("made left hung seen drawn held lit cut set full worn grown built woven shown")
 _NO_THINGS = _words(
     """essence air distance background foreground way day morning evening night noon afternoon dawn dusk sunset
     center centre middle edge corner top bottom side world moment atmosphere sense mood depth composition style
     effect variations variation attention detail details light glow hues hue tones tone colors colours color
-    colour lines touch feeling contrast beauty interplay season sky shadows shadow"""
+    colour lines touch feeling contrast beauty interplay season sky shadows shadow
+    front faces face lights shades early late wet red blue green yellow orange purple violet pink black white gray grey
+    brown"""
 )
 
 
@@ -58,7 +64,9 @@ def things_in(prompt: str) -> tuple[str, ...]:
         words, last = tokens[start:place], lower[place - 1]
         if last in _VIEWS and lower[place : place + 1] == ["of"]:
             lower[place] = "the"  # "a photograph of dewdrops": what it shows needs no article
-        elif 0 < len(words) <= MOST_WORDS and last not in _VIEWS | _NO_THINGS:
+        elif any(map(_is_participle, lower[start + 1 : place])):
+            continue  # "a man feeding pigeons": where the thing ends cannot be told by the words' shape
+        elif 0 < len(words) <= MOST_WORDS and last not in _NO_THINGS:
             found[" ".join(words)] = None
     return tuple(found)
 
@@ -69,4 +77,9 @@ def _ends(lower: list[str], place: int, start: int) -> bool:
         return True
     # "a woman reading a paper", "a cup filled with tea", but "a steaming cup"
     follows = not after[0].isalpha() or after in _CLOSING or after in _OPENING
-    return place > start and follows and word.endswith(("ing", "ed")) and len(word) > 4
+    return place > start and follows and _is_participle(word)
+
+
+def _is_participle(word: str) -> bool:
+    regular = len(word) > 4 and word.endswith(("ing", "ed")) and word not in _NOUNS_IN_ING
+    return regular or word in _IRREGULAR
