@@ -22,6 +22,7 @@ from ..base.text import printable
 from . import compile as compile_group
 from . import micro as micro_group
 from . import recipe as recipe_group
+from . import write as write_group
 from .options import Discard, Json, Limit, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
 from .quality import quality_command
 
@@ -37,6 +38,7 @@ app.add_typer(recipe_group.app, name="recipe")
 app.add_typer(micro_group.app, name="micro")
 app.add_typer(compile_group.app, name="compile")
 app.command(name="quality")(quality_command)
+app.add_typer(write_group.app, name="write")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,13 +1,14 @@
 import pytest
 from PIL import Image
 from prefmill.base.errors import PrefmillError
-from prefmill.engine.responders.instruction_writer import instruction_request
 from prefmill.engine.responders.interface import Request
 from prefmill.engine.responders.transformers_text import TransformersTextResponder
 from prefmill.engine.settings import EngineSettings, Sampling
 
 PROMPTS = ["a red cat on a table", "two dogs near the sea, painted in oil", "a {prompt} with braces {0}", "猫"]
-REQUESTS = [Request(instruction_request(prompt), seed) for seed, prompt in enumerate(PROMPTS, 1)]
+REQUESTS = [
+    Request(f"Write one question about an image of this:\n\n{prompt}", seed) for seed, prompt in enumerate(PROMPTS, 1)
+]
 SAMPLED = Sampling(max_new_tokens=16, temperature=1.0)
 
 
