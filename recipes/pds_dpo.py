@@ -9,8 +9,8 @@ from .recipe import Recipe
 
 
 def pds_dpo() -> Recipe:
-    """The paper's loop: SD3-medium, ImageReward, three LLaVA-1.6 responders, ArmoRM, LoRA DPO of LLaVA-1.5-7B."""
-    models = ("llava-v1.6-mistral-7b", "llava-v1.6-vicuna-7b", "llava-v1.6-vicuna-13b")
+    """The paper's loop: SD3-medium, ImageReward, four LLaVA-1.6 responders, ArmoRM, LoRA DPO of LLaVA-1.5-7B."""
+    models = ("llava-v1.6-mistral-7b", "llava-v1.6-vicuna-7b", "llava-v1.6-vicuna-13b", "llama3-llava-next-8b")
     return Recipe(
         responders=tuple(
             ResponderConfig(name=model, model=f"llava-hf/{model}-hf", sampling=Sampling(max_new_tokens=1000))
