@@ -59,8 +59,8 @@ def without_videos(kind: Any) -> Any:
 
 
 def control_tokens(processor: Any) -> re.Pattern[str]:
-    """Every text that the tokenizer would read as a special token, and the image token."""
-    tokenizer = processor.tokenizer
+    """Every text that a processor's tokenizer, or a tokenizer, would read as a special token, and the image token."""
+    tokenizer = getattr(processor, "tokenizer", processor)
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     special |= {*tokenizer.all_special_tokens, getattr(processor, "image_token", None) or ""} - {""}
     longest_first = sorted(special, key=len, reverse=True)

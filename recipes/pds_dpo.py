@@ -10,8 +10,8 @@ from .recipe import Recipe
 
 
 def pds_dpo() -> Recipe:
-    """The paper's loop: SD3-medium, ImageReward, three LLaVA-1.6 responders, ArmoRM, LoRA DPO of LLaVA-1.5-7B."""
-    models = ("llava-v1.6-mistral-7b", "llava-v1.6-vicuna-7b", "llava-v1.6-vicuna-13b")
+    """The paper's loop: SD3-medium, ImageReward, four LLaVA-1.6 responders, ArmoRM, LoRA DPO of LLaVA-1.5-7B."""
+    models = ("llava-v1.6-mistral-7b", "llava-v1.6-vicuna-7b", "llava-v1.6-vicuna-13b", "llama3-llava-next-8b")
     return Recipe(
         # the paper asks GPT-4: instruct.order=[field,model], and instruct.model and instruct.backend to ask
         instruct=InstructConfig(order=("field", "grammar")),

@@ -1,13 +1,10 @@
 """A vision-language model that answers instructions about images (LLaVA 1.5, 1.6 and others of that form).
 
-Chat models answer badly outside their chat format, so the processor's own template is always used; a batch is padded
-on the left, only new tokens are decoded, and each row draws from its own random stream. Control tokens in an
-instruction are taken out of it: a second image token would ask for a second image, an end of turn would end it.
-
-LLaVA's vision tower with its projector runs through a `Runner`; the language model is driven by the library's
-`generate`, which calls it step by step with a cache, and other families run as a whole inside of it.
+LLaVA's vision tower with its projector runs through a `Runner`, once for an image however many requests are about it;
+other families read their images together with the text, and several of them where a request has several.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -26,21 +23,23 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from ...base.errors import PrefmillError
 from ..backends.catalogue import make_runner
 from ..checkpoint import checkpoint_key, load_strict, summary
-from ..device import Execution, execution_of, resolve_device, resolve_weights_dtype
+from ..device import resolve_device, resolve_weights_dtype
 from ..network import Dimension, Input, Network, whole_numbers
-from ..processors import control_tokens, load_processor
+from ..processors import load_processor
 from ..runner import Runner
 from ..settings import EngineSettings, Sampling
 from ..sources import resolve_checkpoint
 from ..text import check_tokenizer_files
 from .adapter import merge_adapter
+from .chat import Chat, RequestRefused
+from .decoding import OpenAnswer
 from .interface import Reply, Request
-from .sampling import decode_answers, fit_to_context, generate_tokens, keep_stop_tokens_only
+from .local import LocalResponder, collate
 
-_PROBE = "What is this?"
+_PIXELS = ("pixel_values", "image_sizes")
 
 
-class TransformersResponder:
+class TransformersResponder(LocalResponder):
     """A loaded vision-language model with its processor; `key` names the weights by content.
 
     Raises PrefmillError for a processor without a working chat template with one image token, the model's own.
@@ -49,24 +48,18 @@ class TransformersResponder:
     def __init__(
         self, model: PreTrainedModel, processor: Any, key: str, *, settings: EngineSettings | None = None
     ) -> None:
-        self.model = model
+        super().__init__(model, Chat(processor, key), key)
         self.processor = processor
-        self.key = key
         network = _vision(model)
         self.vision = None if network is None else make_runner(network, settings)
-        self._markers = control_tokens(processor)
-        self._check()
-        keep_stop_tokens_only(model)
+        self._features: dict[str, torch.Tensor] = {}
+        """Of the images of the present call."""
+        self._check_image_token()
 
     @property
     def runners(self) -> tuple[Runner, ...]:
-        """Everything that runs a network of it, apart from the library's `generate`."""
+        """The vision tower, where the family has it apart."""
         return () if self.vision is None else (self.vision,)
-
-    @property
-    def execution(self) -> Execution:
-        """How the model really runs."""
-        return execution_of(self.model)
 
     @classmethod
     def from_pretrained(
@@ -90,94 +83,63 @@ class TransformersResponder:
     def answer(
         self, requests: Sequence[Request], sampling: Sampling, schema: dict[str, Any] | None = None
     ) -> list[Reply]:
-        """Answer each request about its image; a schema is not enforced here.
+        """Answer each request about its images, in their order; what cannot be asked is a `Failure`.
 
-        Raises PrefmillError for a request without exactly one image, one longer than the model's context, and NaN
-        logits.
+        A schema is not enforced here. Raises PrefmillError for NaN logits.
         """
-        if not requests:
-            return []
-        if wrong := next((request for request in requests if len(request.images) != 1), None):
-            raise PrefmillError(
-                f"{self.key} is asked {wrong.text[:80]!r} about {len(wrong.images)} images.", "give one image"
-            )
-        seeds = [request.seed for request in requests]
-        texts = [self.render(request.text) for request in requests]
-        tokenizer = self.processor.tokenizer
-        batch = self.processor(
-            images=[[image.convert("RGB") for image in request.images] for request in requests],
-            text=texts,
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-            # Some templates write the beginning-of-text token themselves; it must not come twice.
-            add_special_tokens=not (tokenizer.bos_token and texts[0].startswith(tokenizer.bos_token)),
-        )
-        inputs = {
-            name: value.to(self.model.device, self.model.dtype if value.is_floating_point() else None)
-            for name, value in batch.items()
-            if isinstance(value, torch.Tensor)
-        }
-        sampling = fit_to_context(self.model, inputs, sampling)
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        tokens = generate_tokens(self.model, self._with_features(inputs), seeds, sampling, pad)
-        return list(decode_answers(self.model, tokenizer, tokens))
-
-    def keep_in(self, folder: Path) -> None:
-        """Nothing to keep: what was not committed is computed again."""
-
-    def close(self) -> None:
-        """Nothing to stop: the model goes with the object."""
+        try:
+            return super().answer(requests, sampling, schema)
+        finally:
+            self._features.clear()
 
     def render(self, instruction: str) -> str:
-        """The text of one dialogue turn as the model was trained on it, with the image in front.
+        """One dialogue turn about one image, as the model reads it."""
+        return self.chat.render(instruction, 1)
 
-        Control tokens that the instruction spells out are left away.
-        """
-        plain = instruction
-        while (shorter := self._markers.sub("", plain)) != plain:  # what is left may spell one anew
-            plain = shorter
-        content = [{"type": "image"}, {"type": "text", "text": plain}]
-        return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-        )
-
-    def _with_features(self, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """Inputs with the image features in place of the pixels, where the family takes them."""
-        if self.vision is None:
-            return inputs
-        seen = {name: inputs[name] for name in ("pixel_values", "image_sizes") if name in inputs}
-        with torch.inference_mode():
-            features = self.vision.run(seen)["features"]
-        rest = {name: value for name, value in inputs.items() if name not in seen}
-        # The library holds a list of all images' features there, whatever the type says.
-        image = BaseModelOutputWithPooling(pooler_output=[features])  # type: ignore[arg-type]
-        return {**rest, "mm_encoder_outputs": {"image": image}}
-
-    def _check(self) -> None:
-        """Find what is wrong with the processor now, and not after all images were drawn."""
-        if not self.processor.chat_template:
-            raise PrefmillError(
-                f"the processor of {self.key} has no chat template.",
-                "put the model's chat_template.jinja into its folder",
-            )
-        fix = "use the processor and chat_template.jinja that the model was published with"
+    def _inputs(self, request: Request) -> dict[str, torch.Tensor]:
+        count = len(request.images)
+        if count == 0 or (count > 1 and self.vision is not None):
+            wanted = "images" if self.vision is None else "one image"
+            raise RequestRefused("images", f"{self.key} is asked about {count}, and takes {wanted}")
+        text = self.chat.render(request.text, count)
         try:
-            rendered = self.render(_PROBE)
-        except Exception as error:  # a template is a program: it may raise anything
-            raise PrefmillError(f"the chat template of {self.key} does not work: {summary(error)}", fix) from error
-        token = getattr(self.processor, "image_token", None)
-        if _PROBE not in rendered or (token and rendered.count(token) != 1):
-            raise PrefmillError(
-                f"the chat template of {self.key} writes {rendered[:200]!r}, without the instruction or without "
-                f"exactly one image token {token!r}.",
-                fix,
+            encoded = self.processor(
+                images=[[image.convert("RGB") for image in request.images]],
+                text=[text],
+                return_tensors="pt",
+                add_special_tokens=self.chat.adds_start,
             )
-        wanted = getattr(self.model.config, "image_token_id", None)
-        found = self.processor.tokenizer.convert_tokens_to_ids(token) if token else wanted
+        except Exception as error:  # the library's reasons are many: an image too narrow, one that is not whole
+            raise RequestRefused("unreadable", summary(error)) from error
+        return {name: value for name, value in encoded.items() if isinstance(value, torch.Tensor)}
+
+    def _read(self, prompts: Sequence[OpenAnswer]) -> dict[str, Any]:
+        """The model's inputs, with image features in place of the pixels where the family takes them."""
+        if self.vision is None:
+            return super()._read(prompts)
+        seen = [{name: prompt.inputs[name] for name in _PIXELS if name in prompt.inputs} for prompt in prompts]
+        keys = [_digest(pixels) for pixels in seen]
+        new = {key: row for row, key in enumerate(keys) if key not in self._features}
+        if new:
+            pixels = {name: self._moved(value) for name, value in collate([seen[row] for row in new.values()]).items()}
+            features = self.vision.run(pixels)["features"]
+            image_token = cast(Any, self.model.config).image_token_id
+            counts = [int((prompts[row].inputs["input_ids"] == image_token).sum()) for row in new.values()]
+            self._features.update(zip(new, features.split(counts), strict=True))
+        texts = [{name: value for name, value in prompt.inputs.items() if name not in _PIXELS} for prompt in prompts]
+        inputs = {name: self._moved(value) for name, value in collate(texts, self._padding).items()}
+        # The library holds a list of all images' features there, whatever the type says.
+        features = [self._features[key] for key in keys]
+        image = BaseModelOutputWithPooling(pooler_output=features)  # type: ignore[arg-type]
+        return {**inputs, "mm_encoder_outputs": {"image": image}}
+
+    def _check_image_token(self) -> None:
+        token, wanted = self.chat.image_token, getattr(self.model.config, "image_token_id", None)
+        found = self.tokenizer.convert_tokens_to_ids(token) if token else wanted
         if wanted is not None and found != wanted:
             raise PrefmillError(
-                f"the image token {token!r} of {self.key} has the number {found}, the model expects {wanted}.", fix
+                f"the image token {token!r} of {self.key} has the number {found}, the model expects {wanted}.",
+                "use the processor and chat_template.jinja that the model was published with",
             )
 
 
@@ -203,6 +165,15 @@ def _vision(model: Any) -> Network | None:
         *("llava_next_vision", model, _image_features, sized, ("features",)),
         eager_only="the number of its outputs depends on values",
     )
+
+
+def _digest(pixels: dict[str, torch.Tensor]) -> str:
+    """What an image is known by: the same question about the same image may come with another copy of it."""
+    whole = hashlib.blake2b(digest_size=16)
+    for name, value in pixels.items():
+        whole.update(f"{name} {list(value.shape)}".encode())
+        whole.update(value.numpy())
+    return whole.hexdigest()
 
 
 def _image_features(model: Any, pixel_values: torch.Tensor, image_sizes: torch.Tensor | None = None) -> torch.Tensor:

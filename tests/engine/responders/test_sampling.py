@@ -1,28 +1,18 @@
 import pytest
 import torch
-from prefmill.base.errors import PrefmillError
-from prefmill.engine.responders.sampling import GumbelSampling, fit_to_context, generate_tokens, keep_stop_tokens_only
+from prefmill.engine.responders.sampling import TokenSampling
 from prefmill.engine.settings import Sampling
 from pydantic import ValidationError
-from transformers import LlamaConfig, LlamaForCausalLM
-
-NO_TOKENS = torch.LongTensor([[0]])
 
 
-@pytest.fixture
-def tiny_model():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=40, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=32, bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+def streams(seeds):
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
 def draws(logits: torch.Tensor, sampling: Sampling, count: int) -> torch.Tensor:
     """How often each token is drawn over `count` rows of the same logits."""
-    noisy = GumbelSampling(sampling, range(count))(NO_TOKENS, logits.expand(count, -1).contiguous())
-    return torch.bincount(noisy.argmax(-1), minlength=len(logits)) / count
+    drawn = TokenSampling(sampling)(logits.expand(count, -1).contiguous(), streams(range(count)))
+    return torch.bincount(drawn, minlength=len(logits)) / count
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -45,11 +35,16 @@ def test_top_p_keeps_the_smallest_sufficient_set():
 def test_a_row_draws_the_same_beside_other_neighbours():
     logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
     sampling = Sampling(temperature=1.0)
-    batch, single = GumbelSampling(sampling, [7, 8, 9]), GumbelSampling(sampling, [8])
-    for _ in range(5):
-        together = batch(NO_TOKENS, logits)
-        assert torch.equal(together[1:2], single(NO_TOKENS, logits[1:2]))
-        assert not torch.equal(together[0], together[1])
+    sample, batch, single = TokenSampling(sampling), streams([7, 8, 9]), streams([8])
+    together = torch.stack([sample(logits, batch) for _ in range(20)])
+    alone = torch.stack([sample(logits[1:2], single) for _ in range(20)])
+    assert torch.equal(together[:, 1], alone[:, 0])
+    assert not torch.equal(together[:, 0], together[:, 1])
+
+
+def test_without_temperature_the_most_likely_token_is_taken():
+    logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    assert TokenSampling(Sampling())(logits, streams([1, 2])).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -58,31 +53,3 @@ def test_a_row_draws_the_same_beside_other_neighbours():
 def test_settings_refuse_nonsense(settings):
     with pytest.raises(ValidationError):
         Sampling(**settings)
-
-
-def test_nan_logits_are_an_error(tiny_model):
-    with torch.no_grad():
-        tiny_model.lm_head.weight[3] = float("nan")
-    keep_stop_tokens_only(tiny_model)
-    inputs = {"input_ids": torch.tensor([[1, 5]]), "attention_mask": torch.ones(1, 2, dtype=torch.long)}
-    with pytest.raises(PrefmillError, match=r"NaN logits in torch\.float32"):
-        generate_tokens(tiny_model, inputs, [0], Sampling(max_new_tokens=3), 0)
-
-
-def test_only_the_stop_tokens_of_a_checkpoint_count(tiny_model):
-    inputs = {"input_ids": torch.tensor([[1, 5, 9]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
-    keep_stop_tokens_only(tiny_model)
-    plain = generate_tokens(tiny_model, inputs, [0], Sampling(max_new_tokens=12), 0)
-    tiny_model.generation_config.repetition_penalty = 5.0
-    tiny_model.generation_config.temperature = 0.1
-    tiny_model.generation_config.do_sample = True
-    keep_stop_tokens_only(tiny_model)
-    assert torch.equal(generate_tokens(tiny_model, inputs, [0], Sampling(max_new_tokens=12), 0), plain)
-
-
-def test_new_tokens_never_leave_the_context(tiny_model):
-    inputs = {"input_ids": torch.ones(2, 30, dtype=torch.long)}
-    assert fit_to_context(tiny_model, inputs, Sampling(max_new_tokens=2)).max_new_tokens == 2
-    assert fit_to_context(tiny_model, inputs, Sampling(max_new_tokens=500)).max_new_tokens == 2
-    with pytest.raises(PrefmillError, match="32 tokens, the context of LlamaForCausalLM is 32"):
-        fit_to_context(tiny_model, {"input_ids": torch.ones(1, 32)}, Sampling())
