@@ -1,12 +1,19 @@
 """Shared fixtures: random checkpoints in a folder of the test session, and the sample data where it is present."""
 
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .forked_worker import LIBRARIES, starter
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two shared cores: one thread per process is the fastest
+RUN = (
+    *("prefmill.cli.run", "prefmill.engine.sd3.text_to_image", "prefmill.engine.scorers.image_reward"),
+    *("prefmill.engine.responders.transformers", "prefmill.engine.scorers.text_reward"),
+)
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -24,6 +31,22 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("the shared sample data is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Processes that start with the libraries imported, once for the session."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*LIBRARIES, *RUN])
+    return context
+
+
+@pytest.fixture(scope="module")
+def forked_workers(forks):
+    """Trainings start their worker without its ten seconds of imports, where it is one and they start it directly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefmill.train.launch.subprocess.Popen", starter(forks))
+        yield
 
 
 @pytest.fixture
