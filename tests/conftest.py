@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .forked_worker import LIBRARIES, starter
+from .forked_worker import LIBRARIES, Starter
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two shared cores: one thread per process is the fastest
 RUN = (
@@ -19,8 +19,9 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """`random:` checkpoints are built once per session, not into the user's cache."""
-    folder = tmp_path_factory.mktemp("cache")
+    """`random:` checkpoints are built once per session, not into the user's cache; parallel workers share them."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
     os.environ["PREFMILL_CACHE"] = str(folder)
     return folder
 
@@ -43,9 +44,9 @@ def forks():
 
 @pytest.fixture(scope="module")
 def forked_workers(forks):
-    """Trainings start their worker without its ten seconds of imports, where it is one and they start it directly."""
+    """Trainings start their processes without ten seconds of imports each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prefmill.train.launch.subprocess.Popen", starter(forks))
+        patch.setattr("prefmill.train.launch.subprocess.Popen", Starter(forks))
         yield
 
 

@@ -7,7 +7,6 @@ import random
 import time
 from dataclasses import asdict
 
-import pytest
 from prefmill.cli.run import execute
 from prefmill.engine.tiny.catalogue import build_named
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
@@ -53,7 +52,6 @@ def pair_lines(folder):
     return "\n".join(json.dumps(asdict(pair)) for pair in Run.open(folder).dataset("pairs", Pair)).encode()
 
 
-@pytest.mark.long
 def test_twenty_random_kills_end_in_identical_records(forks, tmp_path, cache, capsys):
     for name in ("text-to-image", "image-reward", "responder-a", "responder-b", "responder-c", "text-reward"):
         build_named(name)

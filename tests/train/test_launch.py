@@ -147,7 +147,6 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), DPOTrainingConfig.model_validate_jso
 """
 
 
-@pytest.mark.long
 def test_killed_and_interrupted_training_continues_exactly(trained, run_folder, settings, tmp_path):
     """SIGKILL of the launcher, then Ctrl-C, then the rest: the same curve and adapter as without a stop.
 
@@ -189,7 +188,6 @@ def test_killed_and_interrupted_training_continues_exactly(trained, run_folder, 
     assert curve(broken) == curve(trained[0])
 
 
-@pytest.mark.long
 def test_training_without_deepspeed_survives_the_death_of_a_worker(plain, run_folder, settings, tmp_path):
     """A worker killed from outside is reported as that; plain checkpoints continue exactly as well."""
     config = settings(max_steps=STEPS, zero_stage=0)
