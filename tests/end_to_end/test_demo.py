@@ -12,7 +12,7 @@ DPO = {"chair_s", "chair_i", "object_recall", "pope_accuracy", "pope_f1", "pope_
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, forked_workers):
+def small(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setattr(demo, "PROMPTS", 24)
     patch.setattr(demo, "EVALUATED", 20)
