@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := base kernels engine micro compile pipeline train recipes bench cli
 
-.PHONY: setup demo test test-long lint resolve clean
+.PHONY: setup demo test lint resolve clean
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -21,11 +21,7 @@ demo: setup
 	$(BIN)/prefmill demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile  # a test computes with one thread: two processes for two cores
-
-# What takes half a minute or more each: kills, restarts, whole trainings. With `make test`, everything.
-test-long: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes for two cores
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,19 +1,27 @@
 """Shared fixtures: random checkpoints in a folder of the test session, and the sample data where it is present."""
 
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .forked_worker import LIBRARIES, Starter
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two shared cores: one thread per process is the fastest
+RUN = (
+    *("prefmill.cli.run", "prefmill.engine.sd3.text_to_image", "prefmill.engine.scorers.image_reward"),
+    *("prefmill.engine.responders.transformers", "prefmill.engine.scorers.text_reward"),
+)
 SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """`random:` checkpoints are built once per session, not into the user's cache."""
-    folder = tmp_path_factory.mktemp("cache")
+    """`random:` checkpoints are built once per session, not into the user's cache; parallel workers share them."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
     os.environ["PREFMILL_CACHE"] = str(folder)
     return folder
 
@@ -24,6 +32,22 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("the shared sample data is not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Processes that start with the libraries imported, once for the session."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*LIBRARIES, *RUN])
+    return context
+
+
+@pytest.fixture(scope="module")
+def forked_workers(forks):
+    """Trainings start their processes without ten seconds of imports each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefmill.train.launch.subprocess.Popen", Starter(forks))
+        yield
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ All trainers are transformers' own or made from it, so that equal settings here 
 
 from __future__ import annotations
 
+import os
 from typing import Any
-
-import torch
 
 from .job import TrainingJob
 from .tracking import tracking_arguments
@@ -38,7 +37,7 @@ def trainer_arguments(job: TrainingJob) -> dict[str, Any]:
         "use_cpu": job.device == "cpu",
         "seed": config.seed,
         "deepspeed": zero2_config() if config.zero_stage else None,
-        "ddp_backend": "gloo" if job.device == "cpu" and torch.distributed.is_torchelastic_launched() else None,
+        "ddp_backend": "gloo" if job.device == "cpu" and "RANK" in os.environ else None,
         "save_strategy": "steps",
         "save_steps": config.save_every,
         "save_total_limit": _KEPT_CHECKPOINTS,

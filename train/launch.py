@@ -1,7 +1,7 @@
 """Start a training, follow it, and hand back what it made: the part of training a command line talks to.
 
-Imports nothing heavy. The workers, started through torch.distributed.run, import torch; this process only starts
-them, reads the lines they write, and sees to it that none of them outlives it.
+Imports nothing heavy. The workers import torch; this process only starts them, through torch.distributed.run where
+there are several, reads the lines they write, and sees to it that none of them outlives it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .curves import write_curves
 from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent, read_failure
 from .extras import require_libraries
 from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, TrainingPlan, read_manifest, read_plan, write
-from .nodes import MEETING_SECONDS, Node, require_work, this_node
+from .nodes import ALONE, MEETING_SECONDS, Node, require_work, this_node
 from .settings import DPOTrainingConfig
 from .tracking import tracking_environment
 from .zero2 import extensions_folder
@@ -163,7 +163,7 @@ def _alone_in(output: Path, node: Node) -> Iterator[int]:
         deadline = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
-                # this one passes on to the workers' starter
+                # this one passes on to the workers' starter, or to the worker
                 lock = stack.enter_context(exclusive(output / node.own(".lock"), busy))
                 # this one does not: by it the workers see this process die
                 stack.enter_context(exclusive(alive, busy))
@@ -190,15 +190,20 @@ class _Training:
     def start(self, plan: TrainingPlan, processes: int) -> subprocess.Popen[bytes]:
         self.metrics = MetricsFile(self.output / METRICS)
         self.metrics.skip()
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
-        command += [*self.node.arguments(), "-m", "prefmill.train.worker", str(self.output)]
+        command = [sys.executable, "-m", "prefmill.train.worker", str(self.output)]
+        environment = _environment(plan.config, processes, self.node) | tracking_environment(plan.config, self.output)
+        if self.node.is_alone(processes):
+            environment |= ALONE
+        else:
+            meeting = [f"--nproc-per-node={processes}", *self.node.arguments()]
+            command[1:1] = ["-m", "torch.distributed.run", *meeting]
         with (self.output / self.node.own(LOG)).open("ab") as log:
             return subprocess.Popen(
                 command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=_environment(plan.config, processes, self.node) | tracking_environment(plan.config, self.output),
+                env=environment,
                 pass_fds=[self.lock],
                 start_new_session=True,  # Ctrl-C comes here, and from here to them
             )

@@ -15,6 +15,11 @@ from .settings import DPOTrainingConfig
 
 _RANKS = ("NODE_RANK", "SLURM_NODEID")
 MEETING_SECONDS = 900
+ALONE = {
+    **{"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"},
+    **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"},  # 0: a port that is free
+}
+"""What torch.distributed.run would tell a worker that is alone. To start it without that saves a process with torch."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class Node:
     def own(self, name: str) -> str:
         """Return the name of a file that every node has one of."""
         return name if self.is_first else f"{name}-{self.rank}"
+
+    def is_alone(self, processes: int) -> bool:
+        """Return whether its worker is the only one, so that there is nobody to be met and nothing to keep together."""
+        return self.count == processes == 1
 
     def arguments(self) -> list[str]:
         """Return how torch.distributed.run lets the processes meet."""

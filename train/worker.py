@@ -1,4 +1,4 @@
-"""One process of a training, started by the launcher through torch.distributed.run.
+"""One process of a training, started by the launcher; where there are several, through torch.distributed.run.
 
     python -m prefmill.train.worker OUTPUT
 

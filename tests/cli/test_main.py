@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from prefmill.base.errors import PrefmillError
-from prefmill.cli.main import app
+from prefmill.cli.main import app, main
 from prefmill.pipeline.store import Run
 from prefmill.recipes.catalogue import RECIPES, load_recipe, tiny
 from prefmill.recipes.recipe import Recipe
@@ -18,9 +19,19 @@ from prefmill.recipes.settings import override, to_yaml
 from typer.testing import CliRunner
 
 
-def prefmill(*arguments, **keywords):
-    command = [sys.executable, "-m", "prefmill.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **keywords)
+@pytest.fixture
+def prefmill(monkeypatch, capsys):
+    """The command, called here, where the libraries are imported: its exit code and what it printed."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["prefmill", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return SimpleNamespace(returncode=ended.value.code or 0, stdout=printed.out, stderr=printed.err)
+
+    return call
 
 
 def refused(result, *words):
@@ -44,8 +55,15 @@ def test_help_imports_no_model_library():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
+def test_a_mistake_ends_the_process_with_its_message(tmp_path):
+    """As a process of its own; the tests below call the same function."""
+    command = [sys.executable, "-m", "prefmill.cli.main", "show", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused(result, "is not a run folder")
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_survives_its_yaml(name, tmp_path):
+def test_a_recipe_survives_its_yaml(name, prefmill, tmp_path):
     (tmp_path / "mine.yaml").write_text(prefmill("recipe", "show", name).stdout)
     assert load_recipe(str(tmp_path / "mine.yaml")) == load_recipe(name)
 
@@ -95,7 +113,7 @@ def test_a_wrong_setting_is_named_with_the_nearest_valid_one(setting, words):
         assert word in str(error.value)
 
 
-def test_unknown_keys_in_a_yaml_file(tmp_path):
+def test_unknown_keys_in_a_yaml_file(prefmill, tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(to_yaml(tiny()).replace("  steps:", "  stpes:"))
     assert refused(prefmill("run", file, "--to", tmp_path / "run"), "generate.stpes", "generate.steps?")
@@ -119,20 +137,20 @@ def test_unknown_keys_in_a_yaml_file(tmp_path):
         (["import", "--to", "{folder}/r", "--pairs", "/no/such.json"], ["/no/such.json"]),
     ],
 )
-def test_mistakes_get_one_message_and_exit_code_two(arguments, words, tmp_path, cache):
+def test_mistakes_get_one_message_and_exit_code_two(arguments, words, prefmill, tmp_path):
     file = tmp_path / "prompts.txt"
     file.write_text("a red kite\n")
     filled = [argument.format(folder=tmp_path, file=file) for argument in arguments]
     assert refused(prefmill(*filled), *words)
 
 
-def test_a_read_only_place_is_an_error_not_a_traceback(tmp_path):
+def test_a_read_only_place_is_an_error_not_a_traceback(prefmill, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     assert refused(prefmill("run", "tiny", "--to", blocked / "run", "--prompts", "x"), "cannot write to")
 
 
-def test_bad_prompt_rows_are_recorded_and_the_others_go_on(tmp_path, cache):
+def test_bad_prompt_rows_are_recorded_and_the_others_go_on(prefmill, tmp_path):
     rows = [json.dumps({"id": f"p{number}", "text": f"scene {number}"}) for number in range(1, 9)]
     rows[6] = '{"id": "p7", "text": '
     rows[3] = json.dumps({"id": "p3", "text": "another scene with a known id"})
@@ -158,7 +176,7 @@ def test_bad_prompt_rows_are_recorded_and_the_others_go_on(tmp_path, cache):
 
 def test_ctrl_c_keeps_the_work_and_says_how_to_continue(tmp_path, cache):
     folder = tmp_path / "run"
-    (tmp_path / "prompts.txt").write_text("\n".join(f"scene {number}" for number in range(40)))
+    (tmp_path / "prompts.txt").write_text("\n".join(f"scene {number}" for number in range(12)))
     arguments = ["run", "tiny", "--to", folder, "--prompts", tmp_path / "prompts.txt", "--no-train"]
     command = [sys.executable, "-m", "prefmill.cli.main", *map(str, arguments)]
     slow = ["--set", "generate.batch_size=1", "--set", "executor.commit_seconds=0"]
@@ -179,13 +197,13 @@ def test_ctrl_c_keeps_the_work_and_says_how_to_continue(tmp_path, cache):
     assert f"prefmill run --to {folder}" in message
     assert "Traceback" not in message
     done = len(list(folder.glob("candidates/*.parquet")))
-    assert 0 < done < 40
+    assert 0 < done < 12
     result = CliRunner().invoke(app, ["run", "--to", str(folder), "--no-train", "--json"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert Run.open(folder).manifest("candidates")["outputs"] == 160
+    assert Run.open(folder).manifest("candidates")["outputs"] == 48
 
 
-def test_show_prints_counts_rows_and_rejects(tmp_path, cache):
+def test_show_prints_counts_rows_and_rejects(prefmill, tmp_path):
     folder = tmp_path / "run"
     (tmp_path / "prompts.txt").write_text("a red kite\n\na blue boat\n")
     arguments = ["run", "tiny", "--to", folder, "--prompts", tmp_path / "prompts.txt", "--no-train"]

@@ -58,7 +58,6 @@ def test_eight_bits_are_built_for_gpus_that_have_them(precision, target, tmp_pat
     assert artifact.identity.precision == precision
 
 
-@pytest.mark.long
 def test_the_tiny_step_is_built_at_sizes_that_vary(tmp_path):
     engine = TextToImage.from_pretrained("random:text-to-image", EngineSettings(device="cpu", dtype="bfloat16"))
     network = engine.steps.guided.network

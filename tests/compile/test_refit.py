@@ -3,6 +3,7 @@
 # pyright: reportPrivateImportUsage=false
 
 import copy
+import functools
 from types import SimpleNamespace
 from typing import Any
 
@@ -70,15 +71,23 @@ def same(found, wanted):
     return all(torch.equal(found[name], value) for name, value in wanted.items())
 
 
-@pytest.fixture(scope="module", params=["onnxruntime", "openvino", "aoti"])
-def first(request, tmp_path_factory):
-    """An engine of the base, for each backend."""
-    root = tmp_path_factory.mktemp(request.param)
-    network = layers()
-    return SimpleNamespace(
-        backend=request.param, root=root, network=network,
-        engine=build_engine(network, request.param, "float32", CPU, root / "engines"),
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def engine_of(tmp_path_factory):
+    """An engine of the base, built once for a backend."""
+
+    @functools.cache
+    def build(backend):
+        root, network = tmp_path_factory.mktemp(backend), layers()
+        engine = build_engine(network, backend, "float32", CPU, root / "engines")
+        return SimpleNamespace(backend=backend, root=root, network=network, engine=engine)
+
+    return build
+
+
+@pytest.fixture(params=["onnxruntime", "openvino", "aoti"])
+def first(request, engine_of):
+    """That of each backend."""
+    return engine_of(request.param)
 
 
 def test_a_refit_is_what_a_build_is_and_back_again(first):
@@ -129,12 +138,11 @@ def test_an_engine_of_another_graph_is_refused(first):
     assert "prefmill compile build" in caught.value.fix
 
 
-def test_what_has_weights_folded_in_is_built_anew_and_says_so(tmp_path):
+def test_what_has_weights_folded_in_is_built_anew_and_says_so(engine_of, tmp_path):
     """A weight that the graph's constants were computed from cannot be told from them."""
-    network, changed = layers(), layers(0.2)
-    folder, artifact = build_engine(network, "openvino", "float32", CPU, tmp_path)
+    folder, artifact = engine_of("openvino").engine
     folded = artifact.model_copy(update={"notes": {"swallowed": ["module.first.weight"]}})
-    found = refit_engine(changed, folder, folded, CPU, tmp_path)
+    found = refit_engine(layers(0.2), folder, folded, CPU, tmp_path)
     assert found[1].notes["refit"] == "built anew: 1 weights are folded into it, module.first.weight for one"
     assert found[1].state == "verified"
 

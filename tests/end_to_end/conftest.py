@@ -7,6 +7,11 @@ from prefmill.cli.main import app
 from typer.testing import CliRunner
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_starts(forked_workers):
+    """Workers are forked here."""
+
+
 @pytest.fixture(scope="session")
 def command(cache):
     """Call `prefmill ...` and return the JSON object on the last line of its output."""

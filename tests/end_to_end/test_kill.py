@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import time
 from dataclasses import asdict
 
-import pytest
 from prefmill.cli.run import execute
 from prefmill.engine.tiny.catalogue import build_named
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
@@ -38,22 +36,6 @@ STAGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that start with the libraries imported, so that kills land in the run and not in an import."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "prefmill.cli.run",
-            "prefmill.engine.sd3.text_to_image",
-            "prefmill.engine.scorers.image_reward",
-            "prefmill.engine.responders.transformers",
-            "prefmill.engine.scorers.text_reward",
-        ]
-    )
-    return context
-
-
 def content(folder):
     """A digest of every stage's records, images and rejects, in order."""
     run, digests = Run.open(folder), {}
@@ -70,8 +52,7 @@ def pair_lines(folder):
     return "\n".join(json.dumps(asdict(pair)) for pair in Run.open(folder).dataset("pairs", Pair)).encode()
 
 
-@pytest.mark.long
-def test_twenty_random_kills_end_in_identical_records(processes, tmp_path, cache, capsys):
+def test_twenty_random_kills_end_in_identical_records(forks, tmp_path, cache, capsys):
     for name in ("text-to-image", "image-reward", "responder-a", "responder-b", "responder-c", "text-reward"):
         build_named(name)
     (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS) + "\n")
@@ -88,11 +69,11 @@ def test_twenty_random_kills_end_in_identical_records(processes, tmp_path, cache
     config = override(tiny(), settings)
 
     def start(folder):
-        process = processes.Process(target=execute, args=(folder, config, None, True))
+        process = forks.Process(target=execute, args=(folder, config, None, True))
         process.start()
         return process
 
-    warm_up = processes.Process(target=os.getpid)  # the first process waits for the imports
+    warm_up = forks.Process(target=os.getpid)  # the first process waits for the imports
     warm_up.start()
     warm_up.join()
     undisturbed = tmp_path / "undisturbed"

@@ -59,7 +59,6 @@ def hashes(root):
     }
 
 
-@pytest.mark.long
 def test_a_seed_gives_the_same_files_and_another_seed_others(quick, tmp_path):
     reports: list[TrainingStep] = []
     manifest = train_all(tmp_path / "one", 0, NAMES, reports.append)

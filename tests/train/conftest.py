@@ -67,6 +67,11 @@ class Planted:
         return os.mkdir, (self.folder,)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_starts(forked_workers) -> None:
+    """Workers are forked here."""
+
+
 @pytest.fixture
 def planted() -> type[Planted]:
     return Planted

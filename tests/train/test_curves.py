@@ -85,7 +85,6 @@ def test_what_cannot_be_drawn_is_said(tmp_path, monkeypatch):
         write_curves(tmp_path)
 
 
-@pytest.mark.long
 def test_a_training_is_drawn_when_it_is_stopped_and_when_it_ends(run_folder, settings, tmp_path):
     config = settings(zero_stage=0, backend="shared", max_steps=12, save_every=1)
 

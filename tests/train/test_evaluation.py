@@ -147,7 +147,6 @@ def test_a_stopped_training_continues_to_the_bit(whole, run_folder, tmp_path):
     assert [numbers(line) for line in lines(tmp_path)] == [numbers(line) for line in lines(output)]
 
 
-@pytest.mark.long
 def test_two_processes_evaluate_every_pair_once(run_folder, settings, tmp_path):
     """Three pairs on two processes, after a step on the same two: what fills the last batch does not count twice."""
     for processes in (1, 2):

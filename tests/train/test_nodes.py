@@ -33,7 +33,6 @@ def free_port():
         return found.getsockname()[1]
 
 
-@pytest.mark.long
 def test_two_nodes_train_what_two_processes_train(run_folder, settings, tmp_path, monkeypatch):
     common = {"backend": "shared", "accumulation": 1, "max_steps": 6}
     train(run_folder, tmp_path / "one", settings(processes=2, **common))

@@ -13,7 +13,6 @@ from prefmill.train.tracking import tracking_environment
 KEYS = {"train/loss": "loss", "train/rewards/margins": "rewards/margins", "train/logps/chosen": "logps/chosen"}
 
 
-@pytest.mark.long
 def test_tensorboard_reads_every_step_once_after_a_stop(run_folder, settings, tmp_path):
     """One run in one folder: steps that were thrown away by the stop and made again are not there twice."""
     pytest.importorskip("tensorboard", reason="needs the extra `tracking`: pip install tensorboard")

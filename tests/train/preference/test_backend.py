@@ -1,9 +1,9 @@
 """`backend: shared` as a user starts it: processes, DeepSpeed's engine, a kill, and what the manifest says."""
 
 import json
+import multiprocessing
 import shutil
 
-import psutil
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.train.checkpoints import newest_complete
@@ -72,13 +72,8 @@ def test_killed_training_continues_to_the_bit(trained, run_folder, settings, tmp
 
     def kill(event):
         if newest_complete(tmp_path / "checkpoints"):
-            for process in psutil.process_iter():
-                try:
-                    command = process.cmdline()
-                except psutil.Error:
-                    continue
-                if "prefmill.train.worker" in command and str(tmp_path) in command and "-m" in command:
-                    process.kill()
+            for worker in multiprocessing.active_children():
+                worker.kill()
 
     with pytest.raises(PrefmillError, match="ended from outside"):
         train(run_folder, tmp_path, config, kill)

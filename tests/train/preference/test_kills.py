@@ -44,7 +44,6 @@ def losses(output):
     return [json.loads(line)["loss"] for line in (output / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.long
 def test_a_training_survives_kills(run_folder, config, undisturbed, tmp_path):
     stream, told = random.Random(20), []
     for number in range(KILLS):
