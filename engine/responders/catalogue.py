@@ -34,8 +34,21 @@ def _transformers(choice: ModelChoice, settings: EngineSettings, adapter: Path |
     return TransformersTextResponder.from_pretrained(choice.model, settings)
 
 
+def _vllm(choice: ModelChoice, settings: EngineSettings, adapter: Path | None) -> "Responder":
+    from .vllm.responder import VllmResponder
+
+    return VllmResponder.of(choice, settings, adapter)
+
+
+def _vllm_version(choice: ModelChoice) -> str:
+    from .vllm.interpreter import runtime
+
+    return runtime()
+
+
 RESPONDERS: dict[str, Backend] = {
     "transformers": Backend(_transformers, lambda choice: f"transformers-{version('transformers')}"),
+    "vllm": Backend(_vllm, _vllm_version),
 }
 
 

@@ -38,6 +38,11 @@ class AnswerStage(Stage[ImageQuestion, Response]):
         self.model_keys = (self.engine.key,)
         self.usage: Usage | None = None
 
+    @property
+    def outcome(self) -> tuple[str, ...]:
+        """What a server did not take of the settings."""
+        return tuple(getattr(self.engine, "notices", ()))
+
     def keep_in(self, folder: Path) -> None:
         """Answers that a server was paid for are kept there."""
         self.engine.keep_in(folder)
