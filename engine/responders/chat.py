@@ -25,7 +25,7 @@ _MARKS = re.compile(
 _FIX = "use the processor and chat_template.jinja that the model was published with"
 
 
-class RequestRefused(Exception):  # noqa: N818  # no error of ours: it becomes a `Failure`
+class RequestRefused(Exception):  # no error of ours: it becomes a `Failure`
     """This request cannot be answered, for a reason that lies in it; the others can."""
 
     def __init__(self, reason: str, detail: str) -> None:

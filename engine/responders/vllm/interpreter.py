@@ -21,7 +21,7 @@ _SECONDS = 120.0
 
 
 def interpreter() -> str:
-    """Return the path of the interpreter that has vLLM. Raises PrefmillError where none is named, or it is not there."""
+    """Return the path of the interpreter that has vLLM. Raises PrefmillError where none is named or none is there."""
     named = os.environ.get(VARIABLE, "")
     if not named:
         raise PrefmillError(

@@ -138,6 +138,8 @@ class VllmResponder:
             return Failure(refused.reason, refused.detail)
         if self._image is not None and (found := tokens.count(self._image)) != len(request.images):
             return Failure("control_tokens", f"{found} image tokens for {len(request.images)} images")
+        if len(tokens) >= (context := self._worker.about["context"]):
+            return Failure("too_long", f"{len(tokens)} tokens, and the context of {self.key} has {context}")
         images.update((id(image), image) for image in request.images)
         return {"tokens": tokens, "seed": request.seed, "images": [id(image) for image in request.images]}
 
@@ -185,7 +187,7 @@ def _chat_owner(folder: Path) -> Any:
 
 
 def _stop_tokens(folder: Path, chat: Chat) -> set[int]:
-    """What ends an answer, by the checkpoint's own files: vLLM is told not to read them, for their temperature's sake."""
+    """What ends an answer, by the checkpoint's own files, which vLLM does not read: they set a temperature too."""
     config = read_config(folder)
     places = [config, config.get("text_config") or {}]
     if (folder / "generation_config.json").is_file():

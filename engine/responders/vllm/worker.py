@@ -111,9 +111,12 @@ def _receive(stream: BinaryIO, waiting: queue.Queue[Any]) -> None:
 class _Model:
     def __init__(self, settings: dict[str, Any], replies: BinaryIO) -> None:
         import vllm
+        import vllm.exceptions
         from vllm.platforms import current_platform
 
         self._vllm, self._replies = vllm, replies
+        # What a prompt is refused with: newer releases have a class of their own for it.
+        self._refusals = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))
         self._device = current_platform.device_type
         images, on_cpu = settings["images"], self._device == "cpu"
         self._llm = vllm.LLM(
@@ -146,7 +149,7 @@ class _Model:
         """vLLM refuses a batch for one prompt in it: halves find that one, and the others are answered."""
         try:
             return self._generate(asked)
-        except ValueError as error:
+        except self._refusals as error:
             if len(asked) == 1:
                 return [{"failure": "refused", "detail": str(error)[:2000]}]
         half = len(asked) // 2
