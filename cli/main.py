@@ -10,7 +10,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +22,7 @@ from . import compile as compile_group
 from . import micro as micro_group
 from . import recipe as recipe_group
 from . import write as write_group
+from .bench import PASSED_ON, bench_command
 from .options import Discard, Json, Limit, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
 from .quality import quality_command
 
@@ -38,6 +38,7 @@ app.add_typer(recipe_group.app, name="recipe")
 app.add_typer(micro_group.app, name="micro")
 app.add_typer(compile_group.app, name="compile")
 app.command(name="quality")(quality_command)
+app.command(name="bench", context_settings=PASSED_ON)(bench_command)
 app.add_typer(write_group.app, name="write")
 
 
@@ -236,26 +237,6 @@ def study(
     from .study import study_command
 
     study_command(name, to, seeds, prompts, as_json)
-
-
-BENCHES = ("engines", "kernels", "scorers", "sd3_device", "servers", "synthesis", "train")
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def bench(
-    context: typer.Context,
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="engines, kernels, scorers, sd3_device, servers, synthesis, train; see `prefmill bench NAME --help`"
-        ),
-    ],
-) -> None:
-    """Measure against references and peers; the last line of output is one JSON object."""
-    if name not in BENCHES:
-        raise PrefmillError(f"there is no benchmark {name!r}", f"choose one of {', '.join(BENCHES)}")
-    sys.argv = [f"prefmill bench {name}", *context.args]
-    import_module(f"..bench.{name}", __package__).main()
 
 
 def _quiet_libraries() -> None:

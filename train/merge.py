@@ -23,6 +23,7 @@ from ..base.errors import PrefmillError
 from ..base.files import make_folder, write_text
 from ..engine.checkpoint import check_weight_files, checkpoint_key, read_config
 from ..engine.responders.adapter import CONFIG, WEIGHTS, check_adapter
+from ..engine.responders.vllm.servable import published_name, rename_in_index
 from ..engine.sources import resolve_checkpoint
 from .manifest import ADAPTER, MANIFEST, AdapterManifest, read_manifest
 
@@ -34,7 +35,6 @@ _NAMES = {
     "model.language_model.": ("language_model.model.", "model.language_model.", "model."),
     "model.text_model.": ("model.text_model.",),
 }
-_CLIP_PART = re.compile(r"^((?:model\.)?vision_tower\.)(?=(?:embeddings|encoder|pre_layrnorm|post_layernorm)\.)")
 _PLAIN = {"use_dora": False, "use_rslora": False, "rank_pattern": {}, "alpha_pattern": {}, "fan_in_fan_out": False}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -77,7 +77,7 @@ def merge(
             elif path.suffix in _ORDINARY:
                 shutil.copyfile(path, fresh / path.name)
         updates.require_used()
-        _rename_in_index(fresh)
+        rename_in_index(fresh)
         if dtype:
             _say_dtype(fresh, dtype)
         told = {"base_model": manifest.base_model, "base_model_key": manifest.base_model_key}
@@ -150,24 +150,9 @@ def _write(path: Path, target: Path, updates: _Updates, dtype: torch.dtype | Non
         for name in file.keys():  # noqa: SIM118  # no mapping
             stored = file.get_tensor(name)
             wanted = dtype if dtype and stored.is_floating_point() else stored.dtype
-            tensors[_published(name)] = updates.apply(name, stored).to(wanted).contiguous()
+            tensors[published_name(name)] = updates.apply(name, stored).to(wanted).contiguous()
         metadata: Mapping[str, str] = file.metadata() or {"format": "pt"}
     save_file(tensors, target, metadata=dict(metadata))
-
-
-def _published(name: str) -> str:
-    """The name as checkpoints on the hub have it, and vLLM wants it.
-
-    Today's transformers leaves the CLIP tower's inner name out when it saves, and reads both.
-    """
-    return _CLIP_PART.sub(r"\1vision_model.", name)
-
-
-def _rename_in_index(folder: Path) -> None:
-    for index in folder.glob("*.safetensors.index.json"):
-        content: dict[str, Any] = read_config(folder, index.name)
-        content["weight_map"] = {_published(name): file for name, file in content["weight_map"].items()}
-        write_text(index, json.dumps(content, indent=2) + "\n")
 
 
 def _say_dtype(folder: Path, dtype: str) -> None:

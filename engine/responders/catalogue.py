@@ -48,10 +48,23 @@ def _check_server(choice: ModelChoice) -> None:
     probe(choice)
 
 
+def _vllm(choice: ModelChoice, settings: EngineSettings, adapter: Path | None) -> "Responder":
+    from .vllm.responder import VllmResponder
+
+    return VllmResponder.of(choice, settings, adapter)
+
+
+def _vllm_version(choice: ModelChoice) -> str:
+    from .vllm.interpreter import runtime
+
+    return runtime()
+
+
 SERVER = ResponderBackend(_server, lambda choice: "", loads_weights=False, check=_check_server)
 
 RESPONDERS: dict[str, ResponderBackend] = {
     "transformers": ResponderBackend(_transformers, lambda choice: f"transformers-{version('transformers')}"),
+    "vllm": ResponderBackend(_vllm, _vllm_version),
     **dict.fromkeys(("openai", "anthropic", "openai_batch", "anthropic_batch"), SERVER),
 }
 

@@ -34,7 +34,9 @@ class VllmSettings(Settings):
 
     memory_share: float = Field(default=0.9, gt=0, le=1, description="of the GPU's memory")
     max_tokens: int | None = Field(default=None, ge=1, description="context length; by default the model's own")
+    images: int = Field(default=1, ge=0, description="in one request, at most")
     start_seconds: float = Field(default=900.0, gt=0, description="until the model has to be loaded")
+    stall_seconds: float = Field(default=900.0, gt=0, description="without a finished answer, until it counts as hung")
 
 
 class ModelChoice(Settings):
