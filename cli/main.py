@@ -37,8 +37,6 @@ app = typer.Typer(
 app.add_typer(recipe_group.app, name="recipe")
 app.add_typer(micro_group.app, name="micro")
 app.add_typer(compile_group.app, name="compile")
-app.command(name="quality")(quality_command)
-app.command(name="bench", context_settings=PASSED_ON)(bench_command)
 app.add_typer(write_group.app, name="write")
 
 
@@ -237,6 +235,10 @@ def study(
     from .study import study_command
 
     study_command(name, to, seeds, prompts, as_json)
+
+
+app.command(name="quality")(quality_command)
+app.command(name="bench", context_settings=PASSED_ON)(bench_command)
 
 
 def _quiet_libraries() -> None:
