@@ -57,4 +57,5 @@ class FakeChat:
         if sent is None:
             self.answers[text] += 1
             return completion(f"answer to {text}")
+        assert isinstance(sent, Sent)
         return sent
