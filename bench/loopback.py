@@ -40,7 +40,9 @@ def serving(respond: Respond) -> Iterator[str]:
     servers: list[asyncio.Server] = []
 
     async def begin() -> None:
-        servers.append(await asyncio.start_server(lambda *streams: _talk(*streams, respond), "127.0.0.1", 0))
+        servers.append(
+            await asyncio.start_server(lambda reader, writer: _talk(reader, writer, respond), "127.0.0.1", 0)
+        )
         ready.set()
 
     async def end() -> None:

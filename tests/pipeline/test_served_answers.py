@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
 from prefmill.bench.loopback import Sent, serving
+from prefmill.cli.show import print_summary
 from prefmill.engine.images import encode_image
+from prefmill.engine.responders.settings import ServerSettings
 from prefmill.engine.settings import EngineSettings
 from prefmill.pipeline.execute.local import run_task
 from prefmill.pipeline.execute.work import ExecutorConfig
@@ -15,8 +18,8 @@ from prefmill.pipeline.sources import ImageQuestion, ListSource
 from prefmill.pipeline.stage import Task
 from prefmill.pipeline.stages.answer import STAGE, AnswerStage, ResponderConfig
 from prefmill.pipeline.store import Run
+from prefmill.pipeline.summary import summarize
 
-np = pytest.importorskip("numpy")
 ROWS = 10
 STAGE_NAME = "responses-served"
 
@@ -27,7 +30,7 @@ class Server:
     def __init__(self):
         self.asked, self.breaks = [], 10**9
 
-    async def __call__(self, received):
+    async def __call__(self, received) -> Sent:
         body = json.loads(received.body)
         text = body["messages"][0]["content"][-1]["text"]
         if "seed" in body:
@@ -43,7 +46,7 @@ class Server:
 
 
 def run_on(run, url):
-    server = {"concurrency": 1, "prompt_price": 1.0, "answer_price": 5.0}
+    server = ServerSettings(concurrency=1, prompt_price=1.0, answer_price=5.0)
     config = ResponderConfig(name="served", model="m", backend="openai", url=f"{url}/v1", server=server, batch_size=4)
     picture = encode_image(np.zeros((8, 8, 3), np.uint8))
     asked = [Instruction(f"i{row}", "c", f"question {row}", "field") for row in range(ROWS)]
@@ -54,7 +57,7 @@ def run_on(run, url):
     run_task(run, Task(STAGE_NAME, Response, lambda: source, lambda: stage, 4), ExecutorConfig(), Progress())
 
 
-def test_a_run_that_was_stopped_is_continued_for_the_price_of_one(tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_is_continued_for_the_price_of_one(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server = Server()
     with serving(server) as url, Run.writing(tmp_path) as run:
@@ -67,6 +70,7 @@ def test_a_run_that_was_stopped_is_continued_for_the_price_of_one(tmp_path, monk
         run_on(run, url)
         rows = {row.text for row in run.dataset(STAGE_NAME, Response)}
         manifest = run.manifest(STAGE_NAME)
+        print_summary(summarize(run))
     assert rows == {f"answer to question {row}" for row in range(ROWS) if row != 4}
     answered = [text for text in server.asked if text != "question 4"]
     assert len(answered) == len(set(answered)) == ROWS - 1
@@ -76,3 +80,4 @@ def test_a_run_that_was_stopped_is_continued_for_the_price_of_one(tmp_path, monk
     assert manifest["cost"] == usage["cost"] == pytest.approx(9 * (100 * 1 + 20 * 5) / 1e6)
     assert manifest["models"] == [f"m@{url.removeprefix('http://')}/v1"]
     assert any("does not take seed" in notice for notice in manifest["notices"])
+    assert f"{STAGE_NAME}: 10 requests (1 failed); 900 tokens in, 180 out; " in capsys.readouterr().out

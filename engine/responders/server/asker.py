@@ -1,4 +1,4 @@
-"""The two ways to have questions answered by a server: call by call (`calls.py`), or as a batch job (`jobs.py`)."""
+"""The two ways to have queries answered by a server: call by call (`calls.py`), or as a batch job (`jobs.py`)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ..interface import Reply
-from .question import Question
+from .query import Query
 
-Done = Callable[[Question, Reply, bool], None]
-"""Called once for each question, as soon as its reply is there: and whether the model has worked for it."""
+Done = Callable[[Query, Reply, bool], None]
+"""Called once for each query, as soon as its reply is there: and whether the model has worked for it."""
 
 
 class Asker(Protocol):
@@ -21,8 +21,8 @@ class Asker(Protocol):
     say: Callable[[str], None]
     """Whom to tell what takes long."""
 
-    async def ask(self, questions: Sequence[Question], done: Done) -> None:
-        """Ask, and call `done` for every question. Raises PrefmillError where nothing gets better by trying."""
+    async def ask(self, queries: Sequence[Query], done: Done) -> None:
+        """Ask, and call `done` for every query. Raises PrefmillError where nothing gets better by trying."""
         ...
 
     def keep_in(self, folder: Path, answers: int) -> None:

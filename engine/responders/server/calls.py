@@ -1,4 +1,4 @@
-"""Questions call by call: so many in flight, each tried until it has a whole answer or a reason why there is none.
+"""Queries call by call: so many in flight, each tried until it has a whole answer or a reason why there is none.
 
 Attempts are counted apart from a crowded server's refusals, which cost nothing and say nothing of the request. A pause
 before the next attempt is drawn from a range that doubles (full jitter), and is never shorter than the server asks.
@@ -18,11 +18,11 @@ from ..settings import ServerSettings
 from .access import Access
 from .asker import Done
 from .breaker import Breaker
+from .completion import Completion, note, reply_of
 from .concessions import Concessions
 from .dialect import Dialect
 from .limiter import Limiter
-from .question import Question
-from .reading import Reading, reply_of
+from .query import Query
 from .transport import BrokenExchange, Transport
 from .verdict import RowRefused, TryAgain, Verdict, judge
 
@@ -45,10 +45,10 @@ class DirectCalls:
         """Learn that so many answers are there already."""
         self.breaker.answers += answers
 
-    async def ask(self, questions: Sequence[Question], done: Done) -> None:
-        """Ask all questions. Raises PrefmillError where nothing gets better by trying."""
-        upcoming, unreached = iter(questions), list[Failure]()
-        workers = min(len(questions), 2 * self.settings.concurrency)  # one that pauses holds no slot
+    async def ask(self, queries: Sequence[Query], done: Done) -> None:
+        """Ask all queries. Raises PrefmillError where nothing gets better by trying."""
+        upcoming, unreached = iter(queries), list[Failure]()
+        workers = min(len(queries), 2 * self.settings.concurrency)  # one that pauses holds no slot
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(workers):
@@ -56,31 +56,31 @@ class DirectCalls:
         except ExceptionGroup as errors:
             raise next((one for one in errors.exceptions if isinstance(one, PrefmillError)), errors) from None
         if unreached:
-            self.breaker.check_reached(len(questions), len(unreached), unreached[-1])
+            self.breaker.check_reached(len(queries), len(unreached), unreached[-1])
 
     async def close(self) -> None:
         """Close the connections."""
         await self.transport.close()
 
-    async def _work(self, upcoming: Iterator[Question], done: Done, unreached: list[Failure]) -> None:
-        for question in upcoming:
-            reply, worked = await self._reply(question)
+    async def _work(self, upcoming: Iterator[Query], done: Done, unreached: list[Failure]) -> None:
+        for query in upcoming:
+            reply, worked = await self._reply(query)
             if isinstance(reply, Failure) and reply.reason == "connection":
                 unreached.append(reply)
-            done(question, reply, worked)
+            done(query, reply, worked)
 
-    async def _reply(self, question: Question) -> tuple[Reply, bool]:
-        """Return a question's reply, and whether the model has worked for it."""
+    async def _reply(self, query: Query) -> tuple[Reply, bool]:
+        """Return a query's reply, and whether the model has worked for it."""
         # images are encoded in a thread: the loop has other calls to look after
-        whole = await asyncio.to_thread(self.dialect.body, self.model, question)
-        began, failed = _now(), 0
+        whole = await asyncio.to_thread(self.dialect.body, self.model, query)
+        began, failed, pauses = _now(), 0, 0
         while True:
             sent = self.concessions.apply(whole)
             verdict = await self._attempt(sent, failed)
             seconds = round(_now() - began, 3)
-            if isinstance(verdict, Reading):
+            if isinstance(verdict, Completion):
                 self.breaker.answered()
-                self._note_missing_counts(verdict)
+                note(self.notices, verdict, self.model)
                 return reply_of(verdict, seconds, self.settings), True
             if isinstance(verdict, RowRefused):
                 if self.concessions.learn(sent, verdict.message):
@@ -94,7 +94,8 @@ class DirectCalls:
                 given_up = Failure(verdict.reason, f"{verdict.detail} (after {failed} attempts)".strip(), seconds)
                 self.breaker.given_up(given_up)
                 return given_up, False
-            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**failed)
+            pauses += 1
+            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(pauses, 16))
             await asyncio.sleep(max(random.uniform(0, longest), verdict.wait))
 
     async def _attempt(self, body: dict[str, Any], failed: int) -> Verdict:
@@ -108,16 +109,11 @@ class DirectCalls:
             too_large = error.reason == "too_large"
             return RowRefused(error.reason, error.detail) if too_large else TryAgain(error.reason, error.detail)
         verdict = judge(exchange.status, exchange.headers, exchange.content, self.dialect, self.access)
-        if isinstance(verdict, Reading):
+        if isinstance(verdict, Completion):
             self.limiter.answered(seconds)
         elif isinstance(verdict, TryAgain) and verdict.crowded:
             self.limiter.turned_away(verdict.wait)
         return verdict
-
-    def _note_missing_counts(self, reading: Reading) -> None:
-        notice = "the server tells no token counts: 0 are recorded, and no cost of them"
-        if reading.tokens is None and notice not in self.notices:
-            self.notices.append(notice)
 
 
 def _now() -> float:

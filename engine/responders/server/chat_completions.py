@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .completion import Completion, Unreadable, encodable
 from .dialect import Dialect
-from .question import Question, png_base64
-from .reading import Reading, Unreadable
+from .query import Query, png_base64
 
 _FINISHES = {
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn"), "stop"),
@@ -21,14 +21,16 @@ def _headers(key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _body(model: str, question: Question) -> dict[str, Any]:
-    request, sampling = question.request, question.sampling
+def _body(model: str, query: Query) -> dict[str, Any]:
+    request, sampling = query.request, query.sampling
     pictures = [
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png_base64(image)}"}}
         for image in request.images
     ]
     # some servers take parts only where there is an image
-    content: Any = [*pictures, {"type": "text", "text": request.text}] if pictures else request.text
+    content: Any = (
+        [*pictures, {"type": "text", "text": encodable(request.text)}] if pictures else encodable(request.text)
+    )
     body: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "user", "content": content}],
@@ -38,8 +40,8 @@ def _body(model: str, question: Question) -> dict[str, Any]:
     }
     if sampling.top_p < 1.0:
         body["top_p"] = sampling.top_p
-    if question.schema is not None:
-        answer = {"name": "answer", "schema": question.schema, "strict": is_strict(question.schema)}
+    if query.schema is not None:
+        answer = {"name": "answer", "schema": query.schema, "strict": is_strict(query.schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": answer}
     return body
 
@@ -57,7 +59,7 @@ def is_strict(schema: Any) -> bool:
     return all(map(is_strict, schema.values()))
 
 
-def _read(data: Any) -> Reading:
+def _read(data: Any) -> Completion:
     try:
         choice = data["choices"][0]
         message, finish = choice["message"], choice["finish_reason"]
@@ -72,7 +74,7 @@ def _read(data: Any) -> Reading:
         finish, content = "refusal", str(refusal)
     tokens, prompt_tokens = (count if isinstance(count, int) else None for count in counts)
     model = data.get("model")
-    return Reading(
+    return Completion(
         *(_text(content), _FINISHES.get(finish, finish), tokens, prompt_tokens),
         model=model if isinstance(model, str) else None,
     )

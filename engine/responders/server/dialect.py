@@ -1,4 +1,4 @@
-"""A server's format: where a question goes, how it is written, how its reply is read."""
+"""A server's format: where a query goes, how it is written, how its reply is read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .question import Question
-from .reading import Reading
+from .completion import Completion
+from .query import Query
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Dialect:
     path: str
     headers: Callable[[str | None], dict[str, str]]
     """From the key, if there is one."""
-    body: Callable[[str, Question], dict[str, Any]]
+    body: Callable[[str, Query], dict[str, Any]]
     """From the model's name on the server."""
-    read: Callable[[Any], Reading]
+    read: Callable[[Any], Completion]
     optional: Mapping[str, str]
     """The parameters that a server may refuse, with what follows from leaving them out."""
     renamed: Mapping[str, str]

@@ -1,6 +1,6 @@
 """Answers that were paid for, kept from the moment they arrive: a killed run asks none of them again.
 
-An answer is found by the caller's name for its request and by the digest of all that it depends on (`question.py`), so
+An answer is found by the caller's name for its request and by the digest of all that it depends on (`query.py`), so
 a changed model, server, text or sampling never gets an old one. Only the places of answers are held in memory.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from ..interface import Answer, Failure, Reply
 from .ledger import Ledger
-from .question import Question
+from .query import Query
 
 FILE = "answers.jsonl"
 
@@ -31,15 +31,15 @@ class Journal:
     def __len__(self) -> int:
         return len(self._places)
 
-    def get(self, question: Question) -> Reply | None:
-        """Return the reply that was kept for a question, None where there is none."""
-        place = self._places.get(question.key)
-        return None if place is None else _decoded(self._ledger.read(place), question.key)
+    def get(self, query: Query) -> Reply | None:
+        """Return the reply that was kept for a query, None where there is none."""
+        place = self._places.get(query.key)
+        return None if place is None else _decoded(self._ledger.read(place), query.key)
 
-    def keep(self, question: Question, reply: Reply) -> None:
+    def keep(self, query: Query, reply: Reply) -> None:
         """Keep a reply before anybody relies on it."""
         kind = "answer" if isinstance(reply, Answer) else "failure"
-        self._places[question.key] = self._ledger.append({"key": question.key, kind: asdict(reply)})
+        self._places[query.key] = self._ledger.append({"key": query.key, kind: asdict(reply)})
 
     def sync(self) -> None:
         """Have all replies on the disk before going on."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from .completion import Completion, Unreadable, encodable
 from .dialect import Dialect
-from .question import Question, png_base64
-from .reading import Reading, Unreadable
+from .query import Query, png_base64
 
 _FINISHES = {
     **dict.fromkeys(("end_turn", "stop_sequence"), "stop"),
@@ -21,8 +21,8 @@ def _headers(key: str | None) -> dict[str, str]:
     return {"anthropic-version": "2023-06-01", **({"x-api-key": key} if key else {})}
 
 
-def _body(model: str, question: Question) -> dict[str, Any]:
-    request, sampling = question.request, question.sampling
+def _body(model: str, query: Query) -> dict[str, Any]:
+    request, sampling = query.request, query.sampling
     pictures = [
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": png_base64(image)}}
         for image in request.images
@@ -30,17 +30,17 @@ def _body(model: str, question: Question) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": sampling.max_new_tokens,
-        "messages": [{"role": "user", "content": [*pictures, {"type": "text", "text": request.text}]}],
+        "messages": [{"role": "user", "content": [*pictures, {"type": "text", "text": encodable(request.text)}]}],
         "temperature": sampling.temperature,
     }
     if sampling.top_p < 1.0:
         body["top_p"] = sampling.top_p
-    if question.schema is not None:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": question.schema}}
+    if query.schema is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": query.schema}}
     return body
 
 
-def _read(data: Any) -> Reading:
+def _read(data: Any) -> Completion:
     try:
         blocks, finish, usage = data["content"], data["stop_reason"], data.get("usage") or {}
         text = "".join(block["text"] for block in blocks if block["type"] == "text")
@@ -51,7 +51,7 @@ def _read(data: Any) -> Reading:
         raise Unreadable(f"a reply that ended with {finish!r}")
     told = [count for count in read if isinstance(count, int)]
     tokens, model = usage.get("output_tokens"), data.get("model")
-    return Reading(
+    return Completion(
         text,
         _FINISHES.get(finish, finish),
         tokens if isinstance(tokens, int) else None,

@@ -22,7 +22,7 @@ from .jobs import BatchJobs
 from .journal import Journal
 from .messages import MESSAGES
 from .openai_jobs import OpenAIJobs
-from .question import Question
+from .query import Query
 
 if TYPE_CHECKING:
     from ...device import Execution
@@ -72,25 +72,25 @@ class ServerResponder:
         Raises PrefmillError where nothing gets better by trying: a wrong key, an unknown model, an empty account, a
         server that does not answer.
         """
-        questions = [Question.of(request, sampling, schema, *self._identity) for request in requests]
+        queries = [Query.of(request, sampling, schema, *self._identity) for request in requests]
         replies: dict[str, Reply] = {}
         if self.journal is not None:
-            kept = ((question.key, self.journal.get(question)) for question in questions)
+            kept = ((query.key, self.journal.get(query)) for query in queries)
             replies = {key: reply for key, reply in kept if reply is not None}
 
-        def done(question: Question, reply: Reply, worked: bool) -> None:
+        def done(query: Query, reply: Reply, worked: bool) -> None:
             if self.journal is not None and worked:
-                self.journal.keep(question, reply)
-            replies[question.key] = reply
+                self.journal.keep(query, reply)
+            replies[query.key] = reply
 
-        open_questions = {question.key: question for question in questions if question.key not in replies}
-        if open_questions:
+        open_queries = {query.key: query for query in queries if query.key not in replies}
+        if open_queries:
             try:
-                self.loop.run(self.asker.ask(list(open_questions.values()), done))
+                self.loop.run(self.asker.ask(list(open_queries.values()), done))
             finally:
                 if self.journal is not None:
                     self.journal.sync()
-        return [replies[question.key] for question in questions]
+        return [replies[query.key] for query in queries]
 
     def keep_in(self, folder: Path) -> None:
         """Keep answers in a folder from now on, and take those that are there for answered."""

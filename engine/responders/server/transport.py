@@ -40,18 +40,18 @@ class Transport:
             headers={"User-Agent": "prefmill", **headers},
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=connections),
             timeout=httpx2.Timeout(timeout, pool=None),
+            verify=access.url.startswith("https:"),  # without TLS there are no certificates to load
         )
 
     async def send(
         self, method: str, path: str, *, largest: int = LARGEST, headers: Mapping[str, str] | None = None, **what: Any
     ) -> Exchange:
-        """Return the reply to a request; `path` is appended to the server's address unless it is one itself.
+        """Return the reply to a request; `path` is appended to the server's address.
 
         Raises BrokenExchange where it does not come, or not whole.
         """
-        url = path if path.startswith(("http://", "https://")) else self.access.url + path
         try:
-            async with self._client.stream(method, url, headers=headers, **what) as response:
+            async with self._client.stream(method, self.access.url + path, headers=headers, **what) as response:
                 parts, size = [], 0
                 async for part in response.aiter_bytes():
                     parts.append(part)

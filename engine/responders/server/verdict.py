@@ -1,4 +1,4 @@
-"""What an HTTP reply means for the request: a reading, another try, a reject of the row, or the end of the run.
+"""What an HTTP reply means for the request: a completion, another try, a reject of the row, or the end of the run.
 
 | reply | means |
 |---|---|
@@ -20,8 +20,8 @@ from typing import Any
 
 from ....base.errors import PrefmillError
 from .access import Access
+from .completion import Completion, Unreadable
 from .dialect import Dialect
-from .reading import Reading, Unreadable
 
 LONGEST_PAUSE = 120.0
 _AGAIN = {408, 409, 425, 429, 529}
@@ -52,7 +52,7 @@ class RowRefused:
     message: str
 
 
-Verdict = Reading | TryAgain | RowRefused
+Verdict = Completion | TryAgain | RowRefused
 
 
 def judge(status: int, headers: Mapping[str, str], content: bytes, dialect: Dialect, access: Access) -> Verdict:

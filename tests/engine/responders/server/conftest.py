@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from prefmill.bench.loopback import serving
 from prefmill.engine.responders.catalogue import load_responder
-from prefmill.engine.responders.settings import ModelChoice
+from prefmill.engine.responders.settings import ModelChoice, ServerSettings
 
 
 @pytest.fixture
@@ -15,7 +15,9 @@ def asking():
 
         def start(fake, *, backend="openai", model="any", **server):
             url = ends.enter_context(serving(fake)) + "/v1"
-            choice = ModelChoice(model=model, backend=backend, url=url, server={"timeout": 5.0, **server})
+            choice = ModelChoice(
+                model=model, backend=backend, url=url, server=ServerSettings(**{"timeout": 5.0, **server})
+            )
             responder = load_responder(choice)
             ends.callback(responder.close)
             return responder

@@ -7,7 +7,7 @@ from collections import Counter
 from prefmill.bench.loopback import Sent
 
 
-def completion(text, *, finish="stop", tokens=3, prompt_tokens=10, **message):
+def completion(text, *, finish: str | None = "stop", tokens=3, prompt_tokens=10, **message):
     reply = {
         "model": "served",
         "choices": [
@@ -36,7 +36,7 @@ class FakeChat:
         self.calls, self.answers, self.bodies, self.headers, self.paths = Counter(), Counter(), [], [], []
         self.flying = self.most_flying = 0
 
-    async def __call__(self, received):
+    async def __call__(self, received) -> Sent:
         self.paths.append(f"{received.method} {received.path}")
         self.headers.append(received.headers)
         if received.method == "GET":
@@ -57,4 +57,5 @@ class FakeChat:
         if sent is None:
             self.answers[text] += 1
             return completion(f"answer to {text}")
+        assert isinstance(sent, Sent)
         return sent

@@ -36,7 +36,7 @@ class FakeJobs:
 class FakeOpenAIJobs(FakeJobs):
     """Files and batches."""
 
-    async def __call__(self, received):
+    async def __call__(self, received) -> Sent:
         assert received.headers["authorization"] == "Bearer sk-secret"
         path = received.path.removeprefix("/v1")
         if received.method == "POST" and path == "/files":
@@ -92,7 +92,7 @@ class FakeOpenAIJobs(FakeJobs):
 class FakeAnthropicJobs(FakeJobs):
     """Message batches."""
 
-    async def __call__(self, received):
+    async def __call__(self, received) -> Sent:
         assert received.headers["x-api-key"] == "sk-secret"
         assert received.headers["anthropic-version"] == "2023-06-01"
         path = received.path.removeprefix("/v1/messages/batches")

@@ -2,7 +2,7 @@
 
 import pytest
 from prefmill.base.errors import PrefmillError
-from prefmill.bench.loopback import serving
+from prefmill.bench.loopback import Sent, serving
 from prefmill.engine.responders.catalogue import backend_of
 from prefmill.engine.responders.server.access import access_of
 from prefmill.engine.responders.settings import ModelChoice
@@ -60,7 +60,7 @@ def test_a_secret_in_an_address_is_refused_and_not_shown(url):
 
 def test_a_probe_finds_a_wrong_key_and_a_server_that_is_not_there():
     class Strict(FakeChat):
-        async def __call__(self, received):
+        async def __call__(self, received) -> Sent:
             reply = await super().__call__(received)
             return error(401, "no") if received.headers.get("authorization") == "Bearer wrong" else reply
 

@@ -129,6 +129,13 @@ def test_a_request_in_a_job_carries_its_image_and_is_freed_of_what_the_model_doe
     assert "the server does not take temperature" in responder.notices[0]
 
 
+def test_the_same_request_under_names_that_no_job_takes_is_asked_for_each(asking, vendor):
+    fake = vendor[1]()
+    same = [Request("what?", 0, (), name) for name in ("a b", "c d")]
+    assert start(asking, vendor, fake).answer(same, SAMPLING) == [Answer("answer to what?", "stop", 3)] * 2
+    assert len(set(fake.ids)) == 2
+
+
 def test_an_empty_account_stops(asking, vendor):
     fake = vendor[1](lambda text, job: (402, "credit balance is too low"))
     with pytest.raises(PrefmillError, match="only for money"):

@@ -17,7 +17,7 @@ from ..interface import Request
 
 
 @dataclass(frozen=True)
-class Question:
+class Query:
     """A request, how it is sampled, and `asked`: the digest of both, of the model and of its server."""
 
     request: Request
@@ -26,8 +26,8 @@ class Question:
     asked: str
 
     @classmethod
-    def of(cls, request: Request, sampling: Sampling, schema: dict[str, Any] | None, *model: str) -> Question:
-        """Return a request as a question to a model, which `model` names in full."""
+    def of(cls, request: Request, sampling: Sampling, schema: dict[str, Any] | None, *model: str) -> Query:
+        """Return a request as a query to a model, which `model` names in full."""
         images = [_pixels_digest(image) for image in request.images]
         parts = [*model, sampling.model_dump(), schema, request.seed, request.text, images]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -41,8 +41,12 @@ class Question:
     @property
     def custom_id(self) -> str:
         """Its name in a batch job: the caller's where it is one that all servers take."""
-        name = self.request.name
-        return name if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) else self.asked
+        return self.request.name if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.request.name) else self.digest
+
+    @property
+    def digest(self) -> str:
+        """Another name for it, which no other query has."""
+        return hashlib.sha256(self.key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def png_base64(image: Image.Image) -> str:
