@@ -24,7 +24,7 @@ class ReadAnswer:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadPanel:
     """One instruction as a judge reads it; `prompt` is the image's text-to-image prompt, where the judge reads that."""
 
     instruction: str
@@ -32,7 +32,7 @@ class Reading:
     answers: tuple[ReadAnswer, ...]
 
 
-def read_panels(panels: Sequence[Panel], stage: str, *, with_prompts: bool) -> tuple[list[Reading], list[Reject]]:
+def read_panels(panels: Sequence[Panel], stage: str, *, with_prompts: bool) -> tuple[list[ReadPanel], list[Reject]]:
     """Return what there is to judge, one reading per panel, and the answers that say nothing."""
     readings, rejects = [], []
     for panel in panels:
@@ -44,5 +44,5 @@ def read_panels(panels: Sequence[Panel], stage: str, *, with_prompts: bool) -> t
             else:
                 rejects.append(Reject(answer.response.id, stage, "empty", "nothing to judge"))
         prompt = without_marker(panel.prompt) if with_prompts and panel.prompt else None
-        readings.append(Reading(without_marker(instruction), prompt, tuple(answers)))
+        readings.append(ReadPanel(without_marker(instruction), prompt, tuple(answers)))
     return readings, rejects

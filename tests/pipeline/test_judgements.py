@@ -68,6 +68,7 @@ def run(tmp_path, monkeypatch):
         folders[f"responses-{name}"] = (Response, rows)
     with Run.writing(tmp_path / "run") as run:
         for folder, (kind, rows) in folders.items():
+            (run.folder / folder).mkdir()
             write_shard(run.folder / folder, 0, len(rows), kind, rows, Footer(""))
             run.write_manifest(folder, {"config": {"imported": {}}, "fingerprint": folder})
         yield run
