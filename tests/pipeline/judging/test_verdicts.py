@@ -23,9 +23,16 @@ class Judge:
     """Rates by the length of the answer it is shown, or prefers the longer one; fails where it reads a word."""
 
     key = "judge@1"
+    execution, runners = None, ()
 
     def __init__(self, *, biased: bool = False, fails_at: str = "") -> None:
         self.biased, self.fails_at, self.asked, self.sizes = biased, fails_at, [], []
+
+    def keep_in(self, folder):
+        raise NotImplementedError
+
+    def close(self):
+        raise NotImplementedError
 
     def answer(self, requests, sampling, schema=None):
         self.sizes.append(len(requests))
