@@ -34,7 +34,7 @@ class JudgedPanel:
 def mixed(panel: JudgedPanel, weights: Mapping[str, float], stage: str) -> list[Score | Reject]:
     """Return one score per answer by the weights, with every judge's own among its attributes, or why there is none."""
     counted = {name: weight for name, weight in weights.items() if weight}
-    speaking = [name for name in counted if any(score is not None for score in panel.scores[name])]
+    speaking = [name for name in counted if name not in silent_judges(panel, weights)]
     silent = [
         [name for name in speaking or counted if panel.scores[name][place] is None]
         for place in range(len(panel.answers))
@@ -55,6 +55,13 @@ def mixed(panel: JudgedPanel, weights: Mapping[str, float], stage: str) -> list[
         own = {name: score for name in weights if (score := panel.scores[name][place]) is not None}
         outcome.append(Score(answer, scorer, values[place], answer in panel.truncated, own))
     return outcome
+
+
+def silent_judges(panel: JudgedPanel, weights: Mapping[str, float]) -> list[str]:
+    """Return the judges of some weight that scored none of the answers."""
+    if not panel.answers:
+        return []
+    return [name for name in weights if weights[name] and all(score is None for score in panel.scores[name])]
 
 
 def standardised(values: Sequence[float]) -> list[float]:

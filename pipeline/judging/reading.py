@@ -24,7 +24,7 @@ class ReadAnswer:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadPanel:
     """One instruction as a judge reads it; `prompt` is the image's text-to-image prompt, where the judge reads that."""
 
     instruction: str
@@ -32,17 +32,17 @@ class Reading:
     answers: tuple[ReadAnswer, ...]
 
 
-def read_panels(panels: Sequence[Panel], stage: str, *, with_prompts: bool) -> tuple[list[Reading], list[Reject]]:
+def read_panels(panels: Sequence[Panel], stage: str, *, with_prompts: bool) -> tuple[list[ReadPanel], list[Reject]]:
     """Return what there is to judge, one reading per panel, and the answers that say nothing."""
     readings, rejects = [], []
     for panel in panels:
-        instruction = panel.instruction.text
+        instruction = without_marker(panel.instruction.text)
         answers = []
         for answer in panel.answers:
-            if text := without_marker(clean(answer.response.text, instruction)):
+            if text := clean(without_marker(answer.response.text), instruction):
                 answers.append(ReadAnswer(answer.response, text))
             else:
                 rejects.append(Reject(answer.response.id, stage, "empty", "nothing to judge"))
         prompt = without_marker(panel.prompt) if with_prompts and panel.prompt else None
-        readings.append(Reading(without_marker(instruction), prompt, tuple(answers)))
+        readings.append(ReadPanel(instruction, prompt, tuple(answers)))
     return readings, rejects

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..records import Reject, Score
-from .reading import Reading
+from .reading import ReadPanel
 
 if TYPE_CHECKING:
     from ...engine.scorers.text_reward import TextReward
@@ -17,7 +17,7 @@ GATED = "gated"
 
 
 def reward_scores(
-    engine: TextReward, readings: Sequence[Reading], weights: Mapping[str, float], stage: str
+    engine: TextReward, readings: Sequence[ReadPanel], weights: Mapping[str, float], stage: str
 ) -> list[Score | Reject]:
     """Score every answer; a score that is no number rejects its answer, and the others go on."""
     from ...engine.scorers.attributes import ATTRIBUTES

@@ -23,7 +23,7 @@ from ...engine.responders.interface import Failure, Reply, Request, Responder
 from ...engine.responders.structured import Form, ask_forms
 from ..records import Judgement, Reject, content_id, seed_for
 from .quoting import quote
-from .reading import ReadAnswer, Reading
+from .reading import ReadAnswer, ReadPanel
 from .settings import JudgeChoice
 
 RATE = (
@@ -53,10 +53,10 @@ class ComparisonForm(Form):
 
 
 @dataclass(frozen=True)
-class SeenReading:
+class SeenPanel:
     """What is judged, with the image that it is about."""
 
-    reading: Reading
+    reading: ReadPanel
     image: Image.Image
 
 
@@ -64,7 +64,7 @@ F = TypeVar("F", bound=Form)
 
 
 def rate(
-    responder: Responder, seen: Sequence[SeenReading], choice: JudgeChoice, stage: str
+    responder: Responder, seen: Sequence[SeenPanel], choice: JudgeChoice, stage: str
 ) -> tuple[list[Judgement | Reject], list[Reply]]:
     """Rate every answer by itself; also returns the replies that were made."""
     asked = [(one, answer) for one in seen for answer in one.reading.answers]
@@ -87,7 +87,7 @@ def rate(
 
 
 def compare(
-    responder: Responder, seen: Sequence[SeenReading], choice: JudgeChoice, stage: str
+    responder: Responder, seen: Sequence[SeenPanel], choice: JudgeChoice, stage: str
 ) -> tuple[list[Judgement | Reject], list[Reply]]:
     """Compare every two answers to a question in both orders; also returns the replies that were made."""
     asked = [(one, first, second) for one in seen for first, second in permutations(one.reading.answers, 2)]
@@ -144,7 +144,7 @@ def _points(comparison: ComparisonForm, own: str) -> float:
     return 0.5 if comparison.better == "tie" else float(comparison.better == own)
 
 
-def _question(reading: Reading) -> dict[str, str]:
+def _question(reading: ReadPanel) -> dict[str, str]:
     described = {} if reading.prompt is None else {"description the image was made from": reading.prompt}
     return {**described, "question": reading.instruction}
 

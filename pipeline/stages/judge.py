@@ -6,6 +6,7 @@ A judge reads the answer that would be trained on: without an echo of the instru
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from ...base.settings import Settings, Weight
 from ...engine.settings import EngineSettings
 from ..declaration import Inputs, StageDeclaration
 from ..judging.agreement import agreement
-from ..judging.mixture import JudgedPanel, mixed
+from ..judging.mixture import JudgedPanel, ScoresOfJudges, mixed, silent_judges
 from ..judging.reading import read_panels
 from ..judging.reward import reward_scores
 from ..judging.settings import AttributeWeights, Context
@@ -79,9 +80,18 @@ class MixStage(Stage[JudgedPanel, Score]):
 
     def __init__(self, config: JudgeConfig) -> None:
         self.config = config
+        self.silences: Counter[str] = Counter()
+
+    @property
+    def outcome(self) -> tuple[str, ...]:
+        """Which judges were left out."""
+        told = sorted(self.silences.items())
+        return tuple(f"{name} scored no answer to {count} instructions: left out there" for name, count in told)
 
     def compute(self, prepared: Sequence[JudgedPanel]) -> list[Score | Reject]:
         """Mix panel by panel."""
+        for panel in prepared:
+            self.silences.update(silent_judges(panel, self.config.mixture))
         return [row for panel in prepared for row in mixed(panel, self.config.mixture, STAGE.name)]
 
 
@@ -114,12 +124,12 @@ class JudgedPanels:
     def _panel(self, row: int) -> JudgedPanel:
         answers = tuple(self.index.answer_ids[answer] for answer in self.index.groups.of(row))
         scores = {name: [known.get(answer) for answer in answers] for name, known in self.scores.items()}
-        return JudgedPanel(answers, scores, self.truncated.intersection(answers))
+        return JudgedPanel(answers, scores, frozenset(self.truncated.intersection(answers)))
 
-    def scores_of_panels(self) -> Iterator[dict[str, list[float | None]]]:
+    def scores_of_panels(self) -> Iterator[ScoresOfJudges]:
         """Yield the scores of every panel."""
         for row in range(len(self)):
-            yield dict(self._panel(row).scores)
+            yield self._panel(row).scores
 
 
 def panels(inputs: Inputs) -> Source[Any]:

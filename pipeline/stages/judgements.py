@@ -83,7 +83,7 @@ class ModelJudgementStage(Stage[PanelWithImage, Judgement]):
 
     def compute(self, prepared: Sequence[tuple[Panel, Image.Image | UnreadableImage]]) -> list[Judgement | Reject]:
         """Have every answer judged that says something, about an image that can be seen."""
-        from ..judging.verdicts import SeenReading, compare, rate
+        from ..judging.verdicts import SeenPanel, compare, rate
 
         panels = [panel for panel, _ in prepared]
         readings, outcome = read_panels(panels, self.stage, with_prompts=self.choice.context == "prompt")
@@ -94,7 +94,7 @@ class ModelJudgementStage(Stage[PanelWithImage, Judgement]):
                 reason = f"image_{image.reason}"
                 found += [Reject(one.response.id, self.stage, reason, image.message) for one in reading.answers]
             else:
-                seen.append(SeenReading(reading, image))
+                seen.append(SeenPanel(reading, image))
         judge = rate if self.choice.kind == "rating" else compare
         judged, replies = judge(self.engine, seen, self.choice, self.stage)
         self.usage = Usage.of(replies)

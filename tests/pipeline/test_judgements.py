@@ -27,6 +27,10 @@ ANSWERS = {
 }
 
 
+COUNTS = {"complete": True, "inputs": 3, "outputs": 3, "rejects": {}, "models": [], "notices": []}
+COUNTS |= {"seconds": 0.0, "cost": None}
+
+
 class Counting:
     """Rates by words (up to 10), from few or from many; fails where it is shown a word it does not like."""
 
@@ -68,8 +72,9 @@ def run(tmp_path, monkeypatch):
         folders[f"responses-{name}"] = (Response, rows)
     with Run.writing(tmp_path / "run") as run:
         for folder, (kind, rows) in folders.items():
+            (run.folder / folder).mkdir()
             write_shard(run.folder / folder, 0, len(rows), kind, rows, Footer(""))
-            run.write_manifest(folder, {"config": {"imported": {}}, "fingerprint": folder})
+            run.write_manifest(folder, {"config": {"imported": {}}, "fingerprint": folder, **COUNTS})
         yield run
 
 
@@ -101,6 +106,8 @@ def test_judges_have_rows_of_their_own_and_one_score_is_made_of_them(run, capsys
     expected = {"panels": 2, "kendall_tau": -1.0, "spearman": -1.0, "same_best": 0.0, "same_worst": 0.0}
     assert run.manifest("response_scores")["measures"] == {"agreement": {"wordy and terse": expected}}
     assert run.manifest("judgements-wordy")["usage"]["requests"] == 6
+    silent = "scored no answer to 1 instructions: left out there"
+    assert run.manifest("response_scores")["notices"] == [f"terse {silent}", f"wordy {silent}"]
     page = write_report(run).read_text()
     assert "<h2>Agreement in response_scores</h2>" in page
     assert '<td>wordy and terse</td><td class="number">2</td><td class="number">-1</td>' in page

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -71,8 +72,8 @@ def test_loaded_by_name_with_all_that_runs_its_networks(engine_checkpoints):
     assert mixture.key == load_mixture({"blip": 1.0, "clip": 30.0}, sources, CPU).key
     alone = {name: load_image_scorer(name, source, CPU) for name, source in sources.items()}
     expected = {name: scorer.score(scorer.preprocess(PICTURES), PROMPTS) for name, scorer in alone.items()}
-    decoded = torch.stack([torch.tensor(list(picture.getdata())).view(30, 20, 3) for picture in PICTURES])
-    scores = mixture.score(mixture.preprocess(decoded.permute(0, 3, 1, 2).to(torch.uint8)), PROMPTS)
+    decoded = torch.stack([torch.from_numpy(np.array(picture)) for picture in PICTURES])
+    scores = mixture.score(mixture.preprocess(decoded.permute(0, 3, 1, 2)), PROMPTS)
     torch.testing.assert_close(scores.values, 30 * expected["clip"].values + expected["blip"].values)
     assert scores.truncated == [
         a or b for a, b in zip(expected["clip"].truncated, expected["blip"].truncated, strict=True)

@@ -15,12 +15,12 @@ def z(values):
 def test_scores_are_standardised_and_weighed():
     panel = JudgedPanel(("a", "b", "c", "d"), {"reward": REWARD, "critic": CRITIC}, frozenset({"b"}))
     rows = mixed(panel, {"reward": 1.0, "critic": 0.5}, "response_scores")
-    assert all(isinstance(row, Score) for row in rows)
-    np.testing.assert_allclose([row.value for row in rows], (z(REWARD) + 0.5 * z(CRITIC)) / 1.5)  # type: ignore[union-attr]
-    assert [row.subject_id for row in rows] == ["a", "b", "c", "d"]
-    assert rows[1] == Score(
-        "b", "mixture of reward 1, critic 0.5", rows[1].value, True, {"reward": 0.14, "critic": 9.0}
-    )  # type: ignore[union-attr]
+    scores = [row for row in rows if isinstance(row, Score)]
+    np.testing.assert_allclose([row.value for row in scores], (z(REWARD) + 0.5 * z(CRITIC)) / 1.5)
+    assert [row.subject_id for row in scores] == ["a", "b", "c", "d"]
+    assert scores[1].attributes == {"reward": 0.14, "critic": 9.0}
+    assert [row.truncated for row in scores] == [False, True, False, False]
+    assert {row.scorer for row in scores} == {"mixture of reward 1, critic 0.5"}
 
 
 def test_the_units_of_a_judge_do_not_count():

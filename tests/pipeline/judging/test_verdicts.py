@@ -10,7 +10,7 @@ from prefmill.engine.responders.structured import read_form
 from prefmill.pipeline.judging.quoting import quote
 from prefmill.pipeline.judging.reading import read_panels
 from prefmill.pipeline.judging.settings import JudgeChoice
-from prefmill.pipeline.judging.verdicts import ComparisonForm, RatingForm, SeenReading, compare, rate
+from prefmill.pipeline.judging.verdicts import ComparisonForm, RatingForm, SeenPanel, compare, rate
 from prefmill.pipeline.pair_policy import JudgedAnswer
 from prefmill.pipeline.records import Instruction, Judgement, Reject, Response
 from prefmill.pipeline.sources import Panel
@@ -23,9 +23,16 @@ class Judge:
     """Rates by the length of the answer it is shown, or prefers the longer one; fails where it reads a word."""
 
     key = "judge@1"
+    execution, runners = None, ()
 
     def __init__(self, *, biased: bool = False, fails_at: str = "") -> None:
         self.biased, self.fails_at, self.asked, self.sizes = biased, fails_at, [], []
+
+    def keep_in(self, folder):
+        raise NotImplementedError
+
+    def close(self):
+        raise NotImplementedError
 
     def answer(self, requests, sampling, schema=None):
         self.sizes.append(len(requests))
@@ -47,7 +54,7 @@ def seen_of(texts=TEXTS, number=0):
     answers = [JudgedAnswer(Response(f"r{number}{n}", "c", "i", "m", text), None) for n, text in enumerate(texts)]
     panel = Panel(Instruction(f"i{number}", "c", "<image>\nWhat is it?", "field"), tuple(answers), "a <image> kite")
     [reading], rejects = read_panels([panel], "judgements-critic", with_prompts=True)
-    return SeenReading(reading, PICTURE), rejects
+    return SeenPanel(reading, PICTURE), rejects
 
 
 def choice(**changes):
