@@ -7,6 +7,8 @@ import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
 from prefmill.cli.quality import quality_command
+from prefmill.pipeline.execute.local import run_task
+from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.pair_policy import JudgedAnswer, PairPolicy
 from prefmill.pipeline.quality import quality_of
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Reject, Response, Score
@@ -15,7 +17,7 @@ from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.sources import Panel
 from prefmill.pipeline.stages.pair import LimitedPanel, LimitedPanels, PairStage
 from prefmill.pipeline.store import Run
-from prefmill.pipeline.synthesis import SynthesisConfig, synthesize
+from prefmill.pipeline.synthesis import SynthesisConfig, tasks_of
 
 RANK = {"chosen": 2.0, "": 1.0, "rejected": 0.0}
 """ArmoRM's order of the three published answers, as scores."""
@@ -57,7 +59,8 @@ def sample(shared, tmp_path_factory):
         response_scores=([Score(name, "armorm", RANK[row["armorm_pick"]]) for name, row in named], Score, ()),
     )
     before = quality_of(run)
-    synthesize(run, SynthesisConfig(), Progress())
+    (pairs,) = [task for task in tasks_of(run, SynthesisConfig()) if task.name == "pairs"]
+    run_task(run, pairs, ExecutorConfig(), Progress())
     return run, before
 
 

@@ -34,7 +34,7 @@ ARTIFACTS = {
     "The bird \ufffd is red": "a replacement character",
     "The bird \x1b[31m is red": "a control character",
     "The birdâ€™s breast is red": "text read in another encoding",
-    "| --- | --- | ### *** red ___": "16 signs among 19 characters",
+    "| --- | --- | ### *** red ___": "18 signs among 21 characters",
     "Look: " + "ha" * 60: "a word of more than 100 letters",
 }
 
@@ -132,6 +132,6 @@ def test_time_grows_with_the_length_and_no_faster(unit):
             taken.append(time.process_time() - started)
         return sum(taken)
 
-    text = unit * (60_000 // len(unit))
+    text = unit * (15_000 // len(unit))
     seconds(text[:100])  # the language model is loaded once
-    assert min(seconds(text * 2) for _ in range(2)) < 3 * max(seconds(text) for _ in range(2)) + 0.05
+    assert min(seconds(text * 2) for _ in range(2)) < 3 * seconds(text) + 0.05
