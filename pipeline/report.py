@@ -24,6 +24,8 @@ from pydantic import BaseModel, ConfigDict
 from ..base.errors import PrefmillError
 from ..base.files import write_text
 from ..engine.images import UnreadableImage, decode_image
+from .pairs.negatives import EDGES
+from .quality import quality_of
 from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
 from .sources import responders_of, responses_folder
 from .store import Run
@@ -71,6 +73,8 @@ def write_report(run: Run, mark: Mark = lambda image, text: [], shown: int = SHO
         "guidance": _guidance_share(run),
         "curve": _curve(run),
         "results": run.read_json(RESULTS, _Results),
+        "quality": quality_of(run) if run.has("pairs") or responders_of(run) else None,
+        "edges": EDGES,
         "is_random": any(notice == RANDOM_NOTICE for notice in _notices(run)),
     }
     try:

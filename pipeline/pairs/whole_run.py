@@ -89,7 +89,8 @@ def refused(proposals: Sequence[Proposal], limits: RunLimits) -> Verdicts:
         counts = Counter(proposal.topic for proposal in left)
         most = int(min(counts.values(), default=0) * limits.topic_ratio)
         for topic, group in _grouped(left, lambda proposal: proposal.topic).items():
-            detail = f"more than {most} pairs of {topic}"
+            # without the number: a verdict that stays is the same verdict when the run has grown
+            detail = f"{topic} has over {limits.topic_ratio:g} times the pairs of the rarest topic"
             drawn = sorted(group, key=lambda proposal: seed_for(proposal.pair, "topic"))
             verdicts |= {proposal.pair: ("topic_full", detail) for proposal in drawn[most:]}
     return verdicts
