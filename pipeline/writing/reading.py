@@ -21,7 +21,7 @@ MOST_CHARACTERS = 100_000
 SHOWN = 80
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
-_CHAT = r"<\|[^<>|\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
+_CHAT = r"<\|[^<>|\n]{1,40}\|>|</?s>|\[/?(?:INST|IMG)\]|<</?SYS>>|<(?:start|end)_of_turn>"
 _EDGE = re.compile(rf"\A(?:\s|{_CHAT})+|(?:\s|{_CHAT})+\Z")
 _CHAT_MARKER = re.compile(rf"{_CHAT}|^\s*#*\s*(?:human|user|assistant|system)\s*:", re.IGNORECASE)
 _MARKUP = re.compile(r"</?[A-Za-z!][^<>]{0,500}>|&(?:[a-z]{2,8}|#\d{1,6});|<\s*/?\s*script", re.IGNORECASE)

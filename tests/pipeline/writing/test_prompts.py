@@ -66,7 +66,7 @@ def test_each_topic_gets_its_share_and_a_run_reads_the_rows(tmp_path, scripted):
     ]
     assert [row["topic"] for row in rows(to)] == ["art"] * 4 + ["nature"] * 3
     assert scripted.last.closed
-    assert scripted.last.folder == tmp_path / "p.jsonl.written"
+    assert scripted.last.folder == tmp_path / "p.jsonl.written" / "paid"
     manifest = json.loads((tmp_path / "p.jsonl.written" / "manifest.json").read_text())
     assert manifest["account"] == account
     assert manifest["settings"]["runtime"] == "scripted-1"
