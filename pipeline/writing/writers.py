@@ -52,7 +52,8 @@ class PromptWriter(Protocol):
 class GrammarWriter:
     """Writes from the topics' grammars: nothing external, nothing to keep, one text an order."""
 
-    key, batch_size, per_order, patience, usage = "grammar", 256, 1, 300, None
+    key, batch_size, per_order, patience = "grammar", 256, 1, 300
+    usage: Usage | None = None
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
