@@ -51,7 +51,7 @@ class Refused:
 
 
 @dataclass
-class Reading:
+class ReadTexts:
     """What was read of one reply: texts in their order, and what was refused."""
 
     texts: list[str] = field(default_factory=list)
@@ -71,11 +71,11 @@ class Reader:
     forbidden: re.Pattern[str] | None = None
     forbidden_reason: str = ""
 
-    def read(self, reply: str, request: str, cut: bool = False) -> Reading:
+    def read(self, reply: str, request: str, cut: bool = False) -> ReadTexts:
         """Return the texts of a reply to a request. `cut`: the reply was ended by its length, so its last line is part
         of one.
         """
-        reading = Reading()
+        reading = ReadTexts()
         rest = reply[MOST_CHARACTERS:]
         lines = list(_lines(_THOUGHT.sub("\n", reply[:MOST_CHARACTERS])))
         last = len(lines) - 1
