@@ -84,4 +84,6 @@ def _print_account(account: dict[str, Any]) -> None:
         cells = (name, *(str(row[key]) for key in ("asked", "read", "kept", "words")), rejected)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console(width=None if sys.stdout.isatty() else 100_000, highlight=False).print(table)
-    typer.echo(f"{account['kept']} prompts by {printable(account['writer'])}: {printable(account['file'])}")
+    cost = (account["usage"] or {}).get("cost")
+    paid = "" if cost is None else f", cost {cost:.4f}"
+    typer.echo(printable(f"{account['kept']} prompts by {account['writer']}{paid}: {account['file']}"))

@@ -1,7 +1,8 @@
 """Prompts into a file: settings, the work's folder beside it, and what is written in the end.
 
     prompts.jsonl               rows {id, text, topic}: what `prefmill run --prompts` reads
-    prompts.jsonl.written/      manifest.json (settings, coverage, usage, versions), rejects.jsonl, replies.jsonl
+    prompts.jsonl.written/      manifest.json (settings, coverage, usage, versions), rejects.jsonl, replies.jsonl, and
+                                paid/, where a server's backend keeps answers of a batch that is not complete
 
 The file appears whole. A command that was stopped continues from the replies that are kept; one that asks for more
 prompts uses them again.
@@ -33,7 +34,7 @@ from .wording import Wording
 from .writers import REQUEST, GrammarWriter, ModelWriter, PromptWriter
 
 GRAMMAR = "grammar"
-MANIFEST, REJECTS, REPLIES = "manifest.json", "rejects.jsonl", "replies.jsonl"
+MANIFEST, REJECTS, REPLIES, PAID = "manifest.json", "rejects.jsonl", "replies.jsonl", "paid"
 _MAY_GROW = frozenset({"topics", "count"})
 
 
@@ -124,7 +125,7 @@ def _writer(
     if config.model == GRAMMAR:
         return GrammarWriter(config.seed), lambda: None
     responder = load_responder(config, engine)
-    responder.keep_in(work)
+    responder.keep_in(work / PAID)
     writer = ModelWriter(
         responder,
         wording,

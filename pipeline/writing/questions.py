@@ -17,7 +17,7 @@ from .wording import Wording, fill
 REQUEST, KINDS = "instructions.txt", "questions.yaml"
 MOST_THINGS = 4
 """A prompt names what it is about before what is around it."""
-_GIVEN = ("thing", "another")
+_GIVEN: tuple[str, ...] = ("thing", "another")
 _INSTEAD = ("main subject", "background")  # where a prompt names no two things
 
 QUESTION_READER = Reader(

@@ -21,7 +21,7 @@ MOST_CHARACTERS = 100_000
 SHOWN = 80
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
-_CHAT = r"<\|[^<>|\n]{1,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
+_CHAT = r"<\|[^<>|\n]{1,40}\|>|</?s>|\[/?(?:INST|IMG)\]|<</?SYS>>|<(?:start|end)_of_turn>"
 _EDGE = re.compile(rf"\A(?:\s|{_CHAT})+|(?:\s|{_CHAT})+\Z")
 _CHAT_MARKER = re.compile(rf"{_CHAT}|^\s*#*\s*(?:human|user|assistant|system)\s*:", re.IGNORECASE)
 _MARKUP = re.compile(r"</?[A-Za-z!][^<>]{0,500}>|&(?:[a-z]{2,8}|#\d{1,6});|<\s*/?\s*script", re.IGNORECASE)
@@ -51,7 +51,7 @@ class Refused:
 
 
 @dataclass
-class Reading:
+class ReadTexts:
     """What was read of one reply: texts in their order, and what was refused."""
 
     texts: list[str] = field(default_factory=list)
@@ -71,11 +71,11 @@ class Reader:
     forbidden: re.Pattern[str] | None = None
     forbidden_reason: str = ""
 
-    def read(self, reply: str, request: str, cut: bool = False) -> Reading:
+    def read(self, reply: str, request: str, cut: bool = False) -> ReadTexts:
         """Return the texts of a reply to a request. `cut`: the reply was ended by its length, so its last line is part
         of one.
         """
-        reading = Reading()
+        reading = ReadTexts()
         rest = reply[MOST_CHARACTERS:]
         lines = list(_lines(_THOUGHT.sub("\n", reply[:MOST_CHARACTERS])))
         last = len(lines) - 1

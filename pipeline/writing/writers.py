@@ -12,7 +12,7 @@ from ..records import content_id, seed_for
 from ..usage import Usage
 from .grammar import number_for
 from .journal import ReplyJournal
-from .reading import Reader, Reading
+from .reading import Reader, ReadTexts
 from .topics import START, Topic
 from .wording import Wording, fill
 
@@ -44,7 +44,7 @@ class PromptWriter(Protocol):
     usage: Usage | None
     """What models took so far; None where there is none."""
 
-    def write(self, orders: Sequence[Order]) -> list[Reading]:
+    def write(self, orders: Sequence[Order]) -> list[ReadTexts]:
         """Return what was written, an entry for each order."""
         ...
 
@@ -52,14 +52,15 @@ class PromptWriter(Protocol):
 class GrammarWriter:
     """Writes from the topics' grammars: nothing external, nothing to keep, one text an order."""
 
-    key, batch_size, per_order, patience, usage = "grammar", 256, 1, 300, None
+    key, batch_size, per_order, patience = "grammar", 256, 1, 300
+    usage: Usage | None = None
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def write(self, orders: Sequence[Order]) -> list[Reading]:
+    def write(self, orders: Sequence[Order]) -> list[ReadTexts]:
         """Return one text each. Raises PrefmillError for a topic without a grammar."""
-        return [Reading([self._text(order)]) for order in orders]
+        return [ReadTexts([self._text(order)]) for order in orders]
 
     def _text(self, order: Order) -> str:
         if order.topic.grammar is None:
@@ -89,7 +90,7 @@ class ModelWriter:
         self.request = wording.request(REQUEST, ("topic", "count"), ("hint", "aspect"))
         self.usage: Usage | None = Usage()
 
-    def write(self, orders: Sequence[Order]) -> list[Reading]:
+    def write(self, orders: Sequence[Order]) -> list[ReadTexts]:
         """Return what was read of each reply; a request without an answer is a refusal with its reason."""
         from ...engine.responders.interface import Failure, Request
 
@@ -107,7 +108,7 @@ class ModelWriter:
         readings = []
         for request, reply in zip(requests, replies, strict=True):
             if isinstance(reply, Failure):
-                reading = Reading()
+                reading = ReadTexts()
                 reading.refuse(reply.reason, reply.detail)
             else:
                 reading = PROMPT_READER.read(reply.text, request.text, cut=reply.finish_reason == "length")

@@ -2,14 +2,20 @@
 
 import json
 import re
+from functools import cache
 from itertools import pairwise
 
 import pytest
 from prefmill.pipeline.writing.near_duplicates import NearDuplicates
 
 
+@cache
+def pairs(text: str) -> set[tuple[str, str]]:
+    return set(pairwise(re.findall(r"\w+", text.lower())))
+
+
 def exact(first: str, second: str) -> float:
-    one, other = (set(pairwise(re.findall(r"\w+", text.lower()))) for text in (first, second))
+    one, other = pairs(first), pairs(second)
     return len(one & other) / len(one | other)
 
 

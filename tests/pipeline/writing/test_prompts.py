@@ -66,7 +66,7 @@ def test_each_topic_gets_its_share_and_a_run_reads_the_rows(tmp_path, scripted):
     ]
     assert [row["topic"] for row in rows(to)] == ["art"] * 4 + ["nature"] * 3
     assert scripted.last.closed
-    assert scripted.last.folder == tmp_path / "p.jsonl.written"
+    assert scripted.last.folder == tmp_path / "p.jsonl.written" / "paid"
     manifest = json.loads((tmp_path / "p.jsonl.written" / "manifest.json").read_text())
     assert manifest["account"] == account
     assert manifest["settings"]["runtime"] == "scripted-1"
@@ -145,15 +145,15 @@ def test_another_setting_does_not_write_over_a_file(tmp_path, scripted):
 
 def test_a_model_that_repeats_itself_is_given_up_and_not_asked_for_ever(tmp_path, scripted):
     scripted.say(lambda request: "\n".join(map(scene, range(3))))
-    steps = []
+    seen = []
 
     class Seen(Progress):
-        def step(self, name, steps_, note=""):
-            steps.append(steps_)
+        def step(self, name, steps, note=""):
+            seen.append(steps)
 
     account = write_prompts(tmp_path / "p.jsonl", config(topics="art", count=900), CPU, Seen())
     assert account["kept"] == len(rows(tmp_path / "p.jsonl")) == 3
-    assert sum(steps) == 3
+    assert sum(seen) == 3
     assert account["usage"]["requests"] == 10  # one that brought three, eight in vain, and the batch's other
     assert account["rejected"] == {"near_duplicate": 27}
 

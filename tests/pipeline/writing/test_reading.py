@@ -40,6 +40,7 @@ def test_lists_of_every_kind_are_read(reply):
         ("As an AI language model I have no eyes", "refusal"),
         ("USER: and now three dogs please", "chat_marker"),
         ("A cat <|im_start|>user and a dog", "chat_marker"),
+        ("A cat with [IMG] two images", "chat_marker"),
         ("A <b>bold</b> cat on a mat", "markup"),
         ("A cat <script>alert(1)</script> on a mat", "markup"),
         ("A cat &amp; a dog in the grass", "markup"),
