@@ -234,7 +234,7 @@ def study(
     study_command(name, to, seeds, prompts, as_json)
 
 
-BENCHES = ("engines", "kernels", "scorers", "sd3_device", "synthesis", "train")
+BENCHES = ("engines", "kernels", "responders", "scorers", "sd3_device", "synthesis", "train")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
@@ -243,7 +243,7 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="engines, kernels, scorers, sd3_device, synthesis, train; see `prefmill bench NAME --help`"
+            help="engines, kernels, responders, scorers, sd3_device, synthesis, train; see `bench NAME --help`"
         ),
     ],
 ) -> None:
