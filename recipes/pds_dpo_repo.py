@@ -18,7 +18,7 @@ _SYSTEM = (
 
 
 def pds_dpo_repo() -> Recipe:
-    """PDS-DPO with the settings of its authors' scripts: global batch 2, Vicuna's system prompt, long answers."""
+    """PDS-DPO with the settings of its authors' scripts: three responders, global batch 2, Vicuna's system prompt."""
     recipe = pds_dpo()
     assert recipe.train is not None
     changes = {
@@ -29,4 +29,5 @@ def pds_dpo_repo() -> Recipe:
         "processes": 2,
         "save_every": 2000,
     }
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
+    three = recipe.responders[:3]  # without Llama 3
+    return recipe.model_copy(update={"responders": three, "train": recipe.train.model_copy(update=changes)})

@@ -59,7 +59,7 @@ class Chat:
         self._taken_out = re.compile("|".join([self._taken_out.pattern, *map(re.escape, longest_first)]))
         # Some templates write the beginning-of-text token themselves; it must not come twice.
         start = self.tokenizer.bos_token
-        self.adds_start = not (start and rendered.startswith(start))
+        self.adds_start = not (start and rendered.startswith(str(start)))
         self._start = self.tokenizer.bos_token_id if not self.adds_start or self._starts_texts() else None
         try:
             self.check(self.tokenizer(rendered, add_special_tokens=self.adds_start)["input_ids"])  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ class Chat:
     def check(self, tokens: list[int]) -> None:
         """Raise RequestRefused unless tokens begin with exactly one beginning-of-text token, where the model has it."""
         if self._start is not None and (tokens[:1] != [self._start] or self._start in tokens[1:2]):
-            count = tokens[:2].count(self._start)
+            count = sum(token == self._start for token in tokens[:2])
             raise RequestRefused("control_tokens", f"it begins with {count} tokens {self.tokenizer.bos_token!r}, not 1")
 
     def _render(self, text: str, images: int) -> str:

@@ -74,7 +74,8 @@ class _Rows:
     """[B, C]: 1 where the cache holds a token of the row."""
     positions: torch.Tensor
     """[B, 1]: of the token that comes next."""
-    cache: DynamicCache
+    cache: Any
+    """A `DynamicCache`, whose layers are of kinds that have no type in common."""
     last: torch.Tensor
     """[B, 1]: the token that was written last, which the cache does not hold yet."""
 
@@ -125,7 +126,7 @@ class Decoder:
         rows: _Rows | None = None
         while waiting or rows:
             fresh = self._admit(waiting, rows)
-            active = self._prefill(fresh, sample) if fresh else self._step(rows, sample)
+            active = self._prefill(fresh, sample) if fresh or rows is None else self._step(rows, sample)
             going = [row for row, prompt in enumerate(active.prompts) if not prompt.done]
             if 0 < len(going) < len(active.prompts):
                 active.keep(going)

@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 from ...base.settings import Settings
 
 BATCH_SIZES = {
-    **{"transformers": 8, "vllm": 256, "openai": 256, "anthropic": 256},
+    **{"transformers": 64, "vllm": 256, "openai": 256, "anthropic": 256},
     **{"openai_batch": 1024, "anthropic_batch": 1024},
 }
-"""Requests at a time by backend: a server and vLLM queue them by themselves, and a batch job takes as many."""
+"""Requests at a time by backend: each queues them by itself, and a batch job takes as many."""
 
 
 class ServerSettings(Settings):

@@ -172,7 +172,7 @@ def _digest(pixels: dict[str, torch.Tensor]) -> str:
     whole = hashlib.blake2b(digest_size=16)
     for name, value in pixels.items():
         whole.update(f"{name} {list(value.shape)}".encode())
-        whole.update(value.numpy())
+        whole.update(value.numpy().tobytes())
     return whole.hexdigest()
 
 

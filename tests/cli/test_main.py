@@ -73,7 +73,7 @@ def test_the_paper_recipe_is_the_papers():
     assert isinstance(recipe, Recipe)
     assert recipe.generate.guidance == (5.0, 7.0, 9.0, 11.0)
     assert recipe.generate.steps == 28
-    assert len(recipe.responders) == 3
+    assert len(recipe.responders) == 4
     train = recipe.train
     assert train is not None
     found = (train.lora_rank, train.lora_alpha, train.beta, train.learning_rate, train.epochs, train.accumulation)

@@ -25,7 +25,7 @@ def folder_of(tmp_path_factory):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_answers_about_images(folder_of, family):
-    """Through the engine: two images of unequal shape at once and one by one."""
+    """Through the engine: images of unequal shape at once and one by one, and several where the family takes them."""
     folder = folder_of(family)
     assert sum(file.stat().st_size for file in folder.rglob("*")) < 2_000_000
     responder = TransformersResponder.from_pretrained(str(folder), EngineSettings(device="cpu"))
@@ -33,9 +33,11 @@ def test_every_family_answers_about_images(folder_of, family):
     sampling, questions = Sampling(temperature=0, max_new_tokens=8), ["What is it?", "Which color?"]
     rows = zip((WIDE, HIGH), questions, (1, 2), strict=True)
     requests = [Request(question, seed, (image,)) for image, question, seed in rows]
-    both = responder.answer(requests, sampling)
-    assert both == [responder.answer([request], sampling)[0] for request in requests]
-    assert any(isinstance(answer, Answer) and answer.text for answer in both)
+    requests.append(Request("Which is it?", 3, (WIDE, HIGH)))
+    together = responder.answer(requests, sampling)
+    assert together == [responder.answer([request], sampling)[0] for request in requests]
+    assert any(isinstance(answer, Answer) and answer.text for answer in together[:2])
+    assert isinstance(together[2], Answer) == (family != "llava-next")
 
 
 def test_a_processor_is_saved_under_the_name_of_its_class(folder_of):
