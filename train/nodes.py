@@ -20,7 +20,7 @@ ALONE = {
     **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"},  # 0: a port that is free
     "TORCHELASTIC_USE_AGENT_STORE": "False",
 }
-"""What torch.distributed.run would tell a worker that is alone, who is started without it: a process with torch less."""
+"""What torch.distributed.run would tell a worker that is alone: it is started without, a process with torch less."""
 
 
 @dataclass(frozen=True)

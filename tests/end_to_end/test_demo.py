@@ -1,4 +1,4 @@
-"""`prefmill demo` at a twentieth of its size: all stages, the promised keys, and a report that shows them."""
+"""`prefmill demo` at a tenth of its size: all stages, the promised keys, and a report that shows them."""
 
 import json
 
@@ -14,7 +14,7 @@ DPO = {"chair_s", "chair_i", "object_recall", "pope_accuracy", "pope_f1", "pope_
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     patch = pytest.MonkeyPatch()
-    patch.setattr(demo, "PROMPTS", 12)
+    patch.setattr(demo, "PROMPTS", 24)
     patch.setattr(demo, "EVALUATED", 20)
     folder = tmp_path_factory.mktemp("demo") / "run"
     yield folder, patch
@@ -29,7 +29,7 @@ def test_the_demo_runs_and_says_what_it_found(small, capsys):
     assert results == json.loads((folder / "results.json").read_text())
     selection = results["selection"]
     assert {"random_exact", "picked_exact", "worst_exact", "clip_exact", "best_fixed_guidance_exact"} < set(selection)
-    assert selection["n"] == 12
+    assert selection["n"] == 24
     assert selection["worst_exact"] <= selection["random_exact"] <= selection["picked_exact"]
     assert sum(results["guidance_share"].values()) == pytest.approx(1)
     for name in ("dpo", "control_shuffled"):
@@ -39,7 +39,7 @@ def test_the_demo_runs_and_says_what_it_found(small, capsys):
     assert results["dpo"]["chair_s"][0] == results["control_shuffled"]["chair_s"][0]
     run = Run.open(folder)
     assert results["pairs"] == len(run.dataset("pairs", Pair)) > 0
-    assert len(run.dataset("candidates", Candidate)) == 48
+    assert len(run.dataset("candidates", Candidate)) == 96
     assert results["rejects"]["pairs"]["duplicate"] > 0
     assert {"candidates", "responses-d", "train", "train_control", "evaluate_after"} <= set(results["seconds"])
     assert "image reward" in printed.out
