@@ -16,10 +16,11 @@ from .settings import DPOTrainingConfig
 _RANKS = ("NODE_RANK", "SLURM_NODEID")
 MEETING_SECONDS = 900
 ALONE = {
-    **{"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"},
+    **{"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"},
     **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"},  # 0: a port that is free
+    "TORCHELASTIC_USE_AGENT_STORE": "False",
 }
-"""What torch.distributed.run would tell a worker that is alone. To start it without that saves a process with torch."""
+"""What torch.distributed.run would tell a worker that is alone: it is started without, a process with torch less."""
 
 
 @dataclass(frozen=True)
