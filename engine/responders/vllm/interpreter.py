@@ -18,6 +18,7 @@ VARIABLE = "PREFMILL_VLLM_PYTHON"
 WORKER = Path(__file__).with_name("worker.py")
 _OLDEST = (0, 22)
 _SECONDS = 120.0
+_OUR_MODULES = ("PYTHONPATH", "PYTHONHOME")
 
 
 def interpreter() -> str:
@@ -41,12 +42,19 @@ def runtime() -> str:
     return f"vllm-{_version(interpreter())}"
 
 
+def environment(**settings: str) -> dict[str, str]:
+    """Return the variables for a program of that interpreter: ours, without those that say where modules are."""
+    return {name: value for name, value in os.environ.items() if name not in _OUR_MODULES} | settings
+
+
 @cache
 def _version(python: str) -> str:
     command = [python, str(WORKER), "--version"]
     install = f"{python} -m pip install 'vllm>={_OLDEST[0]}.{_OLDEST[1]}'"
     try:
-        run = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL)
+        run = subprocess.run(
+            command, capture_output=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL, env=environment()
+        )
         told = json.loads((run.stdout.splitlines() or [b""])[-1])
         version = told["vllm"]
     except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:

