@@ -110,14 +110,12 @@ def _receive(stream: BinaryIO, waiting: queue.Queue[Any]) -> None:
 
 class _Model:
     def __init__(self, settings: dict[str, Any], replies: BinaryIO) -> None:
-        import vllm
-        import vllm.exceptions
-        from vllm.platforms import current_platform
-
+        vllm: Any = importlib.import_module("vllm")
         self._vllm, self._replies = vllm, replies
         # What a prompt is refused with: newer releases have a class of their own for it.
-        self._refusals = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))
-        self._device = current_platform.device_type
+        own = importlib.import_module("vllm.exceptions") if importlib.util.find_spec("vllm.exceptions") else None
+        self._refusals = (ValueError, getattr(own, "VLLMClientError", ValueError))
+        self._device = importlib.import_module("vllm.platforms").current_platform.device_type
         images, on_cpu = settings["images"], self._device == "cpu"
         self._llm = vllm.LLM(
             settings["model"],
@@ -167,9 +165,8 @@ class _Model:
     def _parameters(self, seed: int) -> Any:
         schema = {}
         if self._schema is not None:
-            from vllm.sampling_params import StructuredOutputsParams
-
-            schema = {"structured_outputs": StructuredOutputsParams(json=self._schema)}
+            parameters = importlib.import_module("vllm.sampling_params")
+            schema = {"structured_outputs": parameters.StructuredOutputsParams(json=self._schema)}
         return self._vllm.SamplingParams(seed=seed, detokenize=False, **self._sampling, **schema)
 
 
@@ -178,9 +175,8 @@ def _progress_bar(replies: BinaryIO) -> Any:
     from tqdm import tqdm
 
     class Told(tqdm):
-        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
             write_message(replies, {"progress": self.n})
-            return True
 
     return functools.partial(Told, mininterval=_PROGRESS_SECONDS, disable=False)
 
