@@ -146,8 +146,9 @@ def _blind(panel: Panel, topic: str | None) -> Compared | None:
     ranked = sorted(panel.answers, key=lambda answer: math.inf if answer.score is None else -answer.score)
     best, worst = ranked[0], ranked[-1]
     margin = None if best.score is None or worst.score is None else best.score - worst.score
-    texts = [clean(answer.response.text, panel.instruction.text) for answer in (best, worst)]
-    return Compared(panel.instruction.text, *texts, margin, topic)
+    instruction = panel.instruction.text
+    chosen, rejected = (clean(answer.response.text, instruction) for answer in (best, worst))
+    return Compared(instruction, chosen, rejected, margin, topic)
 
 
 def _refused(pair: Compared, policy: PairPolicy) -> str | None:

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from prefmill.engine.responders.catalogue import RESPONDERS, Backend
+from prefmill.engine.responders.catalogue import RESPONDERS, ResponderBackend
 from prefmill.engine.responders.interface import Answer, Failure
 
 
@@ -43,5 +43,7 @@ def scripted(monkeypatch):
         state.script = script
 
     state.say = say
-    monkeypatch.setitem(RESPONDERS, "scripted", Backend(load, lambda choice: f"scripted-{state.version}", False))
+    monkeypatch.setitem(
+        RESPONDERS, "scripted", ResponderBackend(load, lambda choice: f"scripted-{state.version}", False)
+    )
     return state

@@ -9,7 +9,7 @@ from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
 from prefmill.cli.show import show_command
 from prefmill.engine.images import encode_image
-from prefmill.engine.responders.catalogue import RESPONDERS, Backend
+from prefmill.engine.responders.catalogue import RESPONDERS, ResponderBackend
 from prefmill.engine.responders.interface import Answer, Failure
 from prefmill.pipeline.records import Candidate, Instruction, Judgement, Pair, Response, Score
 from prefmill.pipeline.report import write_report
@@ -62,7 +62,9 @@ class Counting:
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Imported images and answers; judges are run by a backend of their own."""
-    backend = Backend(lambda choice, settings, adapter: Counting(choice.model), lambda choice: "counting-1", False)
+    backend = ResponderBackend(
+        lambda choice, settings, adapter: Counting(choice.model), lambda choice: "counting-1", False
+    )
     monkeypatch.setitem(RESPONDERS, "counting", backend)
     picture = encode_image(np.zeros((8, 8, 3), np.uint8))
     images = [Candidate(f"c{n}", None, 8, 8, picture if n < 2 else b"broken", "m") for n in range(3)]
