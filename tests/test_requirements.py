@@ -15,8 +15,8 @@ FOLDERS = [ROOT / name for name in PROJECT["tool"]["setuptools"]["package-dir"].
 # a backend (engine/backends/tensorrt_library.py).
 NEEDED_UNSEEN = {"accelerate", "tensorboard", "wandb", "tensorrt", "tensorrt-rtx"}
 EXTRAS = ("bench", "quantized", "tracking", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx")
-# Installed by hand in a Python of its own; the benchmark says how.
-PEERS = {"imagereward"}
+# Installed in a Python of its own: the package that a benchmark compares with; what vLLM, which has one, brings.
+PEERS = {"imagereward", "tqdm"}
 
 
 def normal(name):
