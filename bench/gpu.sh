@@ -14,14 +14,15 @@ total=540
 
 # name | seconds at most | packages that it needs | command; RESULT stands for the part's own result file
 parts=(
-  "kernel_tests|55|pytest|-m pytest tests/kernels -n 8"
-  "kernels|75|triton|-m prefmill.cli.main bench kernels --device cuda --quick --output RESULTS"
-  "scorers|65|transformers|-m prefmill.cli.main bench scorers --device cuda --rounds 5 --to RESULT"
-  "train|85|trl deepspeed peft|-m prefmill.cli.main bench train --device cuda --ladder --layers 4 --pairs 8 --rounds 1 --to RESULT"
+  "kernel_tests|50|pytest|-m pytest tests/kernels -n 8"
+  "kernels|70|triton|-m prefmill.cli.main bench kernels --device cuda --quick --output RESULTS"
+  "scorers|60|transformers|-m prefmill.cli.main bench scorers --device cuda --rounds 5 --to RESULT"
+  "train|80|trl deepspeed peft|-m prefmill.cli.main bench train --device cuda --ladder --layers 4 --pairs 8 --rounds 1 --to RESULT"
   "engines|60|diffusers|-m prefmill.cli.main bench engines --device cuda --spec sd3_55m --backends torch_compile,aoti --batches 8 --to RESULT"
   "tensorrt|50|diffusers|-m prefmill.cli.main bench engines --device cuda --spec sd3_55m --backends tensorrt,tensorrt_rtx --batches 8 --to RESULT"
   "sd3_medium|95|diffusers|-m prefmill.cli.main bench sd3_device --images 4 --rounds 1 --to RESULT"
-  "responders|30|diffusers|-m prefmill.cli.main run tiny --prompts PROMPTS --to RUN --no-train --set engine.device=cuda"
+  "responders|25|transformers|-m prefmill.cli.main bench responders --device cuda --rounds 1 --to RESULT"
+  "pipeline|25|diffusers|-m prefmill.cli.main run tiny --prompts PROMPTS --to RUN --no-train --set engine.device=cuda"
 )
 setup=20 # seconds for wheels and imports
 

@@ -3,8 +3,7 @@ loaded at a time and a responder can be added to a run later."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from PIL import Image
 from pydantic import Field
@@ -16,8 +15,8 @@ from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
 from ..records import Instruction, Reject, Response, content_id, seed_for
 from ..sources import DatasetSource, ImageQuestion, read_rows, responses_folder
-from ..stage import Stage
 from ..usage import Usage
+from .asking import AskingStage
 from .generate import STAGE as GENERATE
 from .instruct import STAGE as INSTRUCT
 
@@ -29,37 +28,13 @@ class ResponderConfig(ModelChoice):
     sampling: Sampling = Sampling()
 
 
-class AnswerStage(Stage[ImageQuestion, Response]):
+class AnswerStage(AskingStage[ImageQuestion, Response]):
     """Answer a batch of questions. The seed of a row depends on its instruction and the responder alone."""
 
     def __init__(self, config: ResponderConfig, settings: EngineSettings) -> None:
         self.config, self.stage = config, responses_folder(config.name)
         self.engine = load_responder(config, settings)
         self.model_keys = (self.engine.key,)
-        self.usage: Usage | None = None
-
-    @property
-    def outcome(self) -> tuple[str, ...]:
-        """What a server did not take of the settings."""
-        return tuple(getattr(self.engine, "notices", ()))
-
-    def keep_in(self, folder: Path) -> None:
-        """Answers that a server was paid for are kept there."""
-        self.engine.keep_in(folder)
-
-    def tell(self, say: Callable[[str], None]) -> None:
-        """A batch job takes hours, and says how it stands."""
-        if engine_tells := getattr(self.engine, "tell", None):
-            engine_tells(say)
-
-    def take_usage(self) -> Usage | None:
-        """Return what the last batch took."""
-        usage, self.usage = self.usage, None
-        return usage
-
-    def close(self) -> None:
-        """Let go of the model."""
-        self.engine.close()
 
     def prepare(self, inputs: Sequence[ImageQuestion]) -> list[tuple[Instruction, Image.Image | Reject]]:
         """Decode the images."""
@@ -79,6 +54,7 @@ class AnswerStage(Stage[ImageQuestion, Response]):
             return outcome
         from ...engine.responders.interface import Failure, Request
 
+        assert self.engine is not None
         requests = []
         for instruction, image in asked:
             seed = seed_for(instruction.id, self.config.name)

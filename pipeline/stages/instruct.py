@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -26,10 +25,10 @@ from ..declaration import Inputs, StageDeclaration
 from ..image_marker import without_marker
 from ..records import Instruction, Reject, Selection, content_id, seed_for
 from ..sources import ChosenImage, DatasetSource, read_rows
-from ..stage import Stage
 from ..usage import Usage
 from ..writing.questions import KINDS, QUESTION_READER, REQUEST, Questions
 from ..writing.wording import Wording
+from .asking import AskingStage
 from .prompts import STAGE as PROMPTS
 from .select import STAGE as SELECT
 
@@ -59,14 +58,12 @@ class InstructConfig(ModelChoice):
         return self
 
 
-class InstructStage(Stage[ChosenImage, Instruction]):
+class InstructStage(AskingStage[ChosenImage, Instruction]):
     """Write the instructions of selected images."""
 
     def __init__(self, config: InstructConfig, settings: EngineSettings) -> None:
         self.config = config
-        self.engine = None
         self.questions = Questions(Wording(config.wording)) if _is_worded(config) else None
-        self.usage: Usage | None = None
         self.passed_on: Counter[tuple[str, str]] = Counter()
         self.short = 0
         if "model" in config.order:
@@ -80,22 +77,7 @@ class InstructStage(Stage[ChosenImage, Instruction]):
             f"{count} images got nothing by {way}: by {then} instead" for (way, then), count in self.passed_on.items()
         ]
         few = f"{self.short} images got fewer than {self.config.per_image} instructions from the model"
-        return (*passed, few) if self.short else tuple(passed)
-
-    def keep_in(self, folder: Path) -> None:
-        """Replies that a server was paid for are kept there."""
-        if self.engine is not None:
-            self.engine.keep_in(folder)
-
-    def take_usage(self) -> Usage | None:
-        """Return what the last batch took."""
-        usage, self.usage = self.usage, None
-        return usage
-
-    def close(self) -> None:
-        """Let go of the model."""
-        if self.engine is not None:
-            self.engine.close()
+        return (*super().outcome, *passed, *([few] if self.short else []))
 
     def compute(self, prepared: Sequence[ChosenImage]) -> list[Instruction | Reject]:
         """Write the instructions; the model sees all rows that reach it in one batch."""

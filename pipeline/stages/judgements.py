@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from PIL import Image
 
@@ -22,6 +21,7 @@ from ..sources import Panel, read_rows
 from ..stage import Stage
 from ..usage import Usage
 from .answer import STAGE as ANSWER
+from .asking import AskingStage
 from .generate import STAGE as GENERATE
 from .instruct import STAGE as INSTRUCT
 from .prompts import STAGE as PROMPTS
@@ -55,27 +55,13 @@ class RewardJudgementStage(Stage[PanelWithImage, Judgement]):
         return [*rejects, *(_as_judgement(row) if isinstance(row, Score) else row for row in scores)]
 
 
-class ModelJudgementStage(Stage[PanelWithImage, Judgement]):
+class ModelJudgementStage(AskingStage[PanelWithImage, Judgement]):
     """What a chat model that sees the image says of answers."""
 
     def __init__(self, choice: JudgeChoice, settings: EngineSettings) -> None:
         self.choice, self.stage = choice, f"{STAGE.name}-{choice.name}"
         self.engine = load_responder(choice, settings)
         self.model_keys = (self.engine.key,)
-        self.usage: Usage | None = None
-
-    def keep_in(self, folder: Path) -> None:
-        """Verdicts that a server was paid for are kept there."""
-        self.engine.keep_in(folder)
-
-    def take_usage(self) -> Usage | None:
-        """Return what the last batch took."""
-        usage, self.usage = self.usage, None
-        return usage
-
-    def close(self) -> None:
-        """Let go of the model."""
-        self.engine.close()
 
     def prepare(self, inputs: Sequence[PanelWithImage]) -> list[tuple[Panel, Image.Image | UnreadableImage]]:
         """Decode the images."""
@@ -95,6 +81,7 @@ class ModelJudgementStage(Stage[PanelWithImage, Judgement]):
                 found += [Reject(one.response.id, self.stage, reason, image.message) for one in reading.answers]
             else:
                 seen.append(SeenPanel(reading, image))
+        assert self.engine is not None
         judge = rate if self.choice.kind == "rating" else compare
         judged, replies = judge(self.engine, seen, self.choice, self.stage)
         self.usage = Usage.of(replies)

@@ -23,7 +23,7 @@ def test_a_dry_run_prints_parts_whose_commands_parse_and_whose_limits_fit():
     assert (done.returncode, done.stderr) == (0, "")
     parts = dict(re.findall(r"^(\w+) +\d+ s   python (-m .+)$", done.stdout, re.MULTILINE))
     assert list(parts) == [
-        "kernel_tests", "kernels", "scorers", "train", "engines", "tensorrt", "sd3_medium", "responders",
+        "kernel_tests", "kernels", "scorers", "train", "engines", "tensorrt", "sd3_medium", "responders", "pipeline",
     ]  # fmt: skip
     assert "--backends tensorrt,tensorrt_rtx" in parts["tensorrt"]
     assert "aoti" in parts["engines"]
