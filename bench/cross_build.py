@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import PrefmillError
-from .result_file import write_result
+from .result_file import called, write_result
 
 BACKEND = "tensorrt_rtx"
 TARGETS = ("sm_80", "sm_86", "sm_89")
@@ -158,7 +158,9 @@ def run(only: str = "", to: Path | None = None) -> dict[str, Any]:
         if to is not None:
             setting = {"backend": BACKEND, "targets": TARGETS, "version": version("tensorrt_rtx")}
             builds = [asdict(one) for one in outcomes]
-            write_result(to, "python -m prefmill.bench.cross_build", setting, claims_of(outcomes), builds=builds)
+            write_result(
+                to, called("python -m prefmill.bench.cross_build"), setting, claims_of(outcomes), builds=builds
+            )
     return claims_of(outcomes)
 
 

@@ -27,7 +27,7 @@ from ..engine.backends.catalogue import DIRECT, ENGINES
 from ..engine.device import why_no_bfloat16
 from .engines_side import side_name
 from .engines_specs import CLAIMED, SPECS
-from .result_file import write_result
+from .result_file import called, write_result
 from .turns import at_threads, ratio, thread_counts
 
 Row = dict[str, Any]
@@ -58,13 +58,15 @@ def run(
     with tempfile.TemporaryDirectory() as temporary:
         setting = {
             "device": device, "specs": list(specs), "backends": list(backends or installed()), "rounds": rounds,
-            "precisions": precisions, "batches": sorted(batches), "engines": str(engines or temporary),
+            "precisions": precisions, "batches": sorted(batches),
         }  # fmt: skip
         rows: list[Row] = []
         left_out: dict[str, str] = {}
         threads = thread_counts() if device == "cpu" else [torch.get_num_threads()]
         for number in threads:
-            answer = at_threads("engines_side", {**setting, "threads": number}, number)
+            answer = at_threads(
+                "engines_side", {**setting, "engines": str(engines or temporary), "threads": number}, number
+            )
             rows += answer["rows"]
             left_out |= answer["left_out"]
     claims = {**claims_of(rows, precisions[0], "wall" if device == "cuda" else "cpu"), "left_out": left_out}
@@ -73,7 +75,7 @@ def run(
     if device == "cuda":
         claims["gpu"] = torch.cuda.get_device_name()
     if to is not None:
-        write_result(to, "prefmill bench engines", setting, claims, rows=rows)
+        write_result(to, called("prefmill bench engines"), setting, claims, rows=rows)
     return claims
 
 

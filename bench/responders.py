@@ -30,7 +30,7 @@ from ..engine.settings import EngineSettings, Sampling
 from ..micro.world.language import color_question, count_question, describe_instruction, present_question
 from ..micro.world.render import render_all
 from ..micro.world.scenes import sample_scenes
-from .result_file import write_result
+from .result_file import called, write_result
 from .turns import Timing, at_threads, ratio, take_turns, thread_counts, timed
 
 MODEL = "micro:responder-a"
@@ -55,7 +55,7 @@ def run(
     else:
         claims = claims_of(measured := {1: measure(setting)}, "wall")
     if to is not None:
-        write_result(to, "prefmill bench responders", setting, claims, measured=measured)
+        write_result(to, called("prefmill bench responders"), setting, claims, measured=measured)
     return claims
 
 

@@ -1,12 +1,19 @@
 """A benchmark's result as a file: numbers beside the hardware, versions, command and date that they belong to."""
 
 import json
+import shlex
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from ..base.versions import package_versions
 from ..engine.device import hardware_description
+
+
+def called(program: str) -> str:
+    """The command line of this process, by the program's printed name."""
+    return shlex.join([*program.split(), *sys.argv[1:]])
 
 
 def write_result(path: Path, command: str, setting: dict[str, Any], claims: dict[str, Any], **raw: Any) -> None:

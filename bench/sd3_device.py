@@ -35,7 +35,7 @@ from ..engine.sd3.text import TextEmbedding
 from ..engine.settings import EngineSettings
 from ..train.accelerators import accelerator_of
 from .kernel_timing import ceilings, operations
-from .result_file import write_result
+from .result_file import called, write_result
 from .turns import Timing, ratio, take_turns, timed
 
 GUIDANCE = 7.0
@@ -143,7 +143,9 @@ def run(
             )
     if to is not None:
         seconds = {name: [row["wall"] for row in rows] for name, rows in raw.items()}
-        write_result(to, "prefmill bench sd3_device", {"rounds": rounds, "guidance": GUIDANCE}, claims, seconds=seconds)
+        write_result(
+            to, called("prefmill bench sd3_device"), {"rounds": rounds, "guidance": GUIDANCE}, claims, seconds=seconds
+        )
     return claims
 
 

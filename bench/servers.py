@@ -24,7 +24,7 @@ from ..engine.responders.interface import Answer, Reply, Request
 from ..engine.responders.settings import ModelChoice, ServerSettings
 from ..engine.settings import Sampling
 from .loopback import Received, Sent, serving
-from .result_file import write_result
+from .result_file import called, write_result
 
 FAULTS = ("500", "429", "reset", "hang", "bad json", "half a body")
 _KEY = "PREFMILL_BENCH_KEY"
@@ -91,7 +91,7 @@ def run(calls: int, in_flight: int, latency: float, share: float, to: Path | Non
     }
     if to is not None:
         setting = {"calls": calls, "in_flight": in_flight, "latency": latency, "share": share, "faults": FAULTS}
-        write_result(to, "prefmill bench servers", setting, claims)
+        write_result(to, called("prefmill bench servers"), setting, claims)
     return claims
 
 

@@ -26,7 +26,7 @@ import torch
 
 from ..base.errors import PrefmillError
 from .engines import BACKENDS, installed
-from .result_file import write_result
+from .result_file import called, write_result
 from .synthesis_paths import AuthorsPath, ProductPath, ScoredImages, micro_prompts
 from .turns import Timing, at_threads, ratio, take_turns, thread_counts, timed
 
@@ -48,13 +48,14 @@ def run(
             raise PrefmillError(f"there is no backend {backend!r}.", f"choose from {', '.join(BACKENDS)}")
     chosen = list(dict.fromkeys(("eager", *(backends or installed()))))
     with tempfile.TemporaryDirectory() as temporary:
-        setting = {"prompts": prompts, "backends": chosen, "rounds": rounds, "engines": str(engines or temporary)}
+        setting = {"prompts": prompts, "backends": chosen, "rounds": rounds}
+        kept = {**setting, "engines": str(engines or temporary)}
         measured = {
-            threads: at_threads("synthesis", {**setting, "threads": threads}, threads) for threads in thread_counts()
+            threads: at_threads("synthesis", {**kept, "threads": threads}, threads) for threads in thread_counts()
         }
     claims = claims_of(measured)
     if to is not None:
-        write_result(to, "prefmill bench synthesis", setting, claims, measured=measured)
+        write_result(to, called("prefmill bench synthesis"), setting, claims, measured=measured)
     return claims
 
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .result_file import write_result
+from .result_file import called, write_result
 from .train_inputs import SEVEN_BILLION, TINY, Shape, predicted_gains, write_model, write_pairs
 from .train_rungs import RUNGS
 from .train_side import Timing, side_process
@@ -62,7 +62,7 @@ def run(
     if to is not None:
         write_result(
             to,
-            " ".join(["prefmill bench train", *sys.argv[1:]]),
+            called("prefmill bench train"),
             {**asdict(shape), **setting, "rounds": rounds},
             claims,
             raw=raw,
