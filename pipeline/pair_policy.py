@@ -10,6 +10,7 @@ of the reasons listed there, or `unscored`: the judge gave no score.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,8 @@ class JudgedAnswer:
 def make_pairs(instruction: Instruction, answers: Sequence[JudgedAnswer], policy: PairPolicy) -> list[Pair | Reject]:
     """Return the pairs of the fit answers by the policy's strategy, and a reject for everything set aside."""
     outcome: list[Pair | Reject] = []
-    fit: list[FitAnswer] = []
+    said: list[tuple[Response, str]] = []
+    scores: defaultdict[str, list[float]] = defaultdict(list)
     for answer in answers:
         response, fault = answer.response, fault_of(answer.response.text, instruction.text, policy)
         if fault is None and (answer.score is None or not math.isfinite(answer.score)):
@@ -53,7 +55,11 @@ def make_pairs(instruction: Instruction, answers: Sequence[JudgedAnswer], policy
             outcome.append(Reject(response.id, STAGE, *fault))
         else:
             assert answer.score is not None
-            fit.append(FitAnswer(response.id, clean(response.text, instruction.text), answer.score))
+            text = clean(response.text, instruction.text)
+            said.append((response, text))
+            scores[text].append(answer.score)
+    # Equal texts get one score: whose is taken must not hang on the last bits of two.
+    fit = [FitAnswer(one.id, text, math.fsum(scores[text]) / len(scores[text])) for one, text in said]
     if len(fit) < 2:
         outcome.append(Reject(instruction.id, STAGE, "too_few_answers", f"{len(fit)} of {len(answers)} are fit"))
         return outcome

@@ -114,6 +114,13 @@ def test_an_unfit_answer_is_rejected_and_the_others_are_paired(text, reason):
     assert (pair.chosen_id, pair.rejected_id) == ("a", "c")
 
 
+def test_of_equal_texts_the_earlier_responders_is_taken_whatever_the_last_bits_say():
+    for noise in (0.0, 1e-7, -1e-7):
+        pair, _ = decide([(GOOD[0], 0.9), (GOOD[1], 0.2 + noise), (GOOD[0], 0.9 + noise), (GOOD[1], 0.2)])
+        assert (pair.chosen_id, pair.rejected_id) == ("a", "d")
+        assert pair.margin == pytest.approx(0.7, abs=1e-6)
+
+
 def test_four_words_are_no_match_for_a_paragraph(sample):
     answers, instructions, _ = sample
     instruction = Instruction("i", "image", instructions["art-2"], "field")
