@@ -38,6 +38,9 @@ $(VLLM)/ready:
 	printf 'import torch\nfor name in ("nms", "qnms"):\n    torch.library.define("torchvision::" + name, "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")\n' \
 	> "$$folder/torchvision_operators.py"; echo 'import torchvision_operators' > "$$folder/torchvision_operators.pth"; }
 	$(VLLM)/bin/python -c "import torchvision"
+	# Those for GPUs do not load either, and vLLM and transformers do without where there are none.
+	for package in torchaudio torchcodec; do $(VLLM)/bin/python -c "import $$package" 2>/dev/null || \
+	$(VLLM)/bin/pip uninstall --quiet --yes $$package; done
 	touch $@
 
 lint: setup
