@@ -46,6 +46,15 @@ def checkpoint_key(folder: Path, name: str | None = None) -> str:
     return f"{name or _model_type(folder)}@{total.hexdigest()[:12]}"
 
 
+def weight_names(folder: Path) -> set[str]:
+    """The names of all tensors in a folder's weight files."""
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names.update(file.keys())
+    return names
+
+
 def load_strict(model_class: type[Model], folder: Path, *, dtype: torch.dtype | None = None, **kwargs: Any) -> Model:
     """Load a transformers or diffusers model; every weight must be there, in its shape, and no other.
 

@@ -17,6 +17,11 @@ MICRO_PREFIX = "micro:"
 MICRO_CHECKPOINTS = Path(__file__).parents[1] / "micro" / "trained"
 
 
+def cache_folder() -> Path:
+    """Where checkpoints are kept that were made here: PREFMILL_CACHE, else ~/.cache/prefmill."""
+    return Path(os.environ.get("PREFMILL_CACHE") or Path.home() / ".cache" / "prefmill")
+
+
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "int8", "fp8"]
 EIGHT_BIT = ("int8", "fp8")
 Backend = Literal["eager", "torch_compile", "onnxruntime", "openvino", "aoti", "tensorrt", "tensorrt_rtx"]

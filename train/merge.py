@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from ..base.errors import PrefmillError
 from ..base.files import make_folder, write_text
-from ..engine.checkpoint import check_weight_files, checkpoint_key, read_config
+from ..engine.checkpoint import check_weight_files, checkpoint_key, read_config, weight_names
 from ..engine.responders.adapter import CONFIG, WEIGHTS, check_adapter
 from ..engine.responders.vllm.servable import published_name, rename_in_index
 from ..engine.sources import resolve_checkpoint
@@ -99,7 +99,7 @@ class _Updates:
             )
         self.scale = config["lora_alpha"] / config["r"]
         self.adapter = adapter
-        names = _tensor_names(source)
+        names = weight_names(source)
         self.modules: dict[str, str] = {}
         with safe_open(adapter / WEIGHTS, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118  # no mapping
@@ -134,14 +134,6 @@ def _stored_name(module: str, names: set[str], source: Path) -> str:
             if known := [name for name in found if name in names]:
                 return known[0]
     raise PrefmillError(f"no weight file of {source} holds {module}", "check the base model's folder")
-
-
-def _tensor_names(source: Path) -> set[str]:
-    names: set[str] = set()
-    for path in source.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            names.update(file.keys())
-    return names
 
 
 def _write(path: Path, target: Path, updates: _Updates, dtype: torch.dtype | None) -> None:

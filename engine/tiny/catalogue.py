@@ -4,11 +4,11 @@ They make every program runnable anywhere: same files, classes, tokenizers and s
 only smaller. Nothing of quality can be learnt from them. `random:policy` names one wherever a checkpoint is named.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ...base.errors import PrefmillError
+from ..settings import cache_folder
 from .comparison_models import build_aesthetic, build_blip, build_clip
 from .image_models import build_image_reward, build_text_to_image
 from .language_models import build_responder, build_text_model, build_text_reward
@@ -51,7 +51,7 @@ def build_named(name: str) -> Path:
     Raises PrefmillError for an unknown name.
     """
     check_name(name)
-    cache = Path(os.environ.get("PREFMILL_CACHE") or Path.home() / ".cache" / "prefmill")
+    cache = cache_folder()
     folder = cache / "random" / name
     return build_vision_language_model(folder, name) if name in FAMILIES else _BUILDERS[name](folder, 0)
 

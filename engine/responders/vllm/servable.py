@@ -6,7 +6,6 @@ name made of the contents.
 """
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -19,7 +18,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from ....base.files import make_folder, write_text
-from ...checkpoint import check_weight_files, checkpoint_key, load_strict, read_config
+from ...checkpoint import check_weight_files, checkpoint_key, load_strict, read_config, weight_names
+from ...settings import cache_folder
 from ..adapter import merge_adapter
 
 _CLIP_PART = re.compile(r"^((?:model\.)?vision_tower\.)(?=(?:embeddings|encoder|pre_layrnorm|post_layernorm)\.)")
@@ -49,9 +49,9 @@ def servable(folder: Path, adapter: Path | None, dtype: torch.dtype) -> tuple[Pa
     key = checkpoint_key(folder)
     if adapter is not None:
         key = f"{key}+{checkpoint_key(adapter, 'adapter')}"
-    elif all(published_name(name) == name for name in _names(folder)):
+    elif all(published_name(name) == name for name in weight_names(folder)):
         return folder, key
-    cache = Path(os.environ.get("PREFMILL_CACHE") or Path.home() / ".cache" / "prefmill") / "vllm"
+    cache = cache_folder() / "vllm"
     merged = "" if adapter is None else f"-{str(dtype).removeprefix('torch.')}"
     target = cache / f"{key.replace('@', '-')}{merged}"
     if not target.is_dir():
@@ -81,11 +81,3 @@ def _write(folder: Path, adapter: Path | None, dtype: torch.dtype, fresh: Path) 
             metadata = file.metadata() or {"format": "pt"}
         save_file(tensors, fresh / path.name, metadata=dict(metadata))
     rename_in_index(fresh)
-
-
-def _names(folder: Path) -> set[str]:
-    names: set[str] = set()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            names.update(file.keys())
-    return names
