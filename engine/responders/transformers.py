@@ -78,7 +78,7 @@ class TransformersResponder(LocalResponder):
         if adapter is not None:
             model, key = merge_adapter(model, adapter), f"{key}+{checkpoint_key(adapter, 'adapter')}"
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
-        return cls(model, _processor(folder), f"{key}+transformers-{version('transformers')}", settings=settings)
+        return cls(model, processor_of(folder), f"{key}+transformers-{version('transformers')}", settings=settings)
 
     def answer(
         self, requests: Sequence[Request], sampling: Sampling, schema: dict[str, Any] | None = None
@@ -191,7 +191,8 @@ def _llava_features(model: Any, pixel_values: torch.Tensor) -> torch.Tensor:
     return model.model.multi_modal_projector(torch.cat(seen, dim=-1)).flatten(0, 1)
 
 
-def _processor(folder: Path) -> Any:
+def processor_of(folder: Path) -> Any:
+    """The processor of a model that reads images. Raises PrefmillError where there is none, or no whole one."""
     check_tokenizer_files(folder)
     try:
         processor = load_processor(folder)

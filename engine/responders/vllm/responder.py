@@ -15,17 +15,16 @@ from typing import Any, Self
 from PIL import Image
 
 from ....base.errors import PrefmillError
-from ...checkpoint import read_config, summary
+from ...checkpoint import read_config
 from ...device import Execution, resolve_device, resolve_weights_dtype
-from ...processors import load_processor
 from ...runner import Runner
 from ...settings import EngineSettings, Sampling
 from ...sources import resolve_checkpoint
-from ...text import check_tokenizer_files, load_tokenizer
+from ...text import load_tokenizer
 from ..chat import Chat, RequestRefused
 from ..interface import Answer, Failure, Reply, Request
 from ..settings import ModelChoice
-from ..transformers import reads_images
+from ..transformers import processor_of, reads_images
 from .interpreter import environment, interpreter, runtime
 from .process import WorkerProcess
 from .servable import servable
@@ -174,16 +173,7 @@ class VllmResponder:
 
 def _chat_owner(folder: Path) -> Any:
     """The processor of a model that reads images, or the tokenizer of one that does not."""
-    if not reads_images(folder):
-        return load_tokenizer(folder)
-    check_tokenizer_files(folder)
-    try:
-        return load_processor(folder)
-    except Exception as error:  # the library's reasons are many; all of them mean that there is no processor
-        raise PrefmillError(
-            f"the processor in {folder} does not load: {summary(error)}",
-            "put the processor files that the model was published with into its folder",
-        ) from error
+    return processor_of(folder) if reads_images(folder) else load_tokenizer(folder)
 
 
 def _stop_tokens(folder: Path, chat: Chat) -> set[int]:
