@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from ..base.settings import Settings, Weight
+from ..engine.scorers.choice import ScorerChoice
 from ..engine.sd3.levers import Levers
-from .scorer_settings import ScorerChoice
 
 
 class PruneConfig(Settings):

@@ -11,6 +11,7 @@ candidate. With `generate.seeds=id` the seed comes from the prompt's id, and no 
 One prompt's way through the records:
 
     Prompt -> Candidate x 4 -> Score x 4 -> Selection -> Instruction -> Response x K -> Score x K -> Pair
+                            -> Annotation x 4 x aspects -> ImagePreference
 
 A row that cannot go on becomes a `Reject` with its reason; it is never an empty string or a missing line.
 """
@@ -96,6 +97,41 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Annotation:
+    """What an annotator says of one aspect of an image, seen beside the prompt's others: 1 to 5, None: it abstained.
+
+    `position` is the place the image had in the request, from 0; `presentation` counts the orders the images of the
+    prompt were shown in, from 0.
+    """
+
+    subject_id: str
+    prompt_id: str
+    annotator: str
+    aspect: str
+    rating: int | None
+    reason: str | None
+    position: int
+    presentation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePreference:
+    """Of two images of one prompt, the better one: by one aspect, or by all of them (`aspect` is then `overall`).
+
+    `margin` is by how much, in units of the ratings; `prompt` is the prompt's text.
+    """
+
+    id: str
+    prompt_id: str
+    prompt: str
+    aspect: str
+    chosen_id: str
+    rejected_id: str
+    margin: float | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The candidate that goes on for a prompt. `margin` is the distance to the runner-up (None when alone)."""
 
@@ -154,4 +190,6 @@ class Reject:
     detail: str = ""
 
 
-Record = Prompt | Candidate | Score | Judgement | Selection | Instruction | Response | Pair
+Record = (
+    Prompt | Candidate | Score | Judgement | Annotation | ImagePreference | Selection | Instruction | Response | Pair
+)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..base.errors import PrefmillError
+from ..engine.scorers.choice import ScorerChoice
 from ..pipeline.prompts import PromptsConfig, read_prompts
 from ..pipeline.records import Prompt
-from ..pipeline.scorer_settings import ScorerChoice
 from .engines import StageModel, stage_models
 from .recipe import BaseRecipe
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...engine.images import encode_image
+from ...engine.scorers.choice import ScorerChoice
 from ...engine.settings import EngineSettings
 from ..declaration import StageDeclaration
 from ..generate_settings import GenerateConfig
 from ..records import Candidate, Prompt, Reject, content_id, seed_for
-from ..scorer_settings import ScorerChoice
 from ..sources import DatasetSource, PromptedImage
 from ..stage import Stage
 from .prompts import STAGE as PROMPTS

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ...engine.images import UnreadableImage, decoded
+from ...engine.scorers.choice import ScorerChoice
 from ...engine.settings import EngineSettings
 from ..declaration import Inputs, StageDeclaration
 from ..judging.agreement import agreement, pulls
 from ..records import Candidate, Reject, Score
-from ..scorer_settings import ScorerChoice
 from ..sources import DatasetSource, PromptedImage, read_rows
 from ..stage import Stage
 from .generate import STAGE as GENERATE

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from prefmill.engine.scorers.choice import ScorerChoice
 from prefmill.engine.sd3 import pruning as pruning_module
 from prefmill.engine.sd3.decode import Generated
 from prefmill.engine.sd3.levers import Levers
@@ -12,7 +13,6 @@ from prefmill.engine.sd3.pruning import Pruned
 from prefmill.engine.settings import EngineSettings
 from prefmill.pipeline.generate_settings import GenerateConfig, PruneConfig
 from prefmill.pipeline.records import Candidate, Prompt, Reject
-from prefmill.pipeline.scorer_settings import ScorerChoice
 from prefmill.pipeline.stages.generate import STAGE, GenerateStage
 from prefmill.recipes.settings import override
 from prefmill.recipes.tiny import tiny

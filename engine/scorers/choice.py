@@ -1,4 +1,4 @@
-"""Which scorer of images: the settings that the stages have in common which judge pictures."""
+"""Which scorer of images: the settings that everything has in common which judges pictures."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ..base.settings import Settings, Weight
-from ..engine.scorers.catalogue import IMAGE_SCORERS, load_image_scorer, load_mixture
-from ..engine.settings import EngineSettings
+from ...base.settings import Settings, Weight
+from ..settings import EngineSettings
+from .catalogue import IMAGE_SCORERS, load_image_scorer, load_mixture
 
 if TYPE_CHECKING:
-    from ..engine.scorers.interface import ImageScorer
+    from .interface import ImageScorer
 
 
 class ScorerChoice(Settings):
