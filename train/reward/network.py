@@ -24,7 +24,7 @@ from ...engine.networks.image_reward import ImageRewardModel
 
 
 class RewardNetwork(torch.nn.Module):
-    """An ImageRewardModel with its first layers frozen. Trained are its aspects' heads where it has them, else `head`."""
+    """An ImageRewardModel whose first layers are frozen. Its aspects' heads learn where it has them, else `head`."""
 
     def __init__(self, model: ImageRewardModel, frozen_share: float) -> None:
         super().__init__()
@@ -48,13 +48,17 @@ class RewardNetwork(torch.nn.Module):
         return self.model.aspect_heads if self.model.config.aspects else self.model.head
 
     @property
+    def image_size(self) -> int:
+        """The side in pixels of what the image tower reads."""
+        return int(self.model.vision_model.config.image_size)  # type: ignore[arg-type]  # square here
+
+    @property
     def feature_shape(self) -> tuple[int, ...]:
         """The shape of one image's features."""
-        vision = self.model.vision_model.config
-        side = int(vision.image_size)  # type: ignore[arg-type]  # square here
+        vision: Any = self.model.vision_model.config
         if not self.frozen_share:
-            return (3, side, side)
-        return ((side // int(vision.patch_size)) ** 2 + 1, vision.hidden_size)  # type: ignore[operator]
+            return (3, self.image_size, self.image_size)
+        return ((self.image_size // int(vision.patch_size)) ** 2 + 1, int(vision.hidden_size))
 
     @torch.no_grad()
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -64,13 +68,19 @@ class RewardNetwork(torch.nn.Module):
         vision, _ = self._towers()
         return image_layers(vision, vision.embeddings(pixels), 0, self.depth)
 
-    def forward(self, features: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Features [B, ...], tokens and mask [B, T] to raw rewards [B, H], float32."""
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        mask: torch.Tensor,
+        features: torch.Tensor | None = None,
+        pixels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Tokens and mask [B, T], and features [B, ...] or pixels [B, 3, S, S], to raw rewards [B, H], float32."""
+        if features is None:
+            assert pixels is not None
+            features = self.features(pixels)
         vision, text = self._towers()
-        if self.frozen_share:
-            image = finish_image(vision, features, self.depth)
-        else:
-            image = encode_image(vision, features)
+        image = finish_image(vision, features, self.depth) if self.frozen_share else encode_image(vision, features)
         return self.heads(read_prompts(text, tokens, mask, image)).float()
 
     def _towers(self) -> tuple[Any, Any]:  # their parts are modules, typed as tensors or modules

@@ -25,9 +25,7 @@ from ...engine.scorers.image_reward import load_reward_tokenizer
 from ...engine.text import load_tokenizer
 
 
-def load_start(
-    folder: Path, aspects: Sequence[str], seed: int
-) -> tuple[ImageRewardModel, PreTrainedTokenizerBase]:
+def load_start(folder: Path, aspects: Sequence[str], seed: int) -> tuple[ImageRewardModel, PreTrainedTokenizerBase]:
     """Return the network in float32, with a head for each of `aspects` beside the main one, and its tokenizer.
 
     Fresh heads are drawn from `seed`; those beside the head of a reward begin as that is. Raises PrefmillError for a
