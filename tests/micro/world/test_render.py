@@ -15,13 +15,13 @@ def test_drawings_are_those_they_always_were():
         )
     ]
     digest = hashlib.sha256(np.stack(everything).tobytes()).hexdigest()
-    assert digest == "6700b525213b6aa02d0d3e79ea9a334897545760886fc37e29c1ccfffc67c143"
+    assert digest == "202b95397b92ec7f159a7105b4a74d4b88bfd80a2350f08caa9d6b6828fc0b8a"
     three = Scene((Item(0, "ball", "red"), Item(2, "boat", "blue"), Item(3, "knife", "green")), "gray")
     assert (
         hashlib.sha256(render(three, 5).tobytes()).hexdigest()
-        == "ae93b89eb37ad81664cee71c41ace55ff7f4a28cd0cde23e7b645522608818a4"
+        == "ca82d4ad634ef8a48f1d06fc5e152dbd0370caff90286ec547209986972ffbc1"
     )
     assert (
         hashlib.sha256(render(three).tobytes()).hexdigest()
-        == "cc7823e48bd582a9b536444067c9050864ec8d93c77c43a8e0837bb2ec1cc3c6"
+        == "4b5c8fa8aed428bc6bb53a07e176f52582b32d267251f1a7d459bdb2f24834c5"
     )
