@@ -46,15 +46,15 @@ def rated_images(scenes: Sequence[Scene], generators: Sequence[GeneratorConfig],
     drawn = []
     for number, settings in enumerate(generators):
         model = open_generator(checkpoint_folder(settings.model.removeprefix(MICRO_PREFIX)))
-        found = draw_candidates(
-            model, scenes, seed + 1000 * number, guidance=settings.guidance, steps=settings.steps
-        )
+        found = draw_candidates(model, scenes, seed + 1000 * number, guidance=settings.guidance, steps=settings.steps)
         drawn.append(found.images)
     images = np.concatenate(drawn, axis=1)
     asked = [scene for scene in scenes for _ in range(images.shape[1])]
     verdicts = judge(images.reshape(-1, *images.shape[2:]), asked)
     rows = [aspect_ratings(scene, verdict.reading) for scene, verdict in zip(asked, verdicts, strict=True)]
-    columns = {aspect: [row[aspect] for row in rows] for aspect in ASPECTS} | {"overall": [overall(row) for row in rows]}
+    columns = {aspect: [row[aspect] for row in rows] for aspect in ASPECTS} | {
+        "overall": [overall(row) for row in rows]
+    }
     ratings = {name: np.array(values, dtype=float).reshape(images.shape[:2]) for name, values in columns.items()}
     return RatedImages([caption(scene) for scene in scenes], images, ratings)
 

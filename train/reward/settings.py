@@ -23,7 +23,7 @@ class RewardTrainingConfig(LaunchSettings):
     """one: one head learns from the preferences by all `aspects`. per_aspect: each has its own head on one network;
     the reward is then their mean by `aspect_weights`, in log-odds of a preference, and scores come with every aspect's
     own beside it."""
-    aspect_weights: dict[str, Weight] = {}
+    aspect_weights: dict[str, Weight] = Field(default={})
     """heads=per_aspect: what each aspect counts in the reward; by default all count the same."""
     frozen_share: float = Field(default=0.7, ge=0, le=1)
     """This share of each tower's layers, from the first one on, and the embeddings before them stay as they are."""
@@ -45,8 +45,8 @@ class RewardTrainingConfig(LaunchSettings):
     accumulation: Positive = 1
 
     validation_share: float = Field(default=0.1, ge=0, le=0.5)
-    """About this share of the prompts, with all their pairs, is not trained on; which ones depends on the prompts alone.
-    The weights that do best on them are kept. 0: no validation, and the last weights are kept."""
+    """About this share of the prompts, with all their pairs, is not trained on; which depends on the prompts alone. The
+    weights that do best on them are kept. 0: no validation, and the last weights are kept."""
     evaluations_per_epoch: Positive = 4
     """So often, and at the end, the validation is measured and a checkpoint written."""
     best_by: Literal["loss", "accuracy"] = "loss"

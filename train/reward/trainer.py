@@ -52,7 +52,7 @@ class RewardTrainer(Trainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[None, torch.Tensor, torch.Tensor]:
-        """Return the sums of prompts that are held out, twice: as what transformers takes for predictions and labels."""
+        """Return the sums of prompts held out, twice: as what transformers takes for predictions and labels."""
         with torch.no_grad(), self.compute_loss_context_manager():
             _, sums = self._compare(model, self._prepare_inputs(inputs))
         return None, sums, sums

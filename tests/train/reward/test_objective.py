@@ -4,15 +4,15 @@ import math
 
 import pytest
 import torch
+from prefmill.engine.image_inputs import ImagePreprocessing
 from prefmill.engine.networks.image_reward import ImageRewardModel
+from prefmill.engine.text import tokenize_prompts
 from prefmill.train.data import RunImages
 from prefmill.train.reward.batches import RewardBatches
 from prefmill.train.reward.data import compared_prompts, load_preferences
 from prefmill.train.reward.network import RewardNetwork
 from prefmill.train.reward.objective import Comparisons, compare, means, sums_by_prompt
 from prefmill.train.reward.start import load_start
-from prefmill.engine.image_inputs import ImagePreprocessing
-from prefmill.engine.text import tokenize_prompts
 
 from .conftest import ASPECTS
 

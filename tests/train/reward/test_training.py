@@ -24,7 +24,10 @@ def scored(output, run, preferences):
         pixels = scorer.preprocess([images.load(image) for image in prompt.images])
         scores = scorer.score(pixels, [prompt.text] * len(prompt.images))
         for place, image in enumerate(prompt.images):
-            found[image] = scores.values[place].item(), {name: part[place].item() for name, part in scores.parts.items()}
+            found[image] = (
+                scores.values[place].item(),
+                {name: part[place].item() for name, part in scores.parts.items()},
+            )
     return found
 
 
@@ -100,7 +103,9 @@ def test_a_damaged_feature_is_made_again(trained, compared_run, reward_settings,
     config = reward_settings(aspects=ASPECTS, heads="per_aspect", batch_size=3, cache=str(cache), max_steps=1)
     manifest = train_here(compared_run, tmp_path / "output", config)
     # in portions of 16, as they were made
-    assert any("(0.0 MB, 16 of them made now)" in note or "4 of them made now" in note for note in manifest.backend.notes)
+    assert any(
+        "(0.0 MB, 16 of them made now)" in note or "4 of them made now" in note for note in manifest.backend.notes
+    )
     first = [MetricsFile(output / METRICS).read()[0]["loss"] for output in (trained, tmp_path / "output")]
     assert first[0] == pytest.approx(first[1], abs=1e-6)
 
