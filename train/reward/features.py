@@ -85,7 +85,7 @@ def _fill(trainer: FeatureFilling, cache: VisionCache, images: list[str]) -> int
             said = time.monotonic()
             say(trainer.job.output, f"reading images: {start} of {len(images)}")
         portion = images[start : start + _IMAGES_AT_ONCE]
-        if all([cache.has(image) for image in portion]):
+        if not [image for image in portion if not cache.has(image)]:
             continue
         made += len(portion)
         for image, features in zip(portion, trainer.read(trainer.batches.pixels(portion)), strict=True):

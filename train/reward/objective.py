@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 
 
 class Comparisons(NamedTuple):
-    """Pairs [P]: rows of the chosen and the rejected image, the head that tells, what a pair counts, its prompt's row."""
+    """Pairs [P]: rows of chosen and rejected image, the head that tells, what it counts, its prompt's row."""
 
     chosen: torch.Tensor
     rejected: torch.Tensor
