@@ -39,6 +39,8 @@ class RewardNetwork(torch.nn.Module):
             frozen += [vision.post_layernorm]
         for module in frozen if frozen_share else []:
             module.requires_grad_(False)
+        for layer in text.encoder.layer:  # it adds the same to all weights of a look: its gradient is zero
+            layer.crossattention.self.key.bias.requires_grad_(False)
         if model.config.aspects:
             model.head.requires_grad_(False)
 
@@ -75,13 +77,14 @@ class RewardNetwork(torch.nn.Module):
         features: torch.Tensor | None = None,
         pixels: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Tokens and mask [B, T], and features [B, ...] or pixels [B, 3, S, S], to raw rewards [B, H], float32."""
+        """Tokens and mask [B, T], and features [B, ...] or pixels [B, 3, S, S], to raw rewards [B, H] in float32."""
         if features is None:
             assert pixels is not None
             features = self.features(pixels)
         vision, text = self._towers()
         image = finish_image(vision, features, self.depth) if self.frozen_share else encode_image(vision, features)
-        return self.heads(read_prompts(text, tokens, mask, image)).float()
+        rewards = self.heads(read_prompts(text, tokens, mask, image))
+        return rewards.to(torch.promote_types(rewards.dtype, torch.float32))
 
     def _towers(self) -> tuple[Any, Any]:  # their parts are modules, typed as tensors or modules
         return self.model.vision_model, self.model.text_model

@@ -14,6 +14,7 @@ from ...engine.image_inputs import ImagePreprocessing
 from ..arguments import shared_arguments
 from ..step_reporter import StepReporter
 from ..tracking import tracking_callbacks
+from ..zero2 import zero2_config
 from .batches import ComparedPrompts, RewardBatches
 from .data import compared_prompts
 from .features import fill_features
@@ -139,6 +140,8 @@ def build_trainer(job: RewardJob, network: RewardNetwork, tokenizer: PreTrainedT
     filler = _FeatureFiller(reporter)
     steps = config.evaluation_steps(len({one.prompt_id for one in job.pairs}))
     arguments = shared_arguments(job) | {"save_steps": steps, "eval_strategy": "no"}
+    if config.zero_stage:
+        arguments["deepspeed"] = zero2_config(network.heads.in_features)
     if job.held_out:
         arguments |= {
             "eval_strategy": "steps",
