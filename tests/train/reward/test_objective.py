@@ -82,7 +82,7 @@ def test_gradients_of_a_batch_are_those_of_a_plain_loop_over_pairs(blip_folder, 
     wanted = dict(zip(learning, torch.autograd.grad(wanted_loss, list(learning.values())), strict=True))
 
     assert len(losses) == 24
-    assert loss.item() == pytest.approx(wanted_loss.item(), abs=1e-10)
+    assert loss.item() == pytest.approx(wanted_loss.item(), abs=1e-8)  # the look's softmax is in float32
     for name, gradient in wanted.items():
-        torch.testing.assert_close(got[name], gradient, rtol=1e-7, atol=1e-12, msg=name)
+        torch.testing.assert_close(got[name], gradient, rtol=1e-5, atol=1e-8, msg=name)
     assert any(gradient.abs().max() > 1e-4 for gradient in wanted.values())
