@@ -86,8 +86,11 @@ class ClipScorer(ImageScorer):
 
     def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         text, truncated = self.read(prompts)
-        pixels = pixels.to(self.runner.device, self.runner.dtype)
-        return (self.runner.run({"pixels": pixels})["features"] * text).sum(-1), truncated
+        return (self.embed(pixels) * text).sum(-1), truncated
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Unit features [B, D], float32, of pixels [B, 3, S, S]."""
+        return self.runner.run({"pixels": pixels.to(self.runner.device, self.runner.dtype)})["features"]
 
 
 def image_inputs(side: int) -> dict[str, Input]:
