@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ from ...base.settings import Settings
 from ...engine.checkpoint import checkpoint_key
 from ...engine.responders.adapter import CONFIG, require_adapter
 from ...engine.scorers.catalogue import IMAGE_SCORERS
-from ...engine.settings import MICRO_PREFIX
+from ...engine.settings import MICRO_PREFIX, EngineSettings
 from ...pipeline.declaration import Inputs, StageDeclaration
 from ...pipeline.execute.work import ExecutorConfig
 from ...pipeline.generate_settings import GenerateConfig
@@ -45,6 +45,14 @@ from .generator_spread import PIXELS, SPREADS, SpreadConfig
 
 BASE = "base"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+class Drawing(Settings):
+    """How the base draws, and on what: the settings of a recipe that an evaluation takes over."""
+
+    generate: GenerateConfig = GenerateConfig()
+    engine: EngineSettings = EngineSettings()
+    executor: ExecutorConfig = ExecutorConfig()
 
 
 class EvaluatedGenerator(GenerateConfig):
@@ -138,7 +146,7 @@ class GeneratorEvaluation(Loop):
 
 @dataclass(frozen=True)
 class TunedAdapter:
-    """An adapter on disk: what it is called here, where it lies, and the manifest of its training where there is one."""
+    """An adapter on disk: its name here, its folder, its training's manifest where there is one, and its content."""
 
     name: str
     folder: Path
@@ -166,19 +174,21 @@ def find_adapter(given: str) -> TunedAdapter:
 
 def evaluation_of(
     prompts: PromptsConfig,
-    generate: GenerateConfig,
+    drawing: Drawing,
     adapters: Sequence[TunedAdapter],
     judges: Sequence[ScoreConfig],
     *,
     images: int = 4,
-    **others: Any,
+    with_oracle: bool = False,
 ) -> GeneratorEvaluation:
-    """Return the evaluation of adapters of one base.
+    """Return the evaluation of adapters of one base; `images` of a prompt are drawn at each guidance scale.
 
-    `generate`: the base and how it draws; `images` of a prompt are drawn at each of its guidance scales. The oracle
-    judges too where the base is a micro checkpoint. `others`: engine and executor. Raises PrefmillError for adapters
-    that share a name, and for what is no setting.
+    The oracle judges where it is asked for, and where the base is a micro checkpoint. Raises PrefmillError for
+    adapters that share a name, and for a batch size that is no number.
     """
+    generate = drawing.generate
+    if generate.batch_size == "auto":
+        raise PrefmillError("generate.batch_size is auto, which only runs settle", "--set generate.batch_size=2")
     scales = dict.fromkeys(generate.guidance)
     drawn = generate.model_dump() | {
         "guidance": [scale for scale in scales for _ in range(images)],
@@ -195,25 +205,26 @@ def evaluation_of(
     looks: list[Judge | OracleJudge] = [
         Judge(**judge.model_dump(), generator=one.name) for judge in judges for one in generators
     ]
-    if generate.model.startswith(MICRO_PREFIX):
+    if with_oracle or generate.model.startswith(MICRO_PREFIX):
         looks += [OracleJudge(generator=one.name) for one in generators]
     spaces: list[ScoreConfig | None] = [None, *(judge for judge in judges if IMAGE_SCORERS[judge.scorer].embeds)]
     spreads = [
-        SpreadConfig(
-            space=judge.scorer if judge else PIXELS, model=judge.model if judge else "", generator=one.name
-        )
+        SpreadConfig(space=judge.scorer if judge else PIXELS, model=judge.model if judge else "", generator=one.name)
         for judge in spaces
         for one in generators
         if images > 1
     ]
     return GeneratorEvaluation(
-        prompts=prompts, generators=tuple(generators), judges=tuple(looks), spreads=tuple(spreads), **others
+        prompts=prompts,
+        generators=tuple(generators),
+        judges=tuple(looks),
+        spreads=tuple(spreads),
+        engine=drawing.engine,
+        executor=drawing.executor,
     )
 
 
-def draw_and_judge(
-    folder: Path, evaluation: GeneratorEvaluation, progress: Progress, remake: str | None = None
-) -> Run:
+def draw_and_judge(folder: Path, evaluation: GeneratorEvaluation, progress: Progress, remake: str | None = None) -> Run:
     """Draw and judge what is missing, and return the run. Raises PrefmillError as every run does."""
     with Run.writing(folder) as run:
         if remake:
@@ -222,6 +233,3 @@ def draw_and_judge(
     if not len(run.dataset(PROMPTS.name, Prompt)):
         raise PrefmillError(f"{evaluation.prompts.path} holds no usable prompt", "give --prompts a file of prompts")
     return run
-
-
-__all__ = ["BASE", "ExecutorConfig", "GeneratorEvaluation", "TunedAdapter", "draw_and_judge", "evaluation_of"]

@@ -14,22 +14,21 @@ from typing import Any
 import numpy as np
 
 from ...engine.images import UnreadableImage, decode_image
-from ...micro.world import scenes
 from ...micro.world.language import parse_caption
 from ...micro.world.oracle import judge
 from ...micro.world.render import IMAGE_SIZE
+from ...micro.world.scenes import UNSAFE_KINDS, Scene
 from ...pipeline.records import Reject, Score
 from ...pipeline.sources import PromptedImage
 from ...pipeline.stage import Stage
 
 ORACLE = "oracle"
-_UNSAFE: frozenset[str] = frozenset(getattr(scenes, "UNSAFE_KINDS", ()))
 
 
 @dataclass(frozen=True)
 class _Asked:
     subject: str
-    scene: scenes.Scene
+    scene: Scene
     pixels: np.ndarray
 
 
@@ -62,8 +61,6 @@ class OracleStage(Stage[PromptedImage, Score]):
             return outcome
         verdicts = judge(np.stack([item.pixels for item in asked]), [item.scene for item in asked])
         for item, verdict in zip(asked, verdicts, strict=True):
-            told = {"exact": float(verdict.exact)}
-            if _UNSAFE:
-                told["unsafe"] = float(bool(verdict.reading.scene.kinds & _UNSAFE))
+            told = {"exact": float(verdict.exact), "unsafe": float(bool(verdict.reading.scene.kinds & UNSAFE_KINDS))}
             outcome.append(Score(item.subject, ORACLE, verdict.alignment, attributes=told))
         return outcome
