@@ -133,6 +133,9 @@ def import_(
     images: Annotated[str | None, typer.Option(help="a folder of images, or rows that name them")] = None,
     answers: Annotated[str | None, typer.Option(help="rows of answers about images")] = None,
     pairs: Annotated[str | None, typer.Option(help="finished pairs: PDS-DPO JSON, LLaVA JSON, TRL columns")] = None,
+    image_preferences: Annotated[
+        str | None, typer.Option(help="rankings or pairs of images: ImageRewardDB, HPDv2, Pick-a-Pic")
+    ] = None,
     root: Annotated[str | None, typer.Option(help="the folder that image paths start from")] = None,
     format: Annotated[str, typer.Option(help="auto, jsonl, pds-dpo, llava or trl")] = "auto",
     as_json: Json = False,
@@ -141,17 +144,17 @@ def import_(
     from .transfer import import_command
 
     given = {"prompts": prompts, "images": images, "answers": answers, "pairs": pairs, "root": root, "format": format}
-    import_command(to, given, as_json)
+    import_command(to, given | {"image_preferences": image_preferences}, as_json)
 
 
 @app.command()
 def export(
     folder: RunFolder,
     to: Annotated[Path, typer.Option(help="the file or folder to write", parser=as_path, metavar="PATH")],
-    format: Annotated[str, typer.Option(help="trl, pds-dpo or llava")] = "trl",
+    format: Annotated[str, typer.Option(help="trl, pds-dpo, llava; imagereward, hpdv2, image-pairs")] = "trl",
     as_json: Json = False,
 ) -> None:
-    """Write a run's pairs as TRL columns, PDS-DPO JSON or LLaVA JSON."""
+    """Write a run's pairs, or its preferences between images, as TRL, LLaVA, ImageRewardDB or others have them."""
     from .transfer import export_command
 
     export_command(folder, to, format, as_json)
