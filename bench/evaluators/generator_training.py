@@ -22,6 +22,12 @@ class _Config(BaseModel):
 
     method: str | None = None
     reward: dict[str, Any] | None = None
+    flow_dpo: dict[str, Any] = {}
+
+    @property
+    def only_watches(self) -> bool:
+        """Whether the reward is not what it learnt from: flow-dpo on a run's preferences only looks at it."""
+        return self.method == "flow-dpo" and not self.flow_dpo.get("online")
 
 
 class _TrainingManifest(BaseModel):
@@ -48,7 +54,7 @@ def training_of(manifest: Path | None) -> TrainingReward | None:
     text = read_text(manifest, fix) or ""
     try:
         config = _TrainingManifest.model_validate(json.loads(text)).config
-        reward = _choice(config.reward)
+        reward = {} if config.only_watches else _choice(config.reward)
     except (ValidationError, ValueError, RecursionError) as error:
         raise PrefmillError(f"{manifest} is damaged ({next(iter(str(error).splitlines()), '')})", fix) from error
     return TrainingReward(config.method, reward)
