@@ -19,6 +19,7 @@ import typer
 from ..base.errors import PrefmillError
 from ..base.text import printable
 from . import compile as compile_group
+from . import evaluate as evaluate_group
 from . import micro as micro_group
 from . import recipe as recipe_group
 from . import write as write_group
@@ -38,6 +39,7 @@ app.add_typer(recipe_group.app, name="recipe")
 app.add_typer(micro_group.app, name="micro")
 app.add_typer(compile_group.app, name="compile")
 app.add_typer(write_group.app, name="write")
+app.add_typer(evaluate_group.app, name="eval")
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,8 +7,6 @@ rows only those of the prompts shown are held in memory.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 import re
@@ -23,7 +21,6 @@ from pydantic import BaseModel, ConfigDict
 
 from ..base.errors import PrefmillError
 from ..base.files import write_text
-from ..engine.images import UnreadableImage, decode_image
 from .pairs.negatives import EDGES
 from .quality import quality_of
 from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
@@ -31,9 +28,9 @@ from .sources import responders_of, responses_folder
 from .store import Run
 from .summary import summarize
 from .synthesis import RANDOM_NOTICE
+from .thumbnails import thumbnail
 
 SHOWN = 24  # prompts, or pairs where there are no prompts
-THUMBNAIL = 224  # pixels, longer side
 RESULTS = "results.json"
 METRICS = "training/metrics.jsonl"
 
@@ -115,7 +112,7 @@ def _images(run: Run, mark: Mark, shown: int) -> Iterator[dict[str, Any]]:
             "prompt": prompt,
             "candidates": [
                 {
-                    "data": _thumbnail(candidate.image),
+                    "data": thumbnail(candidate.image),
                     "row": candidate,
                     "score": scores.get(candidate.id),
                     "selected": selected.get(prompt.id) == candidate.id,
@@ -169,7 +166,7 @@ def _answers(run: Run, instructions: list[str]) -> defaultdict[str, list[dict[st
 def _imported_pairs(run: Run, shown: int) -> Iterator[dict[str, Any]]:
     pairs = run.dataset("pairs", Pair).read(0, shown)
     wanted = {pair.image_id for pair in pairs}
-    found = {row.id: _thumbnail(row.image) for row in run.dataset("candidates", Candidate).matching("id", wanted)}
+    found = {row.id: thumbnail(row.image) for row in run.dataset("candidates", Candidate).matching("id", wanted)}
     for pair in pairs:
         yield {"pair": pair, "data": found.get(pair.image_id)}
 
@@ -198,14 +195,3 @@ def _curve(run: Run) -> dict[str, Any] | None:
     width, height = 600 / max(len(losses) - 1, 1), 160 / ((high - low) or 1)
     points = " ".join(f"{number * width:.1f},{(high - loss) * height:.1f}" for number, loss in enumerate(losses))
     return {"points": points, "low": low, "high": high, "steps": len(losses), "first": losses[0], "last": losses[-1]}
-
-
-def _thumbnail(data: bytes) -> str | None:
-    try:
-        image = decode_image(data)
-    except UnreadableImage:
-        return None
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -99,13 +99,16 @@ class ClipScorer(ImageScorer):
 
     def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         text, truncated = self.read(prompts)
-        pixels = pixels.to(self.runner.device, self.runner.dtype)
-        return self.scale * (self.runner.run({"pixels": pixels})["features"] * text).sum(-1), truncated
+        return self.scale * (self.embed(pixels) * text).sum(-1), truncated
 
     @staticmethod
     def scale_of(model: CLIPModel) -> float:
         """By what the cosine is multiplied."""
         return 1.0
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Unit features [B, D], float32, of pixels [B, 3, S, S]."""
+        return self.runner.run({"pixels": pixels.to(self.runner.device, self.runner.dtype)})["features"]
 
 
 def image_inputs(side: int) -> dict[str, Input]:
