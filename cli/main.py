@@ -168,9 +168,9 @@ def score(
     to: Annotated[Path, typer.Option(help="the table to write: .csv, .json, .jsonl or .parquet")],
     prompt: Annotated[str | None, typer.Option(help="one prompt for all images")] = None,
     prompts: Annotated[Path | None, typer.Option(help="a table of image and prompt")] = None,
-    scorer: Annotated[str, typer.Option(help="imagereward, clip, blip, aesthetic, armorm; several with commas")] = (
-        "imagereward"
-    ),
+    scorer: Annotated[
+        str, typer.Option(help="imagereward, clip, blip, pickscore, hpsv2, aesthetic, armorm; several with commas")
+    ] = "imagereward",
     model: Annotated[list[str] | None, typer.Option(help="another checkpoint, as SCORER=FOLDER (repeatable)")] = None,
     sheet: Annotated[Path | None, typer.Option(help="also write a contact sheet (PNG), best image first")] = None,
     batch_size: Annotated[int, typer.Option(help="images at a time")] = 16,
