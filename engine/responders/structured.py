@@ -7,13 +7,15 @@ is asked for once more, with another seed and the complaint, and is then a `Fail
 
     no_json        nothing that is JSON          truncated   cut at max_new_tokens before the object ended
     invalid_json   a key twice, NaN, too deep    ambiguous   several objects that differ
-    wrong_form     wrong keys, types or values
+    wrong_form     wrong keys, types or values; a form may name some of them otherwise (`Form.reasons`)
+    refusal        no JSON, but words that decline
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +24,12 @@ from .interface import Failure, Reply, Request, Responder
 
 _OTHER_SEED = 0x5DEECE66D  # any constant: the second try must not draw what the first one did
 _LONGEST = 200_000  # characters of an answer that are read
+_DECLINES = re.compile(
+    r"\W*(((i['’]m|i am) )?(very |so |really )?(sorry|afraid|unable)\b"
+    r"|i (can|could|will|do|must)(not|n?['’]t)\b|i (won['’]t|must decline)\b"
+    r"|as an? (ai|assistant|language model)\b|(i )?apologi[sz]e\b)",
+    re.IGNORECASE,
+)
 
 
 class Form(BaseModel):
@@ -32,6 +40,9 @@ class Form(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    reasons: ClassVar[dict[str, str]] = {}
+    """By pydantic's type of an error, such as `too_long`: another word for it than `wrong_form`."""
 
 
 F = TypeVar("F", bound=Form)
@@ -99,7 +110,8 @@ def read_form(form: type[F], text: str) -> F:
         problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
         # a key that is not the form's was chosen by the model
         place = "a key" if problem["type"] == "extra_forbidden" else ".".join(map(str, problem["loc"])) or "the object"
-        raise UnfitAnswer("wrong_form", f"{place}: {problem['msg']}") from None
+        reason = form.reasons.get(problem["type"], "wrong_form")
+        raise UnfitAnswer(reason, f"{place}: {problem['msg']}") from None
 
 
 def described_form(form: type[Form]) -> str:
@@ -115,6 +127,8 @@ def _form_of(form: type[F], reply: Any) -> F:
         if fault.reason == "no_json" and reply.finish_reason == "length":
             complaint = f"cut after {reply.tokens} tokens, before the object ended: be shorter"
             raise UnfitAnswer("truncated", complaint) from None
+        if fault.reason == "no_json" and _DECLINES.match(reply.text):
+            raise UnfitAnswer("refusal", "it declines") from None
         raise
 
 

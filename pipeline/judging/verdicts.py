@@ -20,9 +20,9 @@ from PIL import Image
 from pydantic import Field
 
 from ...engine.responders.interface import Failure, Reply, Request, Responder
+from ...engine.responders.quoting import quote
 from ...engine.responders.structured import Form, ask_forms
 from ..records import Judgement, Reject, content_id, seed_for
-from .quoting import quote
 from .reading import ReadAnswer, ReadPanel
 from .settings import JudgeChoice
 

@@ -6,8 +6,8 @@ import re
 import pytest
 from PIL import Image
 from prefmill.engine.responders.interface import Answer, Failure
+from prefmill.engine.responders.quoting import quote
 from prefmill.engine.responders.structured import read_form
-from prefmill.pipeline.judging.quoting import quote
 from prefmill.pipeline.judging.reading import read_panels
 from prefmill.pipeline.judging.settings import JudgeChoice
 from prefmill.pipeline.judging.verdicts import ComparisonForm, RatingForm, SeenPanel, compare, rate
