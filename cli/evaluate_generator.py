@@ -83,7 +83,7 @@ def _drawing_of(base: str | None, recipe: str | None) -> dict[str, Any]:
     if base is None and recipe is None:
         raise PrefmillError("no base generator is named", "give --base MODEL, or --recipe NAME for its generator")
     started: Any = load_recipe(recipe or ("micro" if (base or "").startswith(MICRO_PREFIX) else "pds-dpo"))
-    generate = started.generate[0] if isinstance(started.generate, tuple) else started.generate
+    generate = started.generate if hasattr(started, "generate") else started.generators[0]
     own = {name: getattr(generate, name) for name in GenerateConfig.model_fields}
     return {"generate": GenerateConfig(**own), "engine": started.engine, "executor": started.executor}
 

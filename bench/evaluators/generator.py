@@ -13,12 +13,11 @@ result says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-
-from pydantic import Field
 
 from ...base.errors import PrefmillError
 from ...base.progress import Progress
@@ -29,12 +28,12 @@ from ...engine.scorers.catalogue import IMAGE_SCORERS
 from ...engine.settings import MICRO_PREFIX, EngineSettings
 from ...pipeline.declaration import Inputs, StageDeclaration
 from ...pipeline.execute.work import ExecutorConfig
-from ...pipeline.generate_settings import GenerateConfig
+from ...pipeline.generate_settings import GenerateConfig, GeneratorConfig
 from ...pipeline.loop import Loop
 from ...pipeline.prompts import PromptsConfig
 from ...pipeline.records import Candidate, Prompt
 from ...pipeline.sources import DatasetSource, PromptedImage, read_rows
-from ...pipeline.stages.generate import STAGE as GENERATE
+from ...pipeline.stages.generate import GENERATORS
 from ...pipeline.stages.prompts import STAGE as PROMPTS
 from ...pipeline.stages.score import STAGE as SCORE
 from ...pipeline.stages.score import ScoreConfig, ScoreStage
@@ -44,7 +43,7 @@ from .generator_oracle import ORACLE, OracleStage
 from .generator_spread import PIXELS, SPREADS, SpreadConfig
 
 BASE = "base"
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 class Drawing(Settings):
@@ -55,10 +54,9 @@ class Drawing(Settings):
     executor: ExecutorConfig = ExecutorConfig()
 
 
-class EvaluatedGenerator(GenerateConfig):
+class EvaluatedGenerator(GeneratorConfig):
     """One generator: the base, or the base with an adapter. `weights` names what the adapter holds."""
 
-    name: str = Field(pattern=_NAME)
     weights: str = ""
 
 
@@ -96,10 +94,9 @@ def _images(inputs: Inputs) -> DatasetSource[PromptedImage]:
         read = read_rows(prompts, (places[candidate.prompt_id or ""] for candidate in candidates))
         return [PromptedImage(row.id, row.image, read[places[row.prompt_id or ""]].text) for row in candidates]
 
-    return DatasetSource(inputs.run.dataset(f"{GENERATE.name}-{inputs.settings.generator}", Candidate), join_all=join)
+    return DatasetSource(inputs.run.dataset(f"{GENERATORS.name}-{inputs.settings.generator}", Candidate), join_all=join)
 
 
-GENERATORS = replace(GENERATE, setting="generators")
 JUDGES = StageDeclaration(
     name=SCORE.name,
     output=SCORE.output,
@@ -168,6 +165,8 @@ def find_adapter(given: str) -> TunedAdapter:
         name = owner.name
     if name == BASE:
         raise PrefmillError(f"{given} would go by the name of the base", "name it: --adapter NAME=FOLDER")
+    if not _NAME.fullmatch(name):
+        raise PrefmillError(f"{name!r} cannot name a folder of images", "name it: --adapter NAME=FOLDER, in lower case")
     manifest = inner.resolve().parent / "manifest.json"
     return TunedAdapter(name, inner, manifest if manifest.is_file() else None, checkpoint_key(inner, "adapter"))
 

@@ -64,8 +64,8 @@ IMAGE_SCORERS: dict[str, ScorerEntry] = {
     "imagereward": ScorerEntry("THUDM/ImageReward", "human preference, mostly from -2.5 to 2.5", _image_reward),
     "clip": ScorerEntry("openai/clip-vit-large-patch14", "cosine of image and prompt, from -1 to 1", _clip, True),
     "blip": ScorerEntry("Salesforce/blip-itm-large-coco", "log-odds that image and prompt match", _blip),
-    "pickscore": ScorerEntry("yuvalkirstain/PickScore_v1", "people's choice, a logit of about 20", _pickscore),
-    "hpsv2": ScorerEntry("xswu/HPSv2", "people's choice, mostly from 14 to 35", _hpsv2),
+    "pickscore": ScorerEntry("yuvalkirstain/PickScore_v1", "people's choice, a logit of about 20", _pickscore, True),
+    "hpsv2": ScorerEntry("xswu/HPSv2", "people's choice, mostly from 14 to 35", _hpsv2, True),
     "aesthetic": ScorerEntry("", "how pleasing the image is, whatever the prompt; mostly from 1 to 10", _aesthetic),
 }
 """By name. An empty checkpoint means that none is published in one folder, and one must be named."""

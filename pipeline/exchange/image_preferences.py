@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 from ...base.errors import PrefmillError
 from ...base.files import make_folder, replacing
 from ...base.paths import user_path
+from ..annotating.settings import OVERALL
 from ..candidate_folders import CandidateLookup
 from ..records import Annotation, Candidate, ImagePreference
 from ..sources import read_rows
@@ -31,7 +32,6 @@ from .preference_writers import PairsWriter, RankingWriter
 ImagePreferenceFormat = Literal["imagereward", "hpdv2", "image-pairs"]
 IMAGE_PREFERENCE_FORMATS: tuple[ImagePreferenceFormat, ...] = get_args(ImagePreferenceFormat)
 STAGE = "image_preferences"
-OVERALL = "overall"
 
 
 @dataclass(frozen=True)

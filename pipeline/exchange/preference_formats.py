@@ -18,9 +18,9 @@ from typing import Any
 
 from ...base.errors import PrefmillError
 from ...base.tables.table import BadRow, Table
+from ..annotating.settings import OVERALL
 from .row_formats import LOOK_AT, ImageSaid, image_said, integer_in, number_in, text_in
 
-OVERALL = "overall"
 PAIR_SIDES = ("jpg_0", "jpg_1")
 _RANKED = {"imagereward": ("generations", "ranking", True), "hpdv2": ("image_path", "rank", True)}
 _RANKED |= {"hpdv2-train": ("file_path", "human_preference", False)}

@@ -12,6 +12,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..annotating.settings import OVERALL
 from ..records import Annotation, Candidate, ImagePreference, seed_for
 from .image_names import ImageNames
 
@@ -134,7 +135,7 @@ class PairsWriter:
         }
         for side, (image, label) in enumerate(sides):
             self.images.name(image)
-            said = [one for one in ratings.get(image.id, ()) if preference.aspect in ("overall", one.aspect)]
+            said = [one for one in ratings.get(image.id, ()) if preference.aspect in (OVERALL, one.aspect)]
             row |= {
                 f"jpg_{side}": image.image,
                 f"label_{side}": label,

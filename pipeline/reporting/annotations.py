@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...engine.responders.image_ratings import ASPECTS
+from ..annotating.settings import OVERALL
 from ..records import Annotation, ImagePreference
 from ..store import Run
 
 PREFIX = "annotations-"
-ASPECTS = ("prompt_following", "aesthetic", "fidelity", "harmlessness")
-OVERALL = "overall"
 COLOURS = ("#1f5fbf", "#c2571a", "#14804a", "#7a3fa0", "#66707a")
 REASON = 600  # characters of a reason that are shown
 _RADIUS, _CENTRE, _LOWEST, _HIGHEST = 62.0, 100.0, 1, 5
