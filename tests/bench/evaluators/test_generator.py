@@ -30,7 +30,7 @@ EVIL = "<script>alert('x')</script> a boat"
 MODEL = "random:text-to-image"
 CLIP = ScoreConfig(scorer="clip", model="random:clip")
 DRAWING = Drawing(
-    generate=GenerateConfig(model=MODEL, guidance=(1.0, 3.0), steps=1, width=16, height=16),
+    generate=GenerateConfig(model=MODEL, guidance=(1.0, 3.0), steps=2, width=32, height=32, t5_tokens=8),
     engine=EngineSettings(device="cpu", dtype="float32"),
 )
 
