@@ -1,0 +1,10 @@
+"""`prefmill eval`: what was trained, held against what people or other judges prefer."""
+
+from __future__ import annotations
+
+import typer
+
+from .evaluate_generator import generator_command
+
+app = typer.Typer(no_args_is_help=True, help="Evaluate what was trained against human or other judgements.")
+app.command("generator")(generator_command)
