@@ -13,6 +13,8 @@ from ..base.errors import PrefmillError
 from .options import Json, as_path
 
 if TYPE_CHECKING:
+    from ..bench.evaluators.rankings import Rankings
+    from ..bench.evaluators.rankings_scores import RecordedScores
     from ..engine.scorers.choice import ScorerChoice
 
 
@@ -69,13 +71,14 @@ def reward_command(
     found = benchmark.read(data, images)
     trial = None if validation is None else benchmark.read(validation, images)
     recorded = RecordedScores()
-    for path, name in files or ([(target, None)] if choices else []):
-        if not choices or path != target or (path.exists() and path.stat().st_size):
+    for path, name in files:
+        if path != target or not choices:
             recorded.read(path, name)
     if choices:
-        _score(
-            choices, [found, *([trial] if trial else [])], recorded, target, batch_size, device, dtype, allow_partial
-        )
+        rankings = [found, *([trial] if trial else [])]
+        own = _score(choices, rankings, target, batch_size, device, dtype, allow_partial)
+        recorded.by_scorer = own.by_scorer | recorded.by_scorer
+        recorded.files |= own.files
     result = evaluate_scores(benchmark, found, trial, recorded, path=data, partial=allow_partial)
     report = report_of("reward", called("prefmill"), result)
     if to is not None:
@@ -89,29 +92,36 @@ def reward_command(
 
 def _score(
     choices: dict[str, ScorerChoice],
-    data: list[Any],
-    recorded: Any,
+    data: list[Rankings],
     target: Path,
     batch_size: int,
     device: str,
     dtype: str,
     partial: bool,
-) -> None:
-    """Score what is not recorded yet; the file of scores is complete and read again afterwards."""
+) -> RecordedScores:
+    """The scores of the chosen scorers; those that the file of scores lacks are computed into it."""
     from ..base.files import sha256_of
-    from ..bench.evaluators.rankings_scores import ScoreLog
+    from ..bench.evaluators.rankings_scores import RecordedScores, ScoreLog
     from ..bench.evaluators.rankings_scoring import score_rankings
     from ..engine.settings import EngineSettings
     from ..recipes.settings import validated
     from .progress import watched
 
     settings = validated(EngineSettings, {"device": device, "dtype": dtype})
+    found, own = RecordedScores(), RecordedScores()
     with watched("the same command") as progress, ScoreLog(target) as log:
+        if log.cut:
+            progress.notice(f"{target} ended in half a row, which is cut off")
+        if not log.empty:
+            found.read(target)
         for name, choice in choices.items():
-            known = recorded.by_scorer.setdefault(name, {})
-            score_rankings(name, choice, settings, data, known, log, progress, batch_size=batch_size, partial=partial)
+            own.by_scorer[name] = found.by_scorer.get(name, {})
+            score_rankings(
+                name, choice, settings, data, own.by_scorer[name], log, progress, batch_size=batch_size, partial=partial
+            )
         progress.line(f"scores: {target}")
-    recorded.files[str(target)] = sha256_of(target)
+    own.files[str(target)] = sha256_of(target)
+    return own
 
 
 def _choices(text: str, models: Sequence[str]) -> dict[str, ScorerChoice]:

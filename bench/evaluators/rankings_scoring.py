@@ -38,6 +38,8 @@ def score_rankings(
 
     Raises PrefmillError where `known` is of other weights, and for an image that cannot be read unless `partial`.
     """
+    if not partial and data and data[0].items:
+        data[0].read_images(data[0].items[0])  # a wrong folder shows before a model is loaded
     scorer = choice.load(settings)
     for found in known.values():
         if found.key not in (None, scorer.key):
@@ -103,7 +105,12 @@ def _scored(
 ) -> Iterator[ItemScores]:
     """The rows of a batch, in its order."""
     pixels = [one for one in loaded if isinstance(one, torch.Tensor)]
-    prompts = [item.prompt for item, one in zip(batch, loaded, strict=True) if not isinstance(one, str) for _ in one]
+    prompts = [
+        item.prompt
+        for item, one in zip(batch, loaded, strict=True)
+        if not isinstance(one, str)
+        for _ in range(len(one))
+    ]
     scores = scorer.score(torch.cat(pixels), prompts) if pixels else None
     start = 0
     for item, one in zip(batch, loaded, strict=True):

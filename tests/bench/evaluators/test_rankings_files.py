@@ -63,8 +63,8 @@ def test_a_file_says_which_it_is(tmp_path, row, name):
         ([PICK, {**PICK, "label_1": 1}], "test.json:2: the labels are 1 and 1"),
         ([{**PICK, "has_label": False}], "nothing that people decided"),
         (
-            [{"caption": "a", "best_image_uid": "z", "image_0_uid": "x", "image_1_uid": "y"}],
-            "best_image_uid 'z' is neither|'image_0' is missing",
+            [PICK, {**PICK, "label_0": None, "best_image_uid": "z", "image_0_uid": "x", "image_1_uid": "y"}],
+            "test.json:2: best_image_uid 'z' is neither",
         ),
     ],
 )
