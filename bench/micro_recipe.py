@@ -15,7 +15,12 @@ from ..recipes.settings import override
 
 def micro_recipe(folder: Path, scenes: Sequence[Scene], seed: int) -> Recipe:
     """Write the prompt file that asks for the scenes into `folder`, and return the micro recipe that reads it."""
+    return override(micro(), [f"prompts.path={write_prompts(folder, scenes, seed)}"])
+
+
+def write_prompts(folder: Path, scenes: Sequence[Scene], seed: int) -> Path:
+    """Write the prompt file that asks for the scenes into `folder`, and return its path."""
     prompts = folder / "prompts.jsonl"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(prompts, prompt_lines(scenes, seed))
-    return override(micro(), [f"prompts.path={prompts.resolve()}"])
+    return prompts.resolve()

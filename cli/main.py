@@ -211,7 +211,9 @@ def demo(
 def study(
     name: Annotated[
         str,
-        typer.Argument(help="guidance, agreement, selection, same-seed, similarity, generation, pairs, junk, or all"),
+        typer.Argument(
+            help="guidance, agreement, selection, same-seed, similarity, generation, pairs, junk, aspects, or all"
+        ),
     ],
     to: Annotated[Path, typer.Option(help="the folder for runs and results", parser=as_path, metavar="FOLDER")] = Path(
         "runs/studies"

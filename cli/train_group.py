@@ -49,3 +49,20 @@ def adapter(
     from .train import train_command
 
     train_command(folder, to, recipe, settings or [], plan, gpu, as_json)
+
+
+@app.command()
+def reward(
+    folder: RunFolder,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="where the reward goes; by default RUN/reward-training", parser=as_path, metavar="FOLDER"),
+    ] = None,
+    micro: Annotated[bool, typer.Option("--micro", help="begin with the micro world's settings")] = False,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Train an image reward on a run's preferences between images: Bradley-Terry, as ImageReward was."""
+    from .train_reward import train_reward_command
+
+    train_reward_command(folder, to, micro, settings or [], as_json)

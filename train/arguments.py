@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from .job import TrainingJob
+from .step_reporter import ReportedJob
 from .tracking import tracking_arguments
 from .zero2 import zero2_config
 
@@ -17,7 +18,21 @@ _KEPT_CHECKPOINTS = 2  # the newest is not complete before it is marked; the one
 
 
 def trainer_arguments(job: TrainingJob) -> dict[str, Any]:
-    """Return keyword arguments of transformers.TrainingArguments."""
+    """Return keyword arguments of transformers.TrainingArguments for a training on pairs of answers."""
+    config = job.config
+    return {
+        **shared_arguments(job),
+        "gradient_checkpointing": config.gradient_checkpointing,
+        # the other kind learns nothing in layers whose input needs no gradient
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if config.gradient_checkpointing else None,
+        "save_steps": config.save_every,
+        "eval_strategy": "steps" if job.held_out else "no",
+        "eval_steps": config.eval_every,
+    }
+
+
+def shared_arguments(job: ReportedJob) -> dict[str, Any]:
+    """Return those of any training: its settings name them as DPOTrainingConfig does."""
     config = job.config
     return {
         "output_dir": str(job.checkpoints),
@@ -30,19 +45,13 @@ def trainer_arguments(job: TrainingJob) -> dict[str, Any]:
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.accumulation,
-        "gradient_checkpointing": config.gradient_checkpointing,
-        # the other kind learns nothing in layers whose input needs no gradient
-        "gradient_checkpointing_kwargs": {"use_reentrant": False} if config.gradient_checkpointing else None,
         "bf16": job.precision == "bfloat16",
         "use_cpu": job.device == "cpu",
         "seed": config.seed,
         "deepspeed": zero2_config() if config.zero_stage else None,
         "ddp_backend": "gloo" if job.device == "cpu" and "RANK" in os.environ else None,
         "save_strategy": "steps",
-        "save_steps": config.save_every,
         "save_total_limit": _KEPT_CHECKPOINTS,
-        "eval_strategy": "steps" if job.held_out else "no",
-        "eval_steps": config.eval_every,
         "per_device_eval_batch_size": config.batch_size,
         "logging_strategy": "steps",
         "logging_steps": config.log_every,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ def load_pairs(run_folder: Path, *, margins: bool = False) -> list[Pair]:
             f"see `prefmill show {run_folder} pairs --rejects` for why none was made, or make some with "
             f"`prefmill run ... --to {run_folder}`",
         )
-    images = run.dataset("candidates", Candidate).rows_by("id")
+    images = RunImages(run_folder).sizes()
     missing = [pair for pair in pairs if pair.image_id not in images]
     if missing:
         raise PrefmillError(
@@ -86,8 +86,7 @@ def hold_out(pairs: Sequence[Pair], prompts: Mapping[str, str], share: float) ->
     """
     sides: tuple[list[Pair], list[Pair]] = ([], [])
     for pair in pairs:
-        drawn = seed_for(prompts[pair.image_id], "held out") / 2**63
-        sides[drawn < share].append(pair)
+        sides[is_held_out(prompts[pair.image_id], share)].append(pair)
     if share and not all(sides):
         raise PrefmillError(
             f"eval_share={share:g} would hold out {len(sides[1])} of {len(pairs)} pairs, in whole prompts",
@@ -96,12 +95,21 @@ def hold_out(pairs: Sequence[Pair], prompts: Mapping[str, str], share: float) ->
     return sides
 
 
+def is_held_out(prompt_id: str, share: float) -> bool:
+    """Return whether a prompt is among the `share` that are evaluated; it depends on nothing else."""
+    return seed_for(prompt_id, "held out") / 2**63 < share
+
+
 class RunImages:
-    """The images of a run by id, read when asked for. Can be sent to another process, which opens its own files."""
+    """The images of a run by id, read when asked for. Can be sent to another process, which opens its own files.
+
+    They lie in the folder `candidates`, or in one `candidates-NAME` for each of several generators.
+    """
 
     def __init__(self, run_folder: Path) -> None:
         self.run_folder = run_folder
-        self._candidates = Run(run_folder).dataset("candidates", Candidate)
+        folders = sorted(path for path in run_folder.glob("candidates*") if _holds_candidates(path.name))
+        self._candidates = [Run(run_folder).dataset(folder.name, Candidate) for folder in folders]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"run_folder": self.run_folder}
@@ -111,26 +119,34 @@ class RunImages:
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Return width and height in pixels of every image, without reading the images."""
-        columns = [self._candidates.column(name) for name in ("id", "width", "height")]
-        return {image_id: (width, height) for image_id, width, height in zip(*columns, strict=True)}
+        return {image_id: (width, height) for image_id, width, height in self._rows("id", "width", "height")}
 
     def prompts(self) -> dict[str, str]:
         """Return what every image was drawn for: its prompt's id, or its own where it has no prompt."""
-        images, prompts = (self._candidates.column(name) for name in ("id", "prompt_id"))
-        return {image_id: prompt_id or image_id for image_id, prompt_id in zip(images, prompts, strict=True)}
+        return {image_id: prompt_id or image_id for image_id, prompt_id in self._rows("id", "prompt_id")}
 
     def digest(self) -> str:
         """Return the SHA-256 over the checksums of all image shards."""
-        return hashlib.sha256(" ".join(shard.checksum for shard in self._candidates.shards).encode()).hexdigest()
+        checksums = (shard.checksum for candidates in self._candidates for shard in candidates.shards)
+        return hashlib.sha256(" ".join(checksums).encode()).hexdigest()
 
     def load(self, image_id: str) -> Image.Image:
         """Return an image as RGB. Raises PrefmillError, with the image's id, when its bytes are not an image."""
-        row = self._candidates.rows_by("id")[image_id]
-        data = self._candidates.read(row, row + 1)[0].image
+        rows = next(found for found in self._candidates if image_id in found.rows_by("id"))
+        (candidate,) = rows.take([image_id])
         try:
-            return decode_image(data)
+            return decode_image(candidate.image)
         except PrefmillError as error:
             raise PrefmillError(f"image {image_id} of {self.run_folder}: {error.message}", error.fix) from error
+
+    def _rows(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """The values of some columns, row by row."""
+        for candidates in self._candidates:
+            yield from zip(*(candidates.column(name) for name in names), strict=True)
+
+
+def _holds_candidates(folder: str) -> bool:
+    return folder == "candidates" or folder.startswith("candidates-")
 
 
 def conversation(instruction: str, system_prompt: str | None = None) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..pipeline.records import Pair
 from .checkpoints import CHECKPOINTS, Checkpoint, CheckpointNotes
@@ -18,23 +18,14 @@ if TYPE_CHECKING:
     from .data import RunImages
 
 
-@dataclass(frozen=True)
-class TrainingJob:
-    """One training, or the rest of one: everything resolved, nothing "auto" any more."""
+class JobFolder:
+    """What every job says of its output folder, whatever is trained."""
 
-    config: DPOTrainingConfig
-    model_folder: Path
-    collator: PairCollator
-    pairs: list[Pair]
-    images: RunImages
+    config: Any
     output: Path
     resume: Checkpoint | None
-    device: Literal["cpu", "cuda"]
-    precision: Literal["bfloat16", "float32"]
     started: float
     """When the process began, on the clock of time.monotonic()."""
-    held_out: list[Pair] = field(default_factory=list)
-    """Pairs that are evaluated and not trained on."""
 
     @property
     def checkpoints(self) -> Path:
@@ -55,3 +46,22 @@ class TrainingJob:
         """Return what a checkpoint keeps for the manifest: the backend, and the wall seconds so far."""
         before = self.resume.notes.seconds if self.resume else 0.0
         return CheckpointNotes(seconds=before + time.monotonic() - self.started, backend=backend)
+
+
+@dataclass(frozen=True)
+class TrainingJob(JobFolder):
+    """One training, or the rest of one: everything resolved, nothing "auto" any more."""
+
+    config: DPOTrainingConfig
+    model_folder: Path
+    collator: PairCollator
+    pairs: list[Pair]
+    images: RunImages
+    output: Path
+    resume: Checkpoint | None
+    device: Literal["cpu", "cuda"]
+    precision: Literal["bfloat16", "float32"]
+    started: float
+    """When the process began, on the clock of time.monotonic()."""
+    held_out: list[Pair] = field(default_factory=list)
+    """Pairs that are evaluated and not trained on."""

@@ -7,6 +7,7 @@ only when it still describes the same work. `manifest.json` is written last: whe
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -170,19 +171,21 @@ def stages_of(run: Run) -> dict[str, StageOrigin]:
     return stages
 
 
-def summarize(lines: list[dict[str, float]]) -> dict[str, Any]:
+_CURVE_COLUMNS = ("step", "loss", "rewards/margins", "rewards/accuracies")
+
+
+def summarize(lines: list[dict[str, float]], columns: Sequence[str] = _CURVE_COLUMNS) -> dict[str, Any]:
     """Return the loss curve in short, from the lines of metrics.jsonl."""
     if not lines:
         return {}
     losses = [line["loss"] for line in lines]
     stride = max(1, -(-len(lines) // _CURVE_POINTS))
     shown = [*lines[:-1:stride], lines[-1]]
-    keys = ("step", "loss", "rewards/margins", "rewards/accuracies")
     return {
         "first": losses[0],
         "last": losses[-1],
         "lowest": min(losses),
-        "curve": [[line.get(key) for key in keys] for line in shown],
+        "curve": [[line.get(key) for key in columns] for line in shown],
     }
 
 

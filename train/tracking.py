@@ -16,7 +16,7 @@ from .launch_settings import LaunchSettings
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from .job import TrainingJob
+    from .step_reporter import ReportedJob
 
 TENSORBOARD = "tensorboard"
 
@@ -37,7 +37,7 @@ def tracking_environment(config: LaunchSettings, output: Path) -> dict[str, str]
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
-def tracking_arguments(job: TrainingJob) -> dict[str, Any]:
+def tracking_arguments(job: ReportedJob) -> dict[str, Any]:
     """Return keyword arguments of transformers.TrainingArguments."""
     named = [name for name in job.config.report_to if name != TENSORBOARD]  # which is a callback of its own, below
     arguments: dict[str, Any] = {"report_to": named or "none", "run_name": job.output.name}
@@ -47,7 +47,7 @@ def tracking_arguments(job: TrainingJob) -> dict[str, Any]:
     return arguments
 
 
-def tracking_callbacks(job: TrainingJob) -> list[TrainerCallback]:
+def tracking_callbacks(job: ReportedJob) -> list[TrainerCallback]:
     """Return what writes for TensorBoard, where that is wanted."""
     if TENSORBOARD not in job.config.report_to:
         return []

@@ -19,4 +19,8 @@ def work_of(kind: str) -> Callable[[Path, float], None]:
         from .adapter_work import work
 
         return work
+    if kind == "reward":
+        from .reward.work import work
+
+        return work
     raise PrefmillError(f"there is no kind of training {kind!r}", "start trainings with `prefmill train`")

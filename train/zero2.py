@@ -19,15 +19,18 @@ ENGINE_CLASS = "deepspeed.runtime.engine.DeepSpeedEngine"
 _EXTENSION = "deepspeed_shm_comm"
 
 
-def zero2_config() -> dict[str, Any]:
-    """Return the stage-2 configuration of the published recipe; "auto" is filled in from the training arguments."""
+def zero2_config(width: int | None = None) -> dict[str, Any]:
+    """Return the stage-2 configuration of the published recipe; "auto" is filled in from the training arguments.
+
+    `width` is the model's, for one whose config does not state it as `hidden_size`.
+    """
     return {
         "zero_optimization": {
             "stage": 2,
             "overlap_comm": True,
             "contiguous_gradients": True,
             "sub_group_size": int(1e9),
-            "reduce_bucket_size": "auto",
+            "reduce_bucket_size": width * width if width else "auto",
         },
         "bf16": {"enabled": "auto"},
         "fp16": {"enabled": "auto"},

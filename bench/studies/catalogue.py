@@ -12,9 +12,12 @@ from ...pipeline.records import Pair
 from ...pipeline.stages.answer import ResponderConfig
 from ...recipes.recipe import Recipe
 from ...recipes.settings import override
+from ...recipes.visionprefer_micro import visionprefer_micro
+from ...train.reward.manifest import REWARD
 from ..derived_runs import subset_run
 from ..selection import judged_candidates
 from .answer_similarity import similarity_study
+from .aspects import TRAINED, aspects_study, rated_images, scores_by, shipped_scores
 from .generation import draw_in_turns, generation_study
 from .image_selection import agreement_study, guidance_study, same_seed_study, selection_study
 from .preference_training import Trained, junk_study, pairs_study
@@ -85,6 +88,24 @@ def _generation(shared: Seeds) -> Study:
     return generation_study(shared.recipe, asked, draw_in_turns(shared.recipe, asked, shared.progress))
 
 
+def _aspects(shared: Seeds) -> Study:
+    recipe = visionprefer_micro()
+    rated, scores = [], []
+    for seed in shared.seeds:
+        run = shared.annotated(seed, recipe)
+        _, scenes = held_out_scenes("test", shared.prompts, shared.prompts, seed)
+        images = rated_images(scenes, recipe.generators, seed)
+        trained = {
+            name: scores_by(
+                images, "image-reward", str(shared.reward(run, name, aspects, seed) / REWARD), recipe.engine
+            )
+            for name, aspects in TRAINED.items()
+        }
+        rated.append(images)
+        scores.append(trained | shipped_scores(images, recipe.engine))
+    return aspects_study(rated, scores)
+
+
 STUDIES: dict[str, Callable[[Seeds], Study]] = {
     "guidance": lambda shared: guidance_study(shared.judged()),
     "agreement": lambda shared: agreement_study(shared.judged(), shared.recipe.engine),
@@ -94,4 +115,5 @@ STUDIES: dict[str, Callable[[Seeds], Study]] = {
     "generation": _generation,
     "pairs": _pairs,
     "junk": _junk,
+    "aspects": _aspects,
 }

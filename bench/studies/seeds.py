@@ -18,11 +18,13 @@ from ...pipeline.records import Pair
 from ...pipeline.store import Run
 from ...pipeline.synthesis import synthesize
 from ...recipes.micro import micro
-from ...recipes.recipe import Recipe
+from ...recipes.micro_reward import micro_reward
+from ...recipes.recipe import BaseRecipe, Recipe
 from ...recipes.settings import override
 from ...train.progress import train_with_progress
+from ...train.reward.training import train_reward_with_progress
 from ..hallucination import evaluate_policy
-from ..micro_recipe import micro_recipe
+from ..micro_recipe import micro_recipe, write_prompts
 from ..selection import JudgedCandidates, judged_candidates
 from .preference_training import Trained
 
@@ -72,6 +74,25 @@ class Seeds:
         _, scenes = held_out_scenes("test", self.prompts, EVALUATED, seed)
         answers = evaluate_policy(config.train.model, adapter, render_all(scenes, seed), scenes, config.engine)
         return Trained(label, seed, pairs, answers)
+
+    def annotated(self, seed: int, recipe: BaseRecipe) -> Run:
+        """A run of VisionPrefer's loop on prompts of the seed's own."""
+        folder = self._folder(seed, "-annotated")
+        asked, _ = held_out_scenes("test", self.prompts, 0, seed)
+        config = override(recipe, [f"prompts.path={write_prompts(folder, asked, seed)}"])
+        self.progress.line(f"{folder}:")
+        with Run.writing(folder) as run:
+            synthesize(run, config, self.progress)
+        return run
+
+    def reward(self, run: Run, name: str, aspects: Sequence[str], seed: int) -> Path:
+        """The output of an image reward trained on a run's preferences by some aspects."""
+        output = run.folder / f"reward-{name.replace(' ', '-')}"
+        config = override(
+            micro_reward(), [f"aspects=[{', '.join(aspects)}]", f"seed={seed}", f"cache={run.folder / 'features'}"]
+        )
+        train_reward_with_progress(run.folder, output, config, self.progress, f"reward on {name}")
+        return output
 
     def _run(self, seed: int, kind: str, changes: Callable[[Recipe], Recipe]) -> Run:
         folder = self._folder(seed, kind)

@@ -29,14 +29,27 @@ def blip_inputs(side: int, words: int, longest: int) -> dict[str, Input]:
 def encode_image(vision: BlipVisionModel, pixels: torch.Tensor) -> torch.Tensor:
     """Pixels [B, 3, S, S] to image states [B, N, D]."""
     network: Any = vision  # its parts are modules, typed as tensors or modules
-    states = network.embeddings(pixels)
-    for layer in network.encoder.layers:
+    return finish_image(vision, network.embeddings(pixels))
+
+
+def image_layers(
+    vision: BlipVisionModel, states: torch.Tensor, first: int = 0, stop: int | None = None
+) -> torch.Tensor:
+    """States [B, N, D] before layer `first` to those before layer `stop`; by default through all that follow."""
+    network: Any = vision
+    for layer in network.encoder.layers[first:stop]:
         attention = layer.self_attn
         mixed = attention.qkv(layer.layer_norm1(states))
         query, key, value = mixed.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
         states = states + attention.projection(_attend(query, key, value))
         states = states + layer.mlp(layer.layer_norm2(states))
-    return network.post_layernorm(states)
+    return states
+
+
+def finish_image(vision: BlipVisionModel, states: torch.Tensor, first: int = 0) -> torch.Tensor:
+    """States [B, N, D] before layer `first` to the image states that a text looks at."""
+    network: Any = vision
+    return network.post_layernorm(image_layers(vision, states, first))
 
 
 def read_prompts(

@@ -45,12 +45,16 @@ _RENAMES: tuple[tuple[str, str], ...] = (
 
 
 class ImageRewardConfig(BlipConfig):
-    """A BLIP config pair, and the mean and deviation by which the raw output is standardised."""
+    """A BLIP config pair, and the mean and deviation by which the raw output is standardised.
+
+    `aspects` names what further heads rate, in their order; the published network has none.
+    """
 
     model_type = "image_reward"
 
     reward_mean: float = 0.16717362830052426
     reward_deviation: float = 1.0333394966054072
+    aspects: list[str] | None = None
 
 
 class ImageRewardModel(BlipPreTrainedModel):
@@ -65,6 +69,8 @@ class ImageRewardModel(BlipPreTrainedModel):
         self.vision_model = BlipVisionModel(config.vision_config)  # type: ignore[arg-type]  # a dict only in JSON
         self.text_model = BlipTextModel(config.text_config, add_pooling_layer=False)  # type: ignore[arg-type]
         self.head = torch.nn.Linear(self.text_model.config.hidden_size, 1)
+        if config.aspects:
+            self.aspect_heads = torch.nn.Linear(self.text_model.config.hidden_size, len(config.aspects))
         self.post_init()
 
     def forward(
@@ -74,8 +80,18 @@ class ImageRewardModel(BlipPreTrainedModel):
         if self.training:  # the library's forward knows dropout and gradient checkpointing
             first = self._library_forward(pixel_values, input_ids, attention_mask)
         else:
-            image = encode_image(self.vision_model, pixel_values)
-            first = read_prompts(self.text_model, input_ids, attention_mask, image)
+            first = self._quick_forward(pixel_values, input_ids, attention_mask)
+        return self._reward(first)
+
+    def rate(self, pixel_values: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The same to [B, 1 + aspects]: the reward, then what each of the further heads says."""
+        first = self._quick_forward(pixel_values, input_ids, attention_mask)
+        return torch.cat([self._reward(first)[:, None], self.aspect_heads(first)], dim=1)
+
+    def _quick_forward(self, pixels: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return read_prompts(self.text_model, tokens, mask, encode_image(self.vision_model, pixels))
+
+    def _reward(self, first: torch.Tensor) -> torch.Tensor:
         mean, deviation = self.config.reward_mean, self.config.reward_deviation
         if torch.is_grad_enabled():  # the kernel has no backward
             return (self.head(first).squeeze(-1) - mean) / deviation

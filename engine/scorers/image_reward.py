@@ -62,7 +62,9 @@ class ImageRewardScorer(ImageScorer):
         self.key = key
         self.inputs = ImagePreprocessing(int(model.vision_model.config.image_size))  # type: ignore[arg-type]  # square here
         text = blip_inputs(self.inputs.size, int(model.text_model.config.vocab_size), MAX_TEXT_TOKENS)
-        self.runner = make_runner(Network("image_reward", model, _scores, text, ("scores",)), settings)
+        self.aspects = tuple(model.config.aspects or ())
+        compute = _ratings if self.aspects else _scores
+        self.runner = make_runner(Network("image_reward", model, compute, text, ("scores",)), settings)
 
     @classmethod
     def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
@@ -72,7 +74,7 @@ class ImageRewardScorer(ImageScorer):
         folder = resolve_checkpoint(source)
         model = load_image_reward(folder, resolve_weights_dtype(settings, device))
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
-        return cls(model, _tokenizer(folder), checkpoint_key(folder, "image_reward"), settings=settings)
+        return cls(model, load_reward_tokenizer(folder), checkpoint_key(folder, "image_reward"), settings=settings)
 
     def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         tokens, mask, truncated = self.tokenize(prompts)
@@ -92,7 +94,12 @@ def _scores(model: ImageRewardModel, pixels: torch.Tensor, tokens: torch.Tensor,
     return model(pixels, tokens, mask)
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _ratings(model: ImageRewardModel, pixels: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return model.rate(pixels, tokens, mask)
+
+
+def load_reward_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of an image reward's folder. Raises PrefmillError where there is none."""
     has_own = any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
     if has_own or not (folder / OFFICIAL_WEIGHTS).is_file():
         # By class: `AutoTokenizer` looks the model type up and does not know this one.

@@ -25,7 +25,7 @@ from ..settings import EngineSettings
 class ImageScores:
     """`values` [B], float32 on the CPU; `truncated[i]` tells that the scorer did not see all of prompt i.
 
-    `parts` are those of a mixture's scorers, by name; empty where one scorer alone has spoken.
+    `parts` are those of a mixture's scorers, or of one scorer's aspects, by name; empty where there are none.
     """
 
     values: torch.Tensor
@@ -48,6 +48,8 @@ class ImageScorer:
     inputs: ImagePreprocessing
     runner: Runner
     """What runs its network, or the image tower of two."""
+    aspects: tuple[str, ...] = ()
+    """What it rates beside the score, by heads of their own."""
 
     @classmethod
     def from_pretrained(cls, source: str, settings: EngineSettings | None = None) -> Self:
@@ -91,8 +93,8 @@ class ImageScorer:
         with torch.inference_mode():
             broken = ~pixels.isfinite().flatten(1).all(1)
             values, truncated = self.score_pixels(pixels, prompts)
-            values = values.float().masked_fill(broken.to(values.device), math.nan)
-        return ImageScores(values.cpu(), truncated)
+            table = values.float().view(len(prompts), -1).masked_fill(broken.to(values.device)[:, None], math.nan).cpu()
+        return ImageScores(table[:, 0], truncated, dict(zip(self.aspects, table[:, 1:].T, strict=True)))
 
     def rank(self, prompt: str, images: Sequence[Image.Image | str | Path]) -> Ranking:
         """Rank images, or files of images, for one prompt; what scores NaN comes last.
@@ -121,7 +123,10 @@ class ImageScorer:
         return ranking.ranks, ranking.scores
 
     def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
-        """Scores [B] and which prompts were cut: what a scorer overrides. The arguments are checked before."""
+        """Scores [B] and which prompts were cut: what a scorer overrides. The arguments are checked before.
+
+        A scorer with `aspects` gives [B, 1 + aspects], the score first.
+        """
         raise NotImplementedError
 
     def _check(self, pixels: torch.Tensor) -> None:

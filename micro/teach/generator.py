@@ -24,7 +24,7 @@ from ..world.language import caption
 from ..world.scenes import Scene
 from .autoencoder import train_autoencoder
 from .tokenizers import CLIP_LENGTH, world_clip_tokenizer
-from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
+from .training import OnProgress, SceneStream, Trainer, plain_attention, reproducible, to_half
 
 STEPS = 1000
 BATCH = 64
@@ -97,7 +97,7 @@ def _train(
         time = (torch.randn(BATCH) * _TIME_DEVIATION + _TIME_MEAN).sigmoid()
         sigma = time.view(-1, 1, 1, 1)
         empty = int(MAX_EMPTY_TOKENS ** torch.rand(()).item()) if number % EMPTY_TOKENS_EVERY == 0 else 0
-        with fast_on_cpu():
+        with plain_attention():
             embedded, pooled = _embed(encoders, torch.where(asked[:, None], tokens[rows], nothing))
             predicted = transformer(
                 hidden_states=(1 - sigma) * clean + sigma * noise,

@@ -22,7 +22,7 @@ from ..world.truth import UNKNOWN, cell_labels, ground_labels
 from .morphs import morph_candidates
 from .preferences import GROUP, TEXT_LENGTH, PreferenceBatch, PreferenceStream, of_training_only, rendered_candidates
 from .tokenizers import world_bert_tokenizer
-from .training import OnProgress, Trainer, TrainingStep, fast_on_cpu, reproducible, to_half
+from .training import OnProgress, Trainer, TrainingStep, plain_attention, reproducible, to_half
 from .vision_heads import PATCH_SIZE, CellHeads
 
 PROMPTS = 3000
@@ -78,7 +78,7 @@ def train_on(candidates: Candidates, folder: Path, seed: int, on_progress: OnPro
         trainer = Trainer("image reward", taught, STEPS, LEARNING_RATE, on_progress, average=0.99)
         for number in range(STEPS):
             batch = stream.batch(GROUPS)
-            with fast_on_cpu():
+            with plain_attention():
                 loss = _loss(model, heads, tokenizer, states, batch)
             trainer.step(number, loss)
         for name, module in (("text_model", "text"), ("head", "head")):
@@ -114,7 +114,7 @@ def _train_vision(model: ImageRewardModel, stream: PreferenceStream, on_progress
     pixels = scorer_pixels(torch.from_numpy(stream.images))
     for number in range(VISION_STEPS):
         rows = torch.from_numpy(stream.random.integers(len(pixels), size=VISION_BATCH))
-        with fast_on_cpu():
+        with plain_attention():
             tokens = model.vision_model(pixels[rows]).last_hidden_state
             loss = heads.loss(tokens[:, 1:], cells[rows], grounds[rows])
         trainer.step(number, loss)
