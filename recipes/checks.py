@@ -12,8 +12,9 @@ from ..engine.responders.adapter import require_adapter
 from ..engine.settings import EngineSettings
 from ..pipeline.generate_settings import GenerateConfig
 from ..train.extras import require_libraries
-from ..train.manifest import read_manifest, read_plan
-from ..train.settings import DPOTrainingConfig, changed_settings
+from ..train.launch_settings import changed_settings
+from ..train.manifest import PreferencePlan, read_manifest, read_plan
+from ..train.settings import DPOTrainingConfig
 from .disk import DiskEstimate, nearest
 from .plan import PlannedModel, Problem
 from .recipe import BaseRecipe
@@ -45,7 +46,7 @@ def is_trained(folder: Path) -> bool:
 def training_problems(folder: Path, config: DPOTrainingConfig) -> Iterator[Problem]:
     """Yield why a training in `folder` would not continue with these settings."""
     try:
-        begun, _ = read_plan(folder), read_manifest(folder)
+        begun, _ = read_plan(folder, PreferencePlan), read_manifest(folder)
     except PrefmillError as error:
         yield Problem.of("train", error)
         return

@@ -1,4 +1,4 @@
-"""A training's curves as a picture beside its numbers: loss, reward margin, accuracy, log-probabilities of the answers.
+"""A training's curves as a picture beside its numbers.
 
 A dashed line is where a log-probability began: a preference loss falls as well when the chosen answers become less
 likely, so long as the rejected ones do so faster.
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVES = "curves.png"
-PANELS = {
+Panels = Mapping[str, tuple[str, ...]]
+"""Title to the columns of metrics.jsonl that are drawn below it."""
+PANELS: Panels = {
     "loss": ("loss", "eval_loss"),
     "reward margin": ("rewards/margins", "eval_rewards/margins"),
     "accuracy": ("rewards/accuracies", "eval_rewards/accuracies"),
     "log-probability": ("logps/chosen", "logps/rejected"),
 }
-"""Title to the columns of metrics.jsonl that are drawn below it."""
+"""Those of a training on pairs of answers."""
 _FEW = 30  # points that are marked, for a line through one of them is none
 
 
-def write_curves(output: Path) -> str | None:
+def write_curves(output: Path, panels: Panels = PANELS) -> str | None:
     """Draw a training's metrics.jsonl into its curves.png; return what kept it from being drawn, or None.
 
     Raises PrefmillError where the file system refuses, and for damaged metrics.
@@ -37,7 +39,7 @@ def write_curves(output: Path) -> str | None:
     if not lines:
         return None
     try:
-        figure = draw(lines)
+        figure = draw(lines, panels)
         with replacing(output / CURVES) as temporary:
             figure.savefig(temporary, format="png", dpi=120)
     except PrefmillError:
@@ -47,12 +49,14 @@ def write_curves(output: Path) -> str | None:
     return None
 
 
-def draw(lines: Sequence[Mapping[str, float]]) -> Figure:
-    """Return the four panels of `PANELS`; a line without a column, as most are of evaluations', is left out of it."""
+def draw(lines: Sequence[Mapping[str, float]], panels: Panels = PANELS) -> Figure:
+    """Return the panels, two in a row; a line without a column, as most are of evaluations', is left out of it."""
     from matplotlib.figure import Figure  # without pyplot: no window, no state, the Agg canvas
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    for axes, (title, columns) in zip(figure.subplots(2, 2).flat, PANELS.items(), strict=True):
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(11, 3.5 * rows), layout="constrained")
+    spots = figure.subplots(rows, 2, squeeze=False).flat
+    for axes, (title, columns) in zip(spots, panels.items(), strict=False):
         for number, column in enumerate(columns):
             points = [(line["step"], line[column]) for line in lines if column in line]
             if not points:

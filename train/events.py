@@ -57,6 +57,12 @@ class TrainingFailure(BaseModel):
     time: float
 
 
+def say(output: Path, text: str) -> None:
+    """Tell the user through the launcher what is going on; the first process alone does."""
+    if os.environ.get("RANK", "0") == "0":
+        write_text(output / STATUS, text)
+
+
 def write_failure(output: Path, rank: int, error: PrefmillError) -> None:
     """Leave an error where the launcher finds it."""
     failure = TrainingFailure(message=error.message, fix=error.fix, time=time.time())

@@ -5,15 +5,12 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from ..base.errors import PrefmillError
-from .settings import DPOTrainingConfig
+from .launch_settings import LaunchSettings
 
 
-def require_libraries(config: DPOTrainingConfig) -> None:
+def require_libraries(config: LaunchSettings) -> None:
     """Raise PrefmillError, with the command that installs it, where a library is missing. Imports none of them."""
-    wanted = {f"report_to={name}": name for name in config.report_to}
-    if config.base_bits:
-        wanted[f"base_bits={config.base_bits}"] = "bitsandbytes"
-    for setting, package in wanted.items():
+    for setting, package in config.libraries.items():
         if find_spec(package) is None:
             raise PrefmillError(
                 f"{setting} needs {package}, which is not installed",

@@ -50,5 +50,5 @@ def read_inputs(config: DPOTrainingConfig, run: Path, model_folder: Path) -> Tra
         given, images.sizes(), collator, min(config.max_tokens, context), config.system_prompt
     )
     pairs, held_out = hold_out(fitting, images.prompts(), config.eval_share)
-    require_work(config, len(pairs))
+    require_work(config, len(pairs), config.batch_size)
     return TrainingInputs(collator, images, pairs, held_out, excluded)

@@ -14,20 +14,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from ..base.errors import PrefmillError
 from ..base.files import remove, remove_leftovers
 from ..base.locks import exclusive
-from ..engine.responders.adapter import check_adapter
 from .checkpoints import CHECKPOINTS, Checkpoint, newest_complete, newest_intact
-from .curves import write_curves
+from .curves import Panels, write_curves
 from .events import FAILURES, LAUNCHER_LOCK, LOG, METRICS, STATUS, MetricsFile, TrainingEvent, read_failure
 from .extras import require_libraries
-from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, TrainingPlan, read_manifest, read_plan, write
-from .nodes import ALONE, MEETING_SECONDS, Node, require_work, this_node
-from .settings import DPOTrainingConfig
+from .launch_settings import LaunchSettings
+from .manifest import MANIFEST, PLAN, FinishedTraining, TrainingPlan, read_finished, read_plan, write
+from .nodes import ALONE, MEETING_SECONDS, Node, this_node
 from .tracking import tracking_environment
 from .zero2 import extensions_folder
 
@@ -41,34 +41,42 @@ Content = TypeVar("Content")
 OnEvent = Callable[[TrainingEvent], None]
 
 
-def train(
-    run_folder: Path, output: Path, config: DPOTrainingConfig, on_event: OnEvent = lambda event: None
-) -> AdapterManifest:
-    """Train an adapter on a run's pairs, or continue a training that was stopped; return the adapter's manifest.
+@dataclass(frozen=True)
+class TrainingKind:
+    """What the launcher has to know of a kind of training. What its workers do is in `work.py`."""
 
-    `output` holds, at the end, adapter/ (peft's format), manifest.json, metrics.jsonl, curves.png and train.log.
+    name: str
+    plan: type[TrainingPlan]
+    manifest: type[FinishedTraining]
+    product: str
+    """The folder below the output that holds what was trained."""
+    check: Callable[[Path], None]
+    """Raises PrefmillError where that folder is not what its manifest says."""
+    panels: Panels
+    """The curves that are drawn of it."""
+
+
+def launch(
+    kind: TrainingKind, plan: TrainingPlan, output: Path, on_event: OnEvent = lambda event: None
+) -> FinishedTraining:
+    """Train what the plan says, or continue a training that was stopped; return its manifest, of the kind's type.
+
+    `output` holds, at the end, the product's folder, manifest.json, metrics.jsonl, curves.png and train.log.
     A finished output is recognised and left alone. Ctrl-C stops the workers and raises KeyboardInterrupt; the same call
     continues. Raises PrefmillError for everything a user can repair, and for workers that failed.
     """
-    from .data import load_pairs, pairs_digest
-
+    config = plan.config
     node, output = this_node(config), output.absolute()
-    _require_apart(output, run_folder)
-    margins = config.margin_weight != "none"
-    pairs = load_pairs(run_folder, margins=margins)
-    digest = pairs_digest(pairs, margins=margins)
-    plan = TrainingPlan(run=str(run_folder.absolute()), pairs=len(pairs), pairs_digest=digest, config=config)
     with _alone_in(output, node) as lock:
-        before = _begun(plan, output, node)
-        if finished := read_manifest(output):
-            check_adapter(output / ADAPTER)
+        before = _begun(kind, plan, output, node)
+        if finished := read_finished(output, kind.manifest):
+            kind.check(output)
             if node.is_first:
                 remove(output / CHECKPOINTS)  # a kill after the last step may have left them
             on_event(TrainingEvent("finished", f"{output} is already trained; nothing to do", finished.steps))
             return finished
         require_libraries(config)
-        require_work(config, len(pairs))
-        training, processes = _Training(output, lock, on_event, node), config.processes
+        training, processes = _Training(output, lock, on_event, node, kind.panels), config.processes
         if node.is_first:
             plan = plan.model_copy(update={"model_key": before.model_key if before else None})
             resume = _prepare(plan, output, on_event)
@@ -76,22 +84,16 @@ def train(
         else:
             on_event(TrainingEvent("notice", f"node {node.rank} of {node.count}: the first one tells how it goes"))
         training.follow(training.start(plan, processes))
-        manifest = _written(read_manifest, output, node, _SHARED_SECONDS)
+        manifest = _written(partial(read_finished, kind=kind.manifest), output, node, _SHARED_SECONDS)
     if manifest is None:
         raise PrefmillError(f"training ended without {output / MANIFEST}", f"see the end of {output / LOG}")
-    on_event(TrainingEvent("finished", f"adapter written to {output / ADAPTER}", manifest.steps, manifest.steps))
+    on_event(
+        TrainingEvent("finished", f"{kind.product} written to {output / kind.product}", manifest.steps, manifest.steps)
+    )
     return manifest
 
 
-def _written(read: Callable[[Path], Content | None], output: Path, node: Node, seconds: float) -> Content | None:
-    """Return what node 0 writes; the others wait for it, and for their file system to show it."""
-    deadline = time.monotonic() + seconds
-    while (found := read(output)) is None and not node.is_first and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-    return found
-
-
-def _require_apart(output: Path, run_folder: Path) -> None:
+def require_apart(output: Path, run_folder: Path) -> None:
     """Refuse a folder that the run needs for itself: its own, and those of its stages."""
     from ..pipeline.store import Run
 
@@ -104,9 +106,17 @@ def _require_apart(output: Path, run_folder: Path) -> None:
         )
 
 
-def _begun(plan: TrainingPlan, output: Path, node: Node) -> TrainingPlan | None:
+def _written(read: Callable[[Path], Content | None], output: Path, node: Node, seconds: float) -> Content | None:
+    """Return what node 0 writes; the others wait for it, and for their file system to show it."""
+    deadline = time.monotonic() + seconds
+    while (found := read(output)) is None and not node.is_first and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+def _begun(kind: TrainingKind, plan: TrainingPlan, output: Path, node: Node) -> TrainingPlan | None:
     """Return what the folder was begun with, leftovers of a kill cleared. Refuses the folders of others."""
-    before = _written(read_plan, output, node, MEETING_SECONDS)
+    before = _written(partial(read_plan, kind=kind.plan), output, node, MEETING_SECONDS)
     if before is None and not node.is_first:
         raise PrefmillError(
             f"node 0 has not begun a training in {output}",
@@ -117,7 +127,7 @@ def _begun(plan: TrainingPlan, output: Path, node: Node) -> TrainingPlan | None:
         if node.is_first:
             remove_leftovers(output)
         return before
-    foreign = [name for name in (ADAPTER, CHECKPOINTS, MANIFEST, METRICS) if (output / name).exists()]
+    foreign = [name for name in (kind.product, CHECKPOINTS, MANIFEST, METRICS) if (output / name).exists()]
     if foreign:  # what lies there would be taken for a training's own, and be removed or overwritten
         raise PrefmillError(
             f"{output} holds {', '.join(foreign)} and no {PLAN}: it was not begun by this command",
@@ -141,9 +151,9 @@ def _prepare(plan: TrainingPlan, output: Path, on_event: OnEvent) -> Checkpoint 
         steps = resume.record.steps
         on_event(TrainingEvent("notice", f"continuing after step {step} of {steps}", step, steps))
     else:
-        world = plan.config.processes * plan.config.nodes
+        world = plan.config.world
         processes = "1 process" if world == 1 else f"{world} processes"
-        on_event(TrainingEvent("notice", f"training on {plan.pairs} pairs with {processes}"))
+        on_event(TrainingEvent("notice", f"training on {plan.examples} {plan.unit} with {processes}"))
     return resume
 
 
@@ -184,6 +194,7 @@ class _Training:
     lock: int
     on_event: OnEvent
     node: Node
+    panels: Panels
     status: str = ""
     step: int = 0
 
@@ -231,7 +242,7 @@ class _Training:
         """Show how far it came. What stopped it is what the user has to hear of, not of a picture."""
         if self.node.is_first:
             with contextlib.suppress(PrefmillError):
-                if undrawn := write_curves(self.output):
+                if undrawn := write_curves(self.output, self.panels):
                     self.on_event(TrainingEvent("notice", undrawn))
 
     def _relay(self) -> None:
@@ -257,7 +268,7 @@ class _Training:
         )
 
 
-def _environment(config: DPOTrainingConfig, processes: int, node: Node) -> dict[str, str]:
+def _environment(config: LaunchSettings, processes: int, node: Node) -> dict[str, str]:
     # accelerate's own variables would silently change what is trained how
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     environment |= {

@@ -1,20 +1,22 @@
-"""What an adapter is made of: adapter -> pairs -> engines -> weights, and what its training was and cost.
+"""What a training made, and of what: adapter -> pairs -> engines -> weights, and what it was and cost.
 
 Two files tell it. `training.json` is written before the first step and says what was begun; a training continues
-only when it still describes the same work. `manifest.json` is written last: where it is, the adapter is finished.
+only when it still describes the same work. `manifest.json` is written last: where it is, the training is finished.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..base.errors import PrefmillError
 from ..base.files import write_text
 from ..engine.responders.adapter import MANIFEST
-from .settings import DPOTrainingConfig, changed_settings
+from .launch_settings import LaunchSettings, changed_settings
+from .settings import DPOTrainingConfig
 
 if TYPE_CHECKING:
     from ..pipeline.store import Run  # pyarrow: a command line that only reads manifests does without
@@ -24,25 +26,31 @@ PLAN = "training.json"
 _CURVE_POINTS = 20
 
 Content = TypeVar("Content", bound=BaseModel)
+Config = TypeVar("Config", bound=LaunchSettings)
+Plan = TypeVar("Plan", bound="TrainingPlan[Any]")
 
 
-class TrainingPlan(BaseModel):
-    """What a training folder was begun with."""
+class TrainingPlan(BaseModel, Generic[Config]):
+    """What a training folder was begun with; each kind of training has its own, with its settings as `config`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: str
     run: str
-    pairs: int
-    pairs_digest: str
-    config: DPOTrainingConfig
+    examples: int
+    examples_digest: str
+    config: Config
     model_key: str | None = None
     """Name and content digest of the base model; known once the first worker has read it."""
 
-    def require_same(self, before: TrainingPlan, output: Path) -> None:
+    unit: ClassVar[str] = "examples"
+
+    def require_same(self, before: Self, output: Path) -> None:
         """Raise PrefmillError, naming what differs, when `before` is another work than this one."""
         changes = changed_settings(before.config.model_dump(), self.config.model_dump())
-        if before.pairs_digest != self.pairs_digest:
-            changes.append(f"the pairs of {self.run} are not the {before.pairs} pairs it was begun with")
+        if before.examples_digest != self.examples_digest:
+            unit = self.unit
+            changes.append(f"the {unit} of {self.run} are not the {before.examples} {unit} it was begun with")
         if self.model_key and before.model_key and self.model_key != before.model_key:
             changes.append(f"the model was {before.model_key}, now {self.model_key}")
         if changes:
@@ -50,6 +58,22 @@ class TrainingPlan(BaseModel):
                 f"{output} was begun with other settings: {'; '.join(changes)}",
                 "choose another output folder, or restore the settings to continue this one",
             )
+
+
+class PreferencePlan(TrainingPlan[DPOTrainingConfig]):
+    """That of an adapter by preferences between answers."""
+
+    kind: str = "preference"
+
+    unit: ClassVar[str] = "pairs"
+
+
+class FinishedTraining(BaseModel):
+    """What every manifest of a finished training says, whatever it trained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int
 
 
 class Backend(BaseModel):
@@ -80,10 +104,8 @@ class StageOrigin(BaseModel):
     models: list[str]
 
 
-class AdapterManifest(BaseModel):
+class AdapterManifest(FinishedTraining):
     """See the module. Seconds count the trainings whose work is in the adapter, not what a kill threw away."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     adapter_sha256: str
     adapter_config_sha256: str
@@ -100,7 +122,6 @@ class AdapterManifest(BaseModel):
     """Ids of the pairs that were not trained on, by reason."""
     config: DPOTrainingConfig
     backend: Backend
-    steps: int
     loss: dict[str, Any]
     """first, last, lowest, and `curve`: up to 20 [step, loss, reward margin, reward accuracy]."""
     seconds: float
@@ -111,14 +132,27 @@ class AdapterManifest(BaseModel):
     hardware: dict[str, str]
 
 
-def read_plan(output: Path) -> TrainingPlan | None:
-    """Return what the folder was begun with, None when nothing was."""
-    return _read(output / PLAN, TrainingPlan)
+def read_plan(output: Path, kind: type[Plan]) -> Plan | None:
+    """Return what the folder was begun with, None when nothing was. Raises PrefmillError for another kind's."""
+    return _read(output / PLAN, kind)
+
+
+def kind_of(output: Path) -> str | None:
+    """Return which kind of training a folder was begun with."""
+    try:
+        return json.loads((output / PLAN).read_bytes())["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_manifest(output: Path) -> AdapterManifest | None:
-    """Return the manifest of a finished training, None when it is not finished."""
-    return _read(output / MANIFEST, AdapterManifest)
+    """Return the manifest of an adapter by preferences, None when its training is not finished."""
+    return read_finished(output, AdapterManifest)
+
+
+def read_finished(output: Path, kind: type[Content]) -> Content | None:
+    """Return the manifest of a finished training of some kind, None when it is not finished."""
+    return _read(output / MANIFEST, kind)
 
 
 def write(path: Path, content: BaseModel) -> None:

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from ..base.errors import PrefmillError
-from .settings import DPOTrainingConfig
+from .launch_settings import LaunchSettings
 
 _RANKS = ("NODE_RANK", "SLURM_NODEID")
 MEETING_SECONDS = 900
@@ -63,7 +63,7 @@ class Node:
         ]
 
 
-def this_node(config: DPOTrainingConfig) -> Node:
+def this_node(config: LaunchSettings) -> Node:
     """Return which node this is. Raises PrefmillError where there are several and nothing says which one this is."""
     if config.nodes == 1:
         return Node()
@@ -77,14 +77,13 @@ def this_node(config: DPOTrainingConfig) -> Node:
     return Node(int(value), config.nodes, str(config.rendezvous))
 
 
-def require_work(config: DPOTrainingConfig, pairs: int) -> None:
-    """Raise PrefmillError for fewer pairs than processes take at a time: some would be trained on twice."""
-    world = config.nodes * config.processes
-    if world > 1 and pairs < world * config.batch_size:
+def require_work(config: LaunchSettings, examples: int, at_a_time: int, unit: str = "pairs") -> None:
+    """Raise PrefmillError for fewer examples than all processes take at a time: some would be trained on twice."""
+    if config.world > 1 and examples < config.world * at_a_time:
         raise PrefmillError(
-            f"{world} processes with batch_size={config.batch_size} take {world * config.batch_size} pairs at a time, "
-            f"and there are {pairs}",
-            "lower batch_size, processes or nodes, or make more pairs",
+            f"{config.world} processes with batch_size={at_a_time} take {config.world * at_a_time} {unit} at a time, "
+            f"and there are {examples}",
+            f"lower batch_size, processes or nodes, or make more {unit}",
         )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..base.progress import Progress
+from .adapter_training import train
 from .events import TrainingEvent
-from .launch import train
 from .manifest import AdapterManifest
 from .settings import DPOTrainingConfig
 

@@ -7,23 +7,17 @@ and no second copy of the weights is needed.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..base.settings import Settings
+from .launch_settings import LaunchSettings, Positive
 from .losses import Loss, check_smoothing
 
-Positive = Annotated[int, Field(ge=1)]
 ImageNegative = Literal["crop", "noise", "other"]
 
-MAY_CHANGE = frozenset(
-    {"save_every", "log_every", "cache", "cache_gigabytes", "report_to", "rendezvous", "dollars_per_hour"}
-)
-"""Settings that a continued training may have changed: they touch no weight."""
 
-
-class DPOTrainingConfig(Settings):
+class DPOTrainingConfig(LaunchSettings):
     """How an adapter is trained. One step consumes `batch_size * accumulation * processes * nodes`
     pairs."""
 
@@ -75,7 +69,6 @@ class DPOTrainingConfig(Settings):
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
-    max_gradient_norm: float = Field(default=1.0, gt=0)
     epochs: Positive = 2
     max_steps: Positive | None = None
     """Stop (and let the learning rate end) after this many optimizer steps instead of after `epochs`."""
@@ -88,20 +81,6 @@ class DPOTrainingConfig(Settings):
     """About this share of the prompts, with all their pairs, is not trained on but evaluated, whatever the seed."""
     eval_every: Positive = 100
     """Steps between evaluations of the pairs held out; the last step is followed by one as well."""
-    seed: int = Field(default=42, ge=0, lt=2**32)
-
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """auto: bfloat16 where a CUDA device is used, else float32."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    processes: Positive = 1
-    """Per machine; one per GPU."""
-    nodes: Positive = 1
-    """Machines that train together. The same command is given on each, with a file system that they share, and with
-    NODE_RANK=0, 1, ... in its environment (or under Slurm, which tells it)."""
-    rendezvous: str | None = Field(default=None, pattern=r"^\S+:\d{1,5}$")
-    """host:port where the processes of several nodes meet: node 0, as the others reach it, and a free port there."""
-    zero_stage: Literal[0, 2] = 2
-    """2: DeepSpeed shards gradients and optimizer states over the processes. 0: no DeepSpeed."""
 
     cache: str | None = None
     """backend=shared: folder of cached image features and reference log-probabilities, which other trainings of the
@@ -109,30 +88,15 @@ class DPOTrainingConfig(Settings):
     cache_gigabytes: float = Field(default=50.0, ge=0)
     """backend=shared: image features are cached where all of them fit into this, else made anew for every step."""
 
-    save_every: Positive = 100
-    """Steps between checkpoints. A stopped training continues from the newest complete one."""
-    log_every: Positive = 1
-    """Steps per line of metrics.jsonl; a line holds their mean."""
-    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
-    """Write the curves for these too, below the output folder. wandb stays offline unless WANDB_API_KEY or WANDB_MODE
-    says otherwise; trackio stays here unless TRACKIO_SPACE_ID names a place."""
-    dollars_per_hour: float | None = Field(default=None, ge=0)
-    """Price of one device, for the cost in metrics.jsonl; None: no cost is told."""
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_smoothing(self.loss, self.label_smoothing)
-        if self.save_every % self.log_every:
-            # otherwise the first line after a resume would average over fewer steps than without it
-            raise ValueError(f"save_every ({self.save_every}) must be a multiple of log_every ({self.log_every})")
         if self.eval_share and self.eval_every % self.log_every:
             raise ValueError(f"eval_every ({self.eval_every}) must be a multiple of log_every ({self.log_every})")
         if self.anchor_margin and not self.anchor_weight:
             raise ValueError(f"anchor_margin ({self.anchor_margin:g}) would be ignored; set anchor_weight, such as 1")
         if self.backend == "trl" and self.shared_alone:
             raise ValueError(f"backend=trl has no {' and no '.join(self.shared_alone)}; set backend=shared")
-        if self.nodes > 1 and self.rendezvous is None:
-            raise ValueError(f"nodes={self.nodes} needs rendezvous: host:port of node 0, as the others reach it")
         return self
 
     @property
@@ -141,11 +105,8 @@ class DPOTrainingConfig(Settings):
         weights = [name for name in ("image_weight", "anchor_weight") if getattr(self, name)]
         return [*weights, *(["margin_weight"] if self.margin_weight != "none" else [])]
 
-
-def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Say which settings differ between two dumps of a config, those that may change left out."""
-    return [
-        f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
-        for name in sorted((before.keys() | now.keys()) - MAY_CHANGE)
-        if before.get(name) != now.get(name)
-    ]
+    @property
+    def libraries(self) -> dict[str, str]:
+        """What the settings need that does not come with the package: packages by the setting that asks for them."""
+        quantized = {f"base_bits={self.base_bits}": "bitsandbytes"} if self.base_bits else {}
+        return super().libraries | quantized

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .settings import DPOTrainingConfig
+from .launch_settings import LaunchSettings
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TENSORBOARD = "tensorboard"
 
 
-def tracking_environment(config: DPOTrainingConfig, output: Path) -> dict[str, str]:
+def tracking_environment(config: LaunchSettings, output: Path) -> dict[str, str]:
     """Return what the libraries are told by environment variables, those that are set already left as they are."""
     wanted: dict[str, str] = {}
     if "wandb" in config.report_to:

@@ -20,27 +20,10 @@ import traceback
 from pathlib import Path
 
 from ..base.errors import PrefmillError
-from ..base.files import copy_folder, write_text
-from ..base.versions import package_versions
-from ..engine.responders.adapter import CONFIG, WEIGHTS, check_files
-from .backends import backend_named
-from .checkpoints import CHECKPOINTS, newest_complete
-from .curves import write_curves
-from .events import LAUNCHER_LOCK, LOG, STATUS, write_failure
-from .job import TrainingJob
-from .manifest import (
-    ADAPTER,
-    MANIFEST,
-    PLAN,
-    AdapterManifest,
-    TrainingPlan,
-    read_plan,
-    stages_of,
-    summarize,
-    write,
-)
+from .events import LAUNCHER_LOCK, LOG, write_failure
+from .manifest import PLAN, kind_of
 from .nodes import own_of_worker
-from .zero2 import build_extension, is_extension_built, require_compiler
+from .work import work_of
 
 _STARTED = time.monotonic()
 
@@ -62,106 +45,10 @@ def main() -> None:
 
 
 def _work(output: Path) -> None:
-    from .weights_only import weights_only
-
-    plan = read_plan(output)
-    if plan is None:
+    kind = kind_of(output)
+    if kind is None:
         raise PrefmillError(f"{output} has no {PLAN}", "start trainings with `prefmill train`")
-    job, excluded = _prepare(plan, output)
-    model_key = _base_model_key(plan, job, output) if _rank() == 0 else ""
-    _say(output, "loading the model")
-    with weights_only(job.checkpoints, deepspeed=plan.config.zero_stage > 0):
-        backend_named(plan.config.backend)(job)
-    if _rank() == 0:
-        _finish(plan, job, excluded, model_key)
-
-
-def _prepare(plan: TrainingPlan, output: Path) -> tuple[TrainingJob, dict[str, list[str]]]:
-    import torch
-
-    from ..engine.sources import resolve_checkpoint
-    from .inputs import read_inputs
-
-    config = plan.config
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "cuda" and gpus < config.processes:
-        raise PrefmillError(
-            f"{config.processes} process(es) on cuda need as many GPUs, and torch sees {gpus}",
-            f"set processes={gpus}" if gpus else "set device=cpu",
-        )
-    if config.zero_stage and device == "cpu":
-        require_compiler()
-        if not is_extension_built():
-            _say(output, "compiling DeepSpeed's extension for CPU training (once, about a minute)")
-        build_extension()
-    folder = resolve_checkpoint(config.model)
-    read = read_inputs(config, Path(plan.run), folder)
-    precision = config.precision
-    if precision == "auto":
-        precision = "bfloat16" if device == "cuda" else "float32"
-    resume = newest_complete(output / CHECKPOINTS)
-    if resume:
-        resume.require_same(device=device, precision=precision)
-    given = (config, folder, read.collator, read.pairs, read.images, output, resume, device, precision, _STARTED)
-    return TrainingJob(*given, read.held_out), read.excluded
-
-
-def _base_model_key(plan: TrainingPlan, job: TrainingJob, output: Path) -> str:
-    from ..engine.checkpoint import checkpoint_key
-
-    _say(output, "reading the model's weights")
-    now = plan.model_copy(update={"model_key": checkpoint_key(job.model_folder)})
-    now.require_same(plan, output)
-    write(output / PLAN, now)
-    return str(now.model_key)
-
-
-def _finish(plan: TrainingPlan, job: TrainingJob, excluded: dict[str, list[str]], model_key: str) -> None:
-    from ..engine.device import hardware_description
-    from ..pipeline.store import Run
-    from .data import pairs_digest
-
-    last = newest_complete(job.checkpoints)
-    if last is None or not last.is_last:
-        raise PrefmillError(f"{job.checkpoints} lacks the last checkpoint", "give the same command again: it continues")
-    digests = {name: last.record.files[name].sha256 for name in (WEIGHTS, CONFIG)}
-    copy_folder([last.path / name for name in digests], job.output / ADAPTER)
-    check_files(job.output / ADAPTER, digests, "check the disk, then give the same command again: it copies it anew")
-    lines = job.metrics.read()
-    backend = last.notes.backend
-    if undrawn := write_curves(job.output):
-        _say(job.output, undrawn)
-        backend = backend.model_copy(update={"notes": (*backend.notes, undrawn)})
-    manifest = AdapterManifest(
-        adapter_sha256=digests[WEIGHTS],
-        adapter_config_sha256=digests[CONFIG],
-        base_model=plan.config.model,
-        base_model_key=model_key,
-        run=plan.run,
-        stages=stages_of(Run(Path(plan.run))),
-        pairs=len(job.pairs),
-        pairs_digest=pairs_digest(job.pairs),
-        held_out=len(job.held_out),
-        held_out_digest=pairs_digest(job.held_out) if job.held_out else None,
-        excluded=excluded,
-        config=plan.config,
-        backend=backend,
-        steps=last.step,
-        loss=summarize(lines),
-        seconds=round(last.notes.seconds, 3),
-        device_seconds=round(
-            sum(line["seconds"] + line.get("eval_seconds", 0) for line in lines) * backend.processes, 3
-        ),
-        versions=package_versions(),
-        hardware=hardware_description(),
-    )
-    write(job.output / MANIFEST, manifest)
-    shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states, several times the adapter's size
-    if plan.config.cache is None:
-        shutil.rmtree(job.cache, ignore_errors=True)
+    work_of(kind)(output, _STARTED)
 
 
 def _explain(error: Exception, output: Path) -> PrefmillError:
@@ -197,11 +84,6 @@ def _is_full(error: BaseException | None, output: Path) -> bool:
 
 def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
-
-
-def _say(output: Path, text: str) -> None:
-    if _rank() == 0:
-        write_text(output / STATUS, text)
 
 
 def _end_with_launcher(lock: Path) -> None:

@@ -76,12 +76,15 @@ def test_a_refused_beginning_leaves_no_folder(tmp_path):
 
 
 def test_settings_that_a_begun_training_does_not_have_are_refused(copy):
-    from prefmill.train.manifest import PLAN, TrainingPlan, write
+    from prefmill.train.manifest import PLAN, PreferencePlan, write
 
     folder, recipe = copy
     assert recipe.train is not None
     (folder / "training").mkdir()
-    write(folder / "training" / PLAN, TrainingPlan(run=str(folder), pairs=1, pairs_digest="x", config=recipe.train))
+    write(
+        folder / "training" / PLAN,
+        PreferencePlan(run=str(folder), examples=1, examples_digest="x", config=recipe.train),
+    )
     before = files(folder)
     with pytest.raises(PrefmillError, match=r"beta was 0\.1, now 0\.2"):
         run_recipe(folder, override(recipe, ["train.beta=0.2"]))

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from prefmill.base.errors import PrefmillError
 from prefmill.train import curves
+from prefmill.train.adapter_training import train
 from prefmill.train.curves import CURVES, PANELS, draw, write_curves
 from prefmill.train.events import MetricsFile
-from prefmill.train.launch import train
 
 LINES = [
     {

@@ -9,10 +9,10 @@ import huggingface_hub.constants
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.train import trl_backend
+from prefmill.train.adapter_training import train
 from prefmill.train.collate import PairCollator
 from prefmill.train.data import RunImages, hold_out, load_pairs, pairs_digest
 from prefmill.train.job import TrainingJob
-from prefmill.train.launch import train
 from prefmill.train.preference import trainer as shared
 from transformers import AutoProcessor
 

@@ -22,8 +22,8 @@ from prefmill.engine.checkpoint import checkpoint_key
 from prefmill.pipeline.records import Pair
 from prefmill.pipeline.store import Run
 from prefmill.train import launch
+from prefmill.train.adapter_training import train
 from prefmill.train.checkpoints import newest_complete
-from prefmill.train.launch import train
 from prefmill.train.zero2 import ENGINE_CLASS
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
@@ -142,7 +142,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from prefmill.train.settings import DPOTrainingConfig
-from prefmill.train.launch import train
+from prefmill.train.adapter_training import train
 train(Path(sys.argv[1]), Path(sys.argv[2]), DPOTrainingConfig.model_validate_json(sys.argv[3]))
 """
 

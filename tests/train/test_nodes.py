@@ -8,7 +8,7 @@ import sys
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.base.files import sha256_of
-from prefmill.train.launch import train
+from prefmill.train.adapter_training import train
 from prefmill.train.manifest import read_manifest
 from prefmill.train.nodes import Node, this_node
 from pydantic import ValidationError
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from prefmill.base.errors import PrefmillError
 from prefmill.train.settings import DPOTrainingConfig
-from prefmill.train.launch import train
+from prefmill.train.adapter_training import train
 config = DPOTrainingConfig.model_validate_json(sys.argv[3])
 try:
     train(Path(sys.argv[1]), Path(sys.argv[2]), config, lambda event: print(event.message or event.step))

@@ -6,12 +6,12 @@ import huggingface_hub.constants
 import pytest
 import torch
 from prefmill.train import reporter, trl_backend, watch
+from prefmill.train.adapter_training import train
 from prefmill.train.collate import PairCollator
 from prefmill.train.data import RunImages, load_pairs
 from prefmill.train.events import MetricsFile
 from prefmill.train.flops import PairLengths, needed_flops
 from prefmill.train.job import TrainingJob
-from prefmill.train.launch import train
 from prefmill.train.preference import trainer as shared
 from prefmill.train.preference.batches import PairBatches
 from prefmill.train.shape import shape_of_folder

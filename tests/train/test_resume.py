@@ -7,11 +7,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.responders.transformers import TransformersResponder
+from prefmill.train.adapter_training import train
 from prefmill.train.checkpoints import mark_complete, newest_complete
 from prefmill.train.data import load_pairs, pairs_digest
 from prefmill.train.events import read_failure, write_failure
-from prefmill.train.launch import train
-from prefmill.train.manifest import TrainingPlan, write
+from prefmill.train.manifest import PreferencePlan, write
 from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration
 
@@ -53,7 +53,7 @@ def finished(run_folder, settings, model_folder, finish, tmp_path):
     base = LlavaForConditionalGeneration.from_pretrained(model_folder)
     lora = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
     get_peft_model(base, lora).save_pretrained(output / "adapter", save_embedding_layers=False)
-    plan = TrainingPlan(run=str(run_folder), pairs=len(pairs), pairs_digest=pairs_digest(pairs), config=config)
+    plan = PreferencePlan(run=str(run_folder), examples=len(pairs), examples_digest=pairs_digest(pairs), config=config)
     write(output / "training.json", plan)
     finish(output, "llava@0")
     return output

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
-from prefmill.train.settings import DPOTrainingConfig, changed_settings
+from prefmill.train.launch_settings import changed_settings
+from prefmill.train.settings import DPOTrainingConfig
 from prefmill.train.zero2 import ENGINE_CLASS, require_compiler, require_engine, zero2_config
 from pydantic import ValidationError
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.train import extras
+from prefmill.train.adapter_training import train
 from prefmill.train.checkpoints import newest_complete
-from prefmill.train.launch import train
-from prefmill.train.settings import changed_settings
+from prefmill.train.launch_settings import changed_settings
 from prefmill.train.tracking import tracking_environment
 
 KEYS = {"train/loss": "loss", "train/rewards/margins": "rewards/margins", "train/logps/chosen": "logps/chosen"}

@@ -7,10 +7,11 @@ import pytest
 import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.train import worker
+from prefmill.train.adapter_training import train
+from prefmill.train.adapter_work import prepare as prepare_job
 from prefmill.train.checkpoints import CheckpointNotes, mark_complete, newest_complete
 from prefmill.train.data import load_pairs, pairs_digest
-from prefmill.train.launch import train
-from prefmill.train.manifest import TrainingPlan
+from prefmill.train.manifest import PreferencePlan
 
 
 @contextlib.contextmanager
@@ -70,8 +71,10 @@ def prepared(run_folder, settings, tmp_path):
     def prepare(**changes):
         pairs = load_pairs(run_folder)
         config = settings(zero_stage=0, **changes)
-        plan = TrainingPlan(run=str(run_folder), pairs=len(pairs), pairs_digest=pairs_digest(pairs), config=config)
-        return worker._prepare(plan, tmp_path)[0]
+        plan = PreferencePlan(
+            run=str(run_folder), examples=len(pairs), examples_digest=pairs_digest(pairs), config=config
+        )
+        return prepare_job(plan, tmp_path, 0.0)[0]
 
     return prepare
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ...base.errors import PrefmillError
 from ...engine.checkpoint import read_config
+from ..events import say
 from ..job import TrainingJob
 from ..settings import DPOTrainingConfig
-from .fill import say
 from .objective import SUPPORTED
 from .scorer import FAMILIES
 
@@ -27,7 +27,7 @@ def train(job: TrainingJob) -> None:
         from ..trl_backend import train as train_with_trl
 
         text = f"trained by TRL instead of backend=shared: {reason}"
-        say(job, text)
+        say(job.output, text)
         train_with_trl(job, [text])
         return
     from .trainer import build_trainer

@@ -7,7 +7,6 @@ that a training that was stopped while filling ends with the same numbers.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -18,15 +17,15 @@ import torch
 from peft import PeftModel
 
 from ...base.errors import PrefmillError
-from ...base.files import remove_leftovers, write_text
+from ...base.files import remove_leftovers
 from ...base.locks import exclusive
 from ...base.versions import package_versions
 from ...kernels.logprob import TokenStatistics
 from ..base_model import base_facts
 from ..data import conversation
-from ..events import STATUS
+from ..events import say
 from ..job import TrainingJob
-from ..manifest import read_plan
+from ..manifest import PreferencePlan, read_plan
 from .batches import PairBatches
 from .cache import ReferenceCache, VisionCache, keyed_folder
 from .layout import LAYOUT_VERSION
@@ -87,7 +86,7 @@ def fill(trainer: Filling, *, reference: bool = True) -> list[str]:
 
 def facts(job: TrainingJob) -> dict[str, Any]:
     """Return what cached numbers depend on besides the pair: another value is another cache."""
-    plan = read_plan(job.output)
+    plan = read_plan(job.output, PreferencePlan)
     versions = package_versions()
     return {
         "model": plan.model_key if plan else None,
@@ -98,12 +97,6 @@ def facts(job: TrainingJob) -> dict[str, Any]:
         "engine": f"ZeRO-{job.config.zero_stage}" if job.config.zero_stage else "plain",
         "versions": {name: versions.get(name) for name in ("prefmill", "torch", "transformers")},
     }
-
-
-def say(job: TrainingJob, text: str) -> None:
-    """Tell the user through the launcher; the first process alone does."""
-    if os.environ.get("RANK", "0") == "0":
-        write_text(job.output / STATUS, text)
 
 
 def _fill_vision(trainer: Filling, parent: Path) -> str:
@@ -122,7 +115,7 @@ def _fill_vision(trainer: Filling, parent: Path) -> str:
             f"features of {len(images)} images are made anew for every step: they take {needed / 1e9:.1f} GB, "
             f"cache_gigabytes is {job.config.cache_gigabytes:g} and the disk has {free / 1e9:.1f} GB left"
         )
-        say(job, text)
+        say(job.output, text)
         return text
     cache = VisionCache(_folder(trainer, parent, {"kind": "vision", **facts(job)}))
     for group in (list(given), corrupted):  # apart, so that the given ones are found where others were corrupted
@@ -186,7 +179,7 @@ def _mended(trainer: Filling, damaged: int) -> str:
     if not total:
         return ""
     text = f"; damaged files made again: {total}"
-    say(trainer.job, f"the cache in {trainer.job.cache} had {total} damaged files: they are made again")
+    say(trainer.job.output, f"the cache in {trainer.job.cache} had {total} damaged files: they are made again")
     return text
 
 
@@ -233,7 +226,7 @@ def _mine(trainer: Filling, items: Sequence[Item], size: int, what: str) -> Iter
         if number % trainer.args.world_size == trainer.args.process_index:
             if time.monotonic() - said > 2:
                 said = time.monotonic()
-                say(trainer.job, f"{what}: {start} of {len(items)}")
+                say(trainer.job.output, f"{what}: {start} of {len(items)}")
             yield list(items[start : start + size])
 
 

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 from prefmill.base.errors import PrefmillError
+from prefmill.train.adapter_training import train
 from prefmill.train.checkpoints import newest_complete
 from prefmill.train.data import load_pairs
-from prefmill.train.launch import train
 from prefmill.train.zero2 import ENGINE_CLASS
 from safetensors.torch import load_file
 

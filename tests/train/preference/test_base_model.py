@@ -11,8 +11,8 @@ import torch
 from peft import PeftModel
 from prefmill.base.errors import PrefmillError
 from prefmill.train import trl_backend
+from prefmill.train.adapter_training import train
 from prefmill.train.base_model import load_base
-from prefmill.train.launch import train
 from prefmill.train.preference.trainer import build_trainer
 from prefmill.train.zero2 import ENGINE_CLASS
 from safetensors.torch import load_file, save_file

@@ -14,7 +14,7 @@ import time
 
 import psutil
 import pytest
-from prefmill.train.launch import train
+from prefmill.train.adapter_training import train
 from prefmill.train.manifest import read_manifest
 
 KILLS = int(os.environ.get("PREFMILL_KILLS", "2"))
@@ -24,7 +24,7 @@ LAUNCHER = """
 import sys
 from pathlib import Path
 from prefmill.train.settings import DPOTrainingConfig
-from prefmill.train.launch import train
+from prefmill.train.adapter_training import train
 train(Path(sys.argv[1]), Path(sys.argv[2]), DPOTrainingConfig.model_validate_json(sys.argv[3]))
 """
 

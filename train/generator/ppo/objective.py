@@ -66,7 +66,12 @@ class Objective(NamedTuple):
 
 
 def objective(
-    steps: Transitions, advantage: torch.Tensor, now: Velocities, reference: Velocities | None, noise: Noise, clip: float
+    steps: Transitions,
+    advantage: torch.Tensor,
+    now: Velocities,
+    reference: Velocities | None,
+    noise: Noise,
+    clip: float,
 ) -> Objective:
     """The objective of transitions with advantages [B] under the velocities of now, differentiable in them."""
     logp, mean = evaluate(steps, now, noise)

@@ -60,9 +60,7 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A group that was drawn: its rewards, its transitions by batch of rows and step, and how its images differ.
-
-    """
+    """A group that was drawn: its rewards, its transitions by batch of rows and step, and how its images differ."""
 
     group: Group
     rewards: ImageScores
