@@ -14,8 +14,9 @@ from ...base.settings import Settings
 from ...engine.scorers.choice import ScorerChoice
 from ...engine.settings import Backend
 from ..launch_settings import LaunchSettings, Positive
+from .ppo.settings import PpoSettings
 
-Method = Literal["flow-dpo", "refl"]
+Method = Literal["flow-dpo", "refl", "ppo"]
 
 TARGETS = tuple(
     f"attn.{name}"
@@ -90,6 +91,7 @@ class GeneratorTrainingConfig(LaunchSettings):
     method: Method = "flow-dpo"
     flow_dpo: FlowDpoSettings = FlowDpoSettings()
     refl: ReflSettings = ReflSettings()
+    ppo: PpoSettings = PpoSettings()
     reward: ScorerChoice = ScorerChoice()
     """Any scorer of images, or a weighted mixture. Offline flow-dpo watches it and learns from the preferences."""
 
@@ -137,6 +139,19 @@ class GeneratorTrainingConfig(LaunchSettings):
         for name, size in (("flow_dpo", self.flow_dpo.batch_size), ("refl", self.refl.batch_size)):
             if self.method.replace("-", "_") == name and size % self.world:
                 raise ValueError(f"{name}.batch_size ({size}) must be a multiple of the {self.world} processes")
+        if self.method == "ppo":
+            self._check_ppo()
         if self.flow_dpo.online and self.flow_dpo.noise == "own":
             raise ValueError("noise=own is for stored images; set flow_dpo.noise=fresh, or flow_dpo.online=false")
         return self
+
+    def _check_ppo(self) -> None:
+        own = self.ppo
+        if own.prompts % (self.world * own.updates):
+            raise ValueError(
+                f"ppo.prompts ({own.prompts}) must be a multiple of {self.world} processes times {own.updates} updates"
+            )
+        if self.steps % own.steps_per_rollout:
+            raise ValueError(
+                f"steps ({self.steps}) must be a multiple of the {own.steps_per_rollout} that a rollout is learnt from"
+            )

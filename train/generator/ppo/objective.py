@@ -104,6 +104,6 @@ def evaluate(steps: Transitions, velocities: Velocities, noise: Noise) -> tuple[
     return result.logp, result.mean
 
 
-def clipped_share(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
-    """The share of steps that the clip leaves without a gradient."""
-    return (((ratio > 1 + clip) & (advantage > 0)) | ((ratio < 1 - clip) & (advantage < 0))).float().mean()
+def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
+    """Which steps [B] the clip leaves without a gradient."""
+    return ((ratio > 1 + clip) & (advantage > 0)) | ((ratio < 1 - clip) & (advantage < 0))

@@ -67,7 +67,10 @@ def test_several_rewards_are_normalised_each_and_added():
 
 
 def test_an_image_counts_only_where_all_rewards_are_finite():
-    parts = {"one": torch.tensor([[1.0, 2.0, 3.0], [1.0] * 3]), "other": torch.tensor([[math.nan, 1.0, 2.0], [5.0] * 3])}
+    parts = {
+        "one": torch.tensor([[1.0, 2.0, 3.0], [1.0] * 3]),
+        "other": torch.tensor([[math.nan, 1.0, 2.0], [5.0] * 3]),
+    }
     got = added_advantages(parts, {"one": 1.0, "other": 1.0})
     assert got.kept.tolist() == [[False, True, True], [False] * 3]
     assert (got.unusable, got.small, got.equal) == (1, 0, 1)

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from prefmill.train.generator.ppo.objective import Noise, Transitions, Velocities, clipped_share, evaluate, objective
+from prefmill.train.generator.ppo.objective import Noise, Transitions, Velocities, clipped, evaluate, objective
 
 NOISE = Noise(0.7, 0.9)
 SHAPE = (4, 2, 3, 3)
@@ -72,7 +72,7 @@ def test_the_clip_takes_the_gradient_of_steps_that_went_far_enough():
         got = objective(old, advantages, Velocities(prompted, now.unprompted), None, NOISE, 1e-2)
         (gradient,) = torch.autograd.grad(got.loss(0.0), prompted)
         assert gradient.any() == moves
-        assert clipped_share(got.ratio.detach(), advantages, 1e-2) == (0.0 if moves else 1.0)
+        assert clipped(got.ratio.detach(), advantages, 1e-2).tolist() == [not moves] * 4
         expected = max(-advantage * math.exp(shift), -advantage * min(max(math.exp(shift), 0.99), 1.01))
         torch.testing.assert_close(got.policy.detach(), torch.full((4,), expected), atol=1e-5, rtol=1e-5)
 
