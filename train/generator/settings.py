@@ -140,3 +140,8 @@ class GeneratorTrainingConfig(LaunchSettings):
         if self.flow_dpo.online and self.flow_dpo.noise == "own":
             raise ValueError("noise=own is for stored images; set flow_dpo.noise=fresh, or flow_dpo.online=false")
         return self
+
+    @property
+    def learns_from_preferences(self) -> bool:
+        """Whether the run's preferences between images are what is learnt from."""
+        return self.method == "flow-dpo" and not self.flow_dpo.online
