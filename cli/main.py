@@ -21,6 +21,7 @@ from ..base.text import printable
 from . import compile as compile_group
 from . import micro as micro_group
 from . import recipe as recipe_group
+from . import train_group
 from . import write as write_group
 from .bench import PASSED_ON, bench_command
 from .options import Discard, Json, Limit, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
@@ -38,6 +39,7 @@ app.add_typer(recipe_group.app, name="recipe")
 app.add_typer(micro_group.app, name="micro")
 app.add_typer(compile_group.app, name="compile")
 app.add_typer(write_group.app, name="write")
+app.add_typer(train_group.app, name="train")
 
 
 def _print_version(wanted: bool) -> None:
@@ -89,25 +91,6 @@ def plan(
     from .plan import plan_command
 
     plan_command(recipe, to, prompts, limit, settings or [], remake, discard, train, as_json)
-
-
-@app.command(name="train")
-def train_(
-    folder: RunFolder,
-    to: Annotated[
-        Path | None,
-        typer.Option(help="where the adapter goes; by default RUN/training", parser=as_path, metavar="FOLDER"),
-    ] = None,
-    recipe: Annotated[str | None, typer.Option(help="take the training settings of this recipe")] = None,
-    settings: Settings = None,
-    plan: Annotated[bool, typer.Option("--plan", help="say what it would take, and load and write nothing")] = False,
-    gpu: Annotated[str | None, typer.Option(help="with --plan: hours and cost on this GPU, such as h100")] = None,
-    as_json: Json = False,
-) -> None:
-    """Train a LLaVA on a run's pairs: LoRA DPO under DeepSpeed ZeRO-2. Continues from its last checkpoint."""
-    from .train import train_command
-
-    train_command(folder, to, recipe, settings or [], plan, gpu, as_json)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 from prefmill.cli.main import app
+from prefmill.cli.train_group import TrainGroup
 from typer.core import TyperGroup
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ def test_a_printed_command_parses(arguments):
     command = typer.main.get_command(app)
     context = typer.Context(command)
     while isinstance(command, TyperGroup):
-        name, *arguments = arguments
+        name, *arguments = command.with_default(arguments) if isinstance(command, TrainGroup) else arguments
         command = command.get_command(context, name)
         assert command is not None, f"there is no command {name}"
     command.make_context(command.name, list(arguments), parent=context)

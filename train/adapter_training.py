@@ -8,7 +8,7 @@ from typing import cast
 from ..engine.responders.adapter import check_adapter
 from .curves import PANELS
 from .launch import OnEvent, TrainingKind, launch, require_apart
-from .manifest import ADAPTER, AdapterManifest, PreferencePlan, read_manifest
+from .manifest import ADAPTER, MANIFEST, AdapterManifest, PreferencePlan
 from .nodes import require_work
 from .settings import DPOTrainingConfig
 
@@ -30,7 +30,7 @@ def train(
     require_apart(output, run_folder)
     margins = config.margin_weight != "none"
     pairs = load_pairs(run_folder, margins=margins)
-    if read_manifest(output) is None:
+    if not (output / MANIFEST).exists():
         require_work(config, len(pairs), config.batch_size)
     digest = pairs_digest(pairs, margins=margins)
     plan = PreferencePlan(run=str(run_folder.absolute()), examples=len(pairs), examples_digest=digest, config=config)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..base.errors import PrefmillError
 from ..base.files import remove, remove_leftovers
@@ -46,7 +46,7 @@ class TrainingKind:
     """What the launcher has to know of a kind of training. What its workers do is in `work.py`."""
 
     name: str
-    plan: type[TrainingPlan]
+    plan: type[TrainingPlan[Any]]
     manifest: type[FinishedTraining]
     product: str
     """The folder below the output that holds what was trained."""
@@ -57,7 +57,7 @@ class TrainingKind:
 
 
 def launch(
-    kind: TrainingKind, plan: TrainingPlan, output: Path, on_event: OnEvent = lambda event: None
+    kind: TrainingKind, plan: TrainingPlan[Any], output: Path, on_event: OnEvent = lambda event: None
 ) -> FinishedTraining:
     """Train what the plan says, or continue a training that was stopped; return its manifest, of the kind's type.
 
@@ -114,7 +114,7 @@ def _written(read: Callable[[Path], Content | None], output: Path, node: Node, s
     return found
 
 
-def _begun(kind: TrainingKind, plan: TrainingPlan, output: Path, node: Node) -> TrainingPlan | None:
+def _begun(kind: TrainingKind, plan: TrainingPlan[Any], output: Path, node: Node) -> TrainingPlan[Any] | None:
     """Return what the folder was begun with, leftovers of a kill cleared. Refuses the folders of others."""
     before = _written(partial(read_plan, kind=kind.plan), output, node, MEETING_SECONDS)
     if before is None and not node.is_first:
@@ -136,7 +136,7 @@ def _begun(kind: TrainingKind, plan: TrainingPlan, output: Path, node: Node) -> 
     return None
 
 
-def _prepare(plan: TrainingPlan, output: Path, on_event: OnEvent) -> Checkpoint | None:
+def _prepare(plan: TrainingPlan[Any], output: Path, on_event: OnEvent) -> Checkpoint | None:
     """Write down what is begun, and return the checkpoint to continue from."""
     # written again when it is the same work, for the run's folder may have moved
     write(output / PLAN, plan)
@@ -198,7 +198,7 @@ class _Training:
     status: str = ""
     step: int = 0
 
-    def start(self, plan: TrainingPlan, processes: int) -> subprocess.Popen[bytes]:
+    def start(self, plan: TrainingPlan[Any], processes: int) -> subprocess.Popen[bytes]:
         self.metrics = MetricsFile(self.output / METRICS)
         self.metrics.skip()
         command = [sys.executable, "-m", "prefmill.train.worker", str(self.output)]

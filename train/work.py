@@ -19,4 +19,8 @@ def work_of(kind: str) -> Callable[[Path, float], None]:
         from .adapter_work import work
 
         return work
+    if kind == "generator":
+        from .generator.work import work as work_on_generator
+
+        return work_on_generator
     raise PrefmillError(f"there is no kind of training {kind!r}", "start trainings with `prefmill train`")

@@ -67,7 +67,7 @@ def test_picture(tmp_path):
 
 def test_what_cannot_be_drawn_is_said(tmp_path, monkeypatch):
     write_metrics(tmp_path)
-    monkeypatch.setattr(curves, "draw", lambda lines: 1 / 0)
+    monkeypatch.setattr(curves, "draw", lambda lines, panels: 1 / 0)
     assert write_curves(tmp_path) == "curves.png was not drawn: ZeroDivisionError: division by zero"
     monkeypatch.undo()
     real = builtins.__import__

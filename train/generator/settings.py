@@ -155,3 +155,8 @@ class GeneratorTrainingConfig(LaunchSettings):
             raise ValueError(
                 f"steps ({self.steps}) must be a multiple of the {own.steps_per_rollout} that a rollout is learnt from"
             )
+
+    @property
+    def learns_from_preferences(self) -> bool:
+        """Whether the run's preferences between images are what is learnt from."""
+        return self.method == "flow-dpo" and not self.flow_dpo.online

@@ -113,8 +113,8 @@ class Ppo(Method):
                 now = self._velocities(drawn.group, steps)
                 result = objective(steps, advantage, now, reference, self.noise, own.clip)
                 self._record.step(result, advantage, counts, first=first)
-                each = result.policy + own.beta * result.divergence
-                yield (each * counts).sum() * (weight / len(rows))
+                each = (result.policy + own.beta * result.divergence) * counts
+                yield each.sum() * (weight / len(rows))
 
     def _velocities(self, group: Group, steps: Transitions) -> Velocities:
         conditioning = self.task.policy.conditioning([group.prompt] * len(steps.before), group.guidance)

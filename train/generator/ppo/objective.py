@@ -13,7 +13,7 @@ All in float32 whatever the type of the velocities: in bfloat16 rounding alone i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -38,9 +38,15 @@ class Transitions:
     guidance: torch.Tensor
     logp: torch.Tensor
 
+    def only(self, rows: torch.Tensor) -> Transitions:
+        """The same with zeros for latents of the other rows: what overflowed there stays out of every gradient."""
+        inside = rows.view(-1, *[1] * (self.before.ndim - 1))
+        before, after = (latents.masked_fill(~inside, 0.0) for latents in (self.before, self.after))
+        return replace(self, before=before, after=after, logp=self.logp.masked_fill(~rows, 0.0))
+
 
 class Velocities(NamedTuple):
-    """What the transformer says with and without the prompt [B, C, h, w]: the same tensor twice where none is guided."""
+    """What the transformer says with and without the prompt [B, C, h, w]: twice the same where none is guided."""
 
     prompted: torch.Tensor
     unprompted: torch.Tensor

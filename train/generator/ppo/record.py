@@ -1,4 +1,4 @@
-"""What is told of a training by group PPO: rewards and diversity of its rollouts, ratios and divergences of its steps."""
+"""What is told of a training by group PPO: rewards and diversity of rollouts, ratios and divergences of steps."""
 
 from __future__ import annotations
 

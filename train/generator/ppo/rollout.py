@@ -1,4 +1,4 @@
-"""Rollouts: groups of images of one prompt, drawn with noise in a window of steps, and the steps that are to be trained.
+"""Rollouts: groups of images of one prompt, drawn with noise in a window of steps, and the steps to be trained.
 
 A group is drawn in batches of its own rows, and trained in the same ones. So nothing of it depends on the other groups,
 on how many processes share them, or on where they lie; and a step that nothing has been learnt from yet has, in
@@ -84,14 +84,8 @@ def draw_group(policy: Policy, group: Group, sampler: Sampler, reward: Reward) -
             if state.logp is not None:
                 numbers = (schedule.levels[number], schedule.levels[number + 1], schedule.times[number])
                 rates = (*numbers, torch.tensor(max(group.guidance, 1.0)))
-                kept.append(
-                    Transitions(
-                        state.before,
-                        latents,
-                        *(rate.expand(len(seeds)).to(latents.device) for rate in rates),
-                        state.logp,
-                    )
-                )
+                expanded = (rate.expand(len(seeds)).to(latents.device) for rate in rates)
+                kept.append(Transitions(state.before, latents, *expanded, state.logp))
         transitions.append(kept)
         images.append(policy.engine.decode(latents))
     pictures = torch.cat(images)

@@ -29,7 +29,7 @@ class PpoSettings(Settings):
     """Rows of a group per pass of the transformer, in rollouts and in training alike."""
 
     clip: float = Field(default=1e-4, gt=0, lt=1)
-    """How far the ratio of probabilities may go from 1. Small, as log-probabilities are means over a latent's values."""
+    """How far a ratio of probabilities may go from 1: little, as log-probabilities are means over a latent's values."""
     beta: float = Field(default=0.01, ge=0)
     """Weight of the divergence from the reference; 0 leaves out its pass of the transformer. It is per step and value,
     so that the published 0.04 at 10 steps is about 0.004 here."""
