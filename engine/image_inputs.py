@@ -91,6 +91,24 @@ class ImagePreprocessing:
             return pixels
         return pixels.masked_fill(~images.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), math.nan)
 
+    def differentiable_pixels(self, images: torch.Tensor) -> torch.Tensor:
+        """Float images [B, 3, H, W] in -1 to 1 to pixels [B, 3, S, S], with a gradient.
+
+        Pillow's filter without its rounding to 8 bits. Raises PrefmillError for what `check_decoded` refuses.
+        """
+        check_decoded(images)
+        height, width = images.shape[2:]
+        refuse_elongated(width, height)
+        shorter = min(height, width)
+        sizes = [self.size if self.squash else int(self.size * side / shorter) for side in (height, width)]
+        values = images.float() / 2 + 0.5
+        if sizes != [height, width]:
+            values = torch.nn.functional.interpolate(values, sizes, mode="bicubic", antialias=True).clamp(0, 1)
+        top, left = (round((side - self.size) / 2.0) for side in sizes)
+        values = values[:, :, top : top + self.size, left : left + self.size]
+        mean, deviation = (values.new_tensor(channel).view(1, 3, 1, 1) for channel in (self.mean, self.deviation))
+        return (values - mean) / deviation
+
     @property
     def target(self) -> PixelTarget:
         """The same as the kernel that prepares pixels on a device takes it; cropped only, never squashed or padded."""

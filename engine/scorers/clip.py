@@ -88,7 +88,9 @@ class ClipScorer(ImageScorer):
         if new:
             tokens, mask, cut = tokenize_prompts(self.tokenizer, new, self.max_tokens)
             device = self.reader.device
-            features = self.reader.run({"tokens": tokens.to(device), "mask": mask.to(device)})["features"]
+            # Neither gradients nor inference mode: a gradient of the image may not pass its tensors.
+            with torch.inference_mode(False), torch.no_grad():
+                features = self.reader.run({"tokens": tokens.to(device), "mask": mask.to(device)})["features"]
             self._read |= dict(zip(new, zip(features, cut, strict=True), strict=True))
         rows = [self._read[prompt] for prompt in prompts]
         for prompt in prompts:
