@@ -19,6 +19,7 @@ import typer
 from ..base.errors import PrefmillError
 from ..base.text import printable
 from . import compile as compile_group
+from . import evaluate as evaluate_group
 from . import micro as micro_group
 from . import recipe as recipe_group
 from . import train_group
@@ -41,6 +42,7 @@ app.add_typer(micro_group.app, name="micro")
 app.add_typer(compile_group.app, name="compile")
 app.add_typer(write_group.app, name="write")
 app.add_typer(train_group.app, name="train")
+app.add_typer(evaluate_group.app, name="eval")
 
 
 def _print_version(wanted: bool) -> None:
@@ -115,6 +117,9 @@ def import_(
     images: Annotated[str | None, typer.Option(help="a folder of images, or rows that name them")] = None,
     answers: Annotated[str | None, typer.Option(help="rows of answers about images")] = None,
     pairs: Annotated[str | None, typer.Option(help="finished pairs: PDS-DPO JSON, LLaVA JSON, TRL columns")] = None,
+    image_preferences: Annotated[
+        str | None, typer.Option(help="rankings or pairs of images: ImageRewardDB, HPDv2, Pick-a-Pic")
+    ] = None,
     root: Annotated[str | None, typer.Option(help="the folder that image paths start from")] = None,
     format: Annotated[str, typer.Option(help="auto, jsonl, pds-dpo, llava or trl")] = "auto",
     as_json: Json = False,
@@ -123,17 +128,17 @@ def import_(
     from .transfer import import_command
 
     given = {"prompts": prompts, "images": images, "answers": answers, "pairs": pairs, "root": root, "format": format}
-    import_command(to, given, as_json)
+    import_command(to, given | {"image_preferences": image_preferences}, as_json)
 
 
 @app.command()
 def export(
     folder: RunFolder,
     to: Annotated[Path, typer.Option(help="the file or folder to write", parser=as_path, metavar="PATH")],
-    format: Annotated[str, typer.Option(help="trl, pds-dpo or llava")] = "trl",
+    format: Annotated[str, typer.Option(help="trl, pds-dpo, llava; imagereward, hpdv2, image-pairs")] = "trl",
     as_json: Json = False,
 ) -> None:
-    """Write a run's pairs as TRL columns, PDS-DPO JSON or LLaVA JSON."""
+    """Write a run's pairs, or its preferences between images, as TRL, LLaVA, ImageRewardDB or others have them."""
     from .transfer import export_command
 
     export_command(folder, to, format, as_json)
@@ -147,9 +152,9 @@ def score(
     to: Annotated[Path, typer.Option(help="the table to write: .csv, .json, .jsonl or .parquet")],
     prompt: Annotated[str | None, typer.Option(help="one prompt for all images")] = None,
     prompts: Annotated[Path | None, typer.Option(help="a table of image and prompt")] = None,
-    scorer: Annotated[str, typer.Option(help="imagereward, clip, blip, aesthetic, armorm; several with commas")] = (
-        "imagereward"
-    ),
+    scorer: Annotated[
+        str, typer.Option(help="imagereward, clip, blip, pickscore, hpsv2, aesthetic, armorm; several with commas")
+    ] = "imagereward",
     model: Annotated[list[str] | None, typer.Option(help="another checkpoint, as SCORER=FOLDER (repeatable)")] = None,
     sheet: Annotated[Path | None, typer.Option(help="also write a contact sheet (PNG), best image first")] = None,
     batch_size: Annotated[int, typer.Option(help="images at a time")] = 16,

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from .options import Json, RunFolder, Settings, as_path
+from .train_generator import generator
 
 DEFAULT = "adapter"
 
@@ -66,3 +67,6 @@ def reward(
     from .train_reward import train_reward_command
 
     train_reward_command(folder, to, micro, settings or [], as_json)
+
+
+app.command(name="generator")(generator)

@@ -40,6 +40,7 @@ from .export import Ranges, export_program
 from .memory import PeakMemory
 from .quantize.calibration import Calibration
 from .quantize.linear import EIGHT_BIT, eight_bit_network
+from .quantize.samples import load_samples, save_samples
 from .verify import compare, within_limits
 
 
@@ -110,7 +111,11 @@ def build_engine(
         source = eight_bit_network(network, quantized, precision) if quantized else network
         traced = export_program(source, wanted) if program is None or quantized else program
         notes = builder.write(BuildRequest(source, traced, wanted, precision, device, draft.targets, folder))
-        return {**notes, "calibration": dict(quantized.source)} if quantized else notes
+        if quantized is None:
+            return notes
+        if quantized.samples:
+            save_samples(folder, quantized.samples)
+        return {**notes, "calibration": dict(quantized.source)}
 
     return place_engine(network, draft, device, root, write)
 
@@ -152,7 +157,7 @@ def verify_engine(network: Network, folder: Path, artifact: Artifact, device: to
     loaded.
     """
     check_files(folder, artifact)
-    rows = compare(network, load_engine(network, folder, artifact, device), artifact.ranges)
+    rows = compare(network, load_engine(network, folder, artifact, device), artifact.ranges, load_samples(folder))
     agrees = within_limits(rows, artifact.identity.precision)
     hardware = hardware_description()
     checked = artifact.model_copy(

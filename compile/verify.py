@@ -12,6 +12,7 @@ import torch
 from ..engine.artifact import ParityRow
 from ..engine.network import Network
 from ..engine.runner import EagerRunner, Runner
+from .quantize.samples import batch_of, sides_of
 
 LIMITS = {"float32": 1e-5, "bfloat16": 2e-2, "float16": 2e-3, "int8": 1e-1, "fp8": 1e-1}
 """The largest relative error by precision at which an engine counts as verified."""
@@ -35,12 +36,25 @@ def grid(network: Network, ranges: Mapping[str, tuple[int, int, int]]) -> list[d
     return [dict(point) for point in dict.fromkeys(tuple(point.items()) for point in points)]
 
 
-def compare(network: Network, runner: Runner, ranges: Mapping[str, tuple[int, int, int]]) -> tuple[ParityRow, ...]:
-    """Run engine and eager network on the same samples at every point of the grid."""
+def compare(
+    network: Network,
+    runner: Runner,
+    ranges: Mapping[str, tuple[int, int, int]],
+    samples: Mapping[str, torch.Tensor] | None = None,
+) -> tuple[ParityRow, ...]:
+    """Run engine and eager network on the same inputs at every point of the grid.
+
+    Inputs are made up, or, where `samples` of real ones are given, batches of those, which have one size otherwise.
+    """
     truth = EagerRunner(_in_float32(network))
+    if samples:
+        ranges = {**ranges, **{name: (size, size, size) for name, size in sides_of(network, samples).items()}}
     rows = []
     for number, sizes in enumerate(grid(network, ranges)):
-        inputs = network.sample(sizes, runner.dtype, seed=number)
+        if samples and network.batch:
+            inputs = _cast(batch_of(network, samples, sizes[network.batch.name], number), network, runner.dtype)
+        else:
+            inputs = network.sample(sizes, runner.dtype, seed=number)
         with torch.inference_mode():
             wanted = truth.run({name: _as_float32(value).to(truth.device) for name, value in inputs.items()})
             found = runner.run({name: value.to(runner.device) for name, value in inputs.items()})
@@ -87,6 +101,10 @@ def _in_float32(network: Network) -> Network:
         return network
     module = copy.deepcopy(network.module).float()
     return Network(network.name, module, network.forward, network.inputs, network.outputs)
+
+
+def _cast(inputs: Mapping[str, torch.Tensor], network: Network, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    return {name: value.to(network.inputs[name].dtype or dtype) for name, value in inputs.items()}
 
 
 def _as_float32(value: torch.Tensor) -> torch.Tensor:

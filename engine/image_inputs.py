@@ -28,17 +28,20 @@ PIXEL_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 class ImagePreprocessing:
     """How one model wants its images: side in pixels, mean and deviation per channel (of values from 0 to 1).
 
-    `squash` resizes to the square without regard to the aspect ratio; else the shorter side is resized and the
-    middle is cut out.
+    `squash` resizes to the square without regard to the aspect ratio, `letterbox` fits the whole image into it on
+    black; else the shorter side is resized and the middle is cut out.
     """
 
     size: int
     mean: tuple[float, float, float] = PIXEL_MEAN
     deviation: tuple[float, float, float] = PIXEL_DEVIATION
     squash: bool = False
+    letterbox: bool = False
 
     @classmethod
-    def of_folder(cls, folder: Path, size: int, *, squash: bool = False) -> "ImagePreprocessing":
+    def of_folder(
+        cls, folder: Path, size: int, *, squash: bool = False, letterbox: bool = False
+    ) -> "ImagePreprocessing":
         """The mean and deviation that the folder's image processor states; CLIP's where it states none.
 
         Raises PrefmillError where what it states is broken.
@@ -57,7 +60,7 @@ class ImagePreprocessing:
                 f"the image processor in {folder} states mean {mean!r} and deviation {deviation!r}.",
                 "give three numbers each, as the published model has them",
             ) from error
-        return cls(size, (r, g, b), (spread_r, spread_g, spread_b), squash)
+        return cls(size, (r, g, b), (spread_r, spread_g, spread_b), squash, letterbox)
 
     def pixels(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Images to pixels [B, 3, S, S], float32 on the CPU; host work only, safe in a worker thread.
@@ -66,7 +69,7 @@ class ImagePreprocessing:
         """
         if not images:
             raise PrefmillError("there are no images to preprocess.", "give at least one image")
-        fit = squashed if self.squash else resized_and_cropped
+        fit = squashed if self.squash else letterboxed if self.letterbox else resized_and_cropped
         values = torch.from_numpy(np.stack([fit(image, self.size) for image in images]))
         scaled = values.permute(0, 3, 1, 2).float().div_(255)
         mean, deviation = (torch.tensor(channel).view(1, 3, 1, 1) for channel in (self.mean, self.deviation))
@@ -79,7 +82,8 @@ class ImagePreprocessing:
         `to_pictures` refuses.
         """
         check_decoded(images)
-        if self.squash or images.device.type == "cpu":  # where Pillow itself is the quickest
+        whole = self.squash or (self.letterbox and images.shape[2] != images.shape[3])  # what the kernel cannot do
+        if whole or images.device.type == "cpu":  # where Pillow itself is the quickest
             pixels = self.pixels(to_pictures(images)).to(images.device)
         else:
             pixels = prepare_pixels(images, [self.target])[0]
@@ -87,9 +91,27 @@ class ImagePreprocessing:
             return pixels
         return pixels.masked_fill(~images.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), math.nan)
 
+    def differentiable_pixels(self, images: torch.Tensor) -> torch.Tensor:
+        """Float images [B, 3, H, W] in -1 to 1 to pixels [B, 3, S, S], with a gradient.
+
+        Pillow's filter without its rounding to 8 bits. Raises PrefmillError for what `check_decoded` refuses.
+        """
+        check_decoded(images)
+        height, width = images.shape[2:]
+        refuse_elongated(width, height)
+        shorter = min(height, width)
+        sizes = [self.size if self.squash else int(self.size * side / shorter) for side in (height, width)]
+        values = images.float() / 2 + 0.5
+        if sizes != [height, width]:
+            values = torch.nn.functional.interpolate(values, sizes, mode="bicubic", antialias=True).clamp(0, 1)
+        top, left = (round((side - self.size) / 2.0) for side in sizes)
+        values = values[:, :, top : top + self.size, left : left + self.size]
+        mean, deviation = (values.new_tensor(channel).view(1, 3, 1, 1) for channel in (self.mean, self.deviation))
+        return (values - mean) / deviation
+
     @property
     def target(self) -> PixelTarget:
-        """The same as the kernel that prepares pixels on a device takes it; cropped only, never squashed."""
+        """The same as the kernel that prepares pixels on a device takes it; cropped only, never squashed or padded."""
         return PixelTarget(self.size, self.mean, self.deviation, centre="torchvision")
 
 
@@ -109,6 +131,22 @@ def resized_and_cropped(image: Image.Image, size: int) -> np.ndarray:
 def squashed(image: Image.Image, size: int) -> np.ndarray:
     """The whole image as a square, uint8 [S, S, 3]; bicubic."""
     return np.asarray(_rgb(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def letterboxed(image: Image.Image, size: int) -> np.ndarray:
+    """The whole image in the middle of a black square, uint8 [S, S, 3], after a bicubic resize of the longer side.
+
+    Raises UnreadableImage too_elongated.
+    """
+    width, height = image.size
+    refuse_elongated(width, height)
+    scale = size / max(width, height)
+    resized = _rgb(image).resize(
+        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC
+    )
+    square = Image.new("RGB", (size, size))
+    square.paste(resized, ((size - resized.width) // 2, (size - resized.height) // 2))
+    return np.asarray(square)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -16,7 +16,8 @@ from .checkpoint import check_weight_files, read_config, summary
 from .settings import MICRO_CHECKPOINTS, MICRO_PREFIX, RANDOM_PREFIX
 
 _HUB_SECONDS = 20.0
-_DOWNLOADED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "ImageReward.pt"]
+_DOWNLOADED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "ImageReward.pt", "HPS_v2.1_compressed.pt"]
+HPSV2_FILES = ("HPS_v2.1_compressed.pt", "HPS_v2_compressed.pt")
 
 
 def resolve_checkpoint(source: str) -> Path:
@@ -123,7 +124,7 @@ def check_folder(folder: Path) -> None:
                 check_folder(folder / name)
     elif (folder / "ImageReward.pt").is_file():
         read_config(folder, "med_config.json")
-    else:
+    elif not any((folder / name).is_file() for name in HPSV2_FILES):  # complete without a config
         read_config(folder)
         check_weight_files(folder)
 

@@ -7,10 +7,6 @@ rows only those of the prompts shown are held in memory.
 
 from __future__ import annotations
 
-import base64
-import io
-import json
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -23,17 +19,21 @@ from pydantic import BaseModel, ConfigDict
 
 from ..base.errors import PrefmillError
 from ..base.files import write_text
-from ..engine.images import UnreadableImage, decode_image
+from .candidate_folders import CandidateLookup, candidates_in
 from .pairs.negatives import EDGES
 from .quality import quality_of
 from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Selection
+from .reporting.annotations import annotations_of
+from .reporting.curves import column, curve, read_metrics
+from .reporting.generator_training import generator_trainings
 from .sources import responders_of, responses_folder
 from .store import Run
 from .summary import summarize
 from .synthesis import RANDOM_NOTICE
+from .thumbnails import thumbnail
 
 SHOWN = 24  # prompts, or pairs where there are no prompts
-THUMBNAIL = 224  # pixels, longer side
+MOST_IMAGES = 16  # of a prompt
 RESULTS = "results.json"
 METRICS = "training/metrics.jsonl"
 
@@ -72,6 +72,7 @@ def write_report(run: Run, mark: Mark = lambda image, text: [], shown: int = SHO
         "orphans": list(_imported_pairs(run, shown)) if not images else [],
         "guidance": _guidance_share(run),
         "curve": _curve(run),
+        "generators": generator_trainings(run),
         "results": run.read_json(RESULTS, _Results),
         "quality": quality_of(run) if run.has("pairs") or responders_of(run) else None,
         "edges": EDGES,
@@ -97,8 +98,13 @@ def _images(run: Run, mark: Mark, shown: int) -> Iterator[dict[str, Any]]:
     """Yield, per prompt: its candidates with scores, the instruction, and every answer with its fate."""
     prompts = run.dataset("prompts", Prompt).read(0, shown)
     candidates: dict[str, list[Candidate]] = defaultdict(list)
-    for row in run.dataset("candidates", Candidate).matching("prompt_id", [prompt.id for prompt in prompts]):
-        candidates[row.prompt_id or ""].append(row)
+    hidden = Counter[str]()
+    for row in CandidateLookup(run).of_prompts(prompt.id for prompt in prompts):
+        if len(candidates[row.prompt_id or ""]) < MOST_IMAGES:
+            candidates[row.prompt_id or ""].append(row)
+        else:
+            hidden[row.prompt_id or ""] += 1
+    said = annotations_of(run, [prompt.id for prompt in prompts])
     image_ids = [row.id for rows in candidates.values() for row in rows]
     scores = {row.subject_id: row for row in run.dataset("image_scores", Score).matching("subject_id", image_ids)}
     selected = {  # imported, or made
@@ -111,14 +117,23 @@ def _images(run: Run, mark: Mark, shown: int) -> Iterator[dict[str, Any]]:
         instructions[row.image_id].append(row)
     answers = _answers(run, [row.id for rows in instructions.values() for row in rows])
     for prompt in prompts:
+        names = {row.id: str(number) for number, row in enumerate(candidates[prompt.id], start=1)}
         yield {
             "prompt": prompt,
+            "hidden": hidden[prompt.id],
+            "several_models": len({row.model for row in candidates[prompt.id]}) > 1,
+            "annotated": said,
+            "orders": {
+                aspect: [[names[image] for image in group if image in names] for group in order]
+                for aspect, order in said.orders.get(prompt.id, {}).items()
+            },
             "candidates": [
                 {
-                    "data": _thumbnail(candidate.image),
+                    "data": thumbnail(candidate.image),
                     "row": candidate,
                     "score": scores.get(candidate.id),
                     "selected": selected.get(prompt.id) == candidate.id,
+                    "rated": said.images.get(candidate.id),
                 }
                 for candidate in candidates[prompt.id]
             ],
@@ -169,43 +184,21 @@ def _answers(run: Run, instructions: list[str]) -> defaultdict[str, list[dict[st
 def _imported_pairs(run: Run, shown: int) -> Iterator[dict[str, Any]]:
     pairs = run.dataset("pairs", Pair).read(0, shown)
     wanted = {pair.image_id for pair in pairs}
-    found = {row.id: _thumbnail(row.image) for row in run.dataset("candidates", Candidate).matching("id", wanted)}
+    found = {row.id: thumbnail(row.image) for dataset in candidates_in(run) for row in dataset.matching("id", wanted)}
     for pair in pairs:
         yield {"pair": pair, "data": found.get(pair.image_id)}
 
 
 def _guidance_share(run: Run) -> list[tuple[str, float, int]]:
     """Return (guidance, share of the selections, count): the published Fig. 4 of this run."""
-    candidates, selections = run.dataset("candidates", Candidate), run.dataset("selections", Selection)
-    scale = dict(zip(candidates.column("id"), candidates.column("guidance"), strict=True))
+    selections, scale = run.dataset("selections", Selection), {}
+    for dataset in candidates_in(run):
+        scale |= zip(dataset.column("id"), dataset.column("guidance"), strict=True)
     counts = Counter(scale.get(image) for image in selections.column("image_id"))
     known = sorted(value for value in counts if value is not None)
     return [(f"{value:g}", counts[value] / counts.total(), counts[value]) for value in known]
 
 
 def _curve(run: Run) -> dict[str, Any] | None:
-    """Return the training loss as points of an SVG polyline, 600 x 160."""
-    lines = (run.read_text(METRICS) or "").splitlines()
-    try:
-        steps = [json.loads(line) for line in lines if line.endswith("}")]
-        losses = [float(step["loss"]) for step in steps if "loss" in step]
-    except (ValueError, TypeError, RecursionError) as error:
-        raise run.damaged(METRICS, error) from error
-    losses = [loss for loss in losses if math.isfinite(loss)]
-    if not losses:
-        return None
-    low, high = min(losses), max(losses)
-    width, height = 600 / max(len(losses) - 1, 1), 160 / ((high - low) or 1)
-    points = " ".join(f"{number * width:.1f},{(high - loss) * height:.1f}" for number, loss in enumerate(losses))
-    return {"points": points, "low": low, "high": high, "steps": len(losses), "first": losses[0], "last": losses[-1]}
-
-
-def _thumbnail(data: bytes) -> str | None:
-    try:
-        image = decode_image(data)
-    except UnreadableImage:
-        return None
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    """Return the training loss as points of an SVG polyline."""
+    return curve(column(run, METRICS, read_metrics(run, METRICS), "loss"))

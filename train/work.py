@@ -23,4 +23,8 @@ def work_of(kind: str) -> Callable[[Path, float], None]:
         from .reward.work import work
 
         return work
+    if kind == "generator":
+        from .generator.work import work
+
+        return work
     raise PrefmillError(f"there is no kind of training {kind!r}", "start trainings with `prefmill train`")

@@ -5,6 +5,7 @@ embedders and the last projection left alone) calibrates on other people's promp
 guidance scales of the run, over all noise levels.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,9 @@ import torch
 
 from ...base.errors import PrefmillError
 from ...engine.network import Network
+from ...engine.sd3.step import Steps
 from ...engine.sd3.text_to_image import TextToImage
+from .samples import Listener
 
 Method = Literal["largest", "min-mean"]
 ALPHA = 0.8
@@ -24,11 +27,15 @@ ALPHA = 0.8
 
 @dataclass(frozen=True)
 class Calibration:
-    """Per linear layer, by its name in the module, the largest size [in] of each input channel; how it was measured."""
+    """Per linear layer, by its name in the module, the largest size [in] of each input channel; how it was measured.
+
+    `samples` are rows of what the network was called with (`samples.py`).
+    """
 
     maxima: Mapping[str, torch.Tensor]
     alpha: float = ALPHA
     source: Mapping[str, Any] = field(default_factory=dict)
+    samples: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -98,12 +105,15 @@ def calibrate(
             f"a calibration runs eagerly, and this engine is {runner.execution.backend}.", "--set engine.backend=eager"
         )
     recorder, side = Recorder(method), text_to_image.default_size
+    listener = Listener(runner, steps * len(prompts))
+    heard = copy.copy(text_to_image)  # the same networks, called through the listener
+    heard.steps = Steps(listener, text_to_image.steps.plain)
     with recording(runner.network, recorder), torch.inference_mode():
         for number, prompt in enumerate(prompts):
             recorder.level = 0
             rows = [prompt] * len(guidance)
             seeds = [number * len(guidance) + row for row in range(len(guidance))]
-            for state in text_to_image.denoise(rows, guidance, seeds, steps=steps, width=side, height=side):
+            for state in heard.denoise(rows, guidance, seeds, steps=steps, width=side, height=side):
                 recorder.level = state.step
     source = {
         "method": method,
@@ -113,7 +123,7 @@ def calibrate(
         "steps": steps,
         "model": text_to_image.key,
     }
-    return Calibration(recorder.maxima(), alpha, source)
+    return Calibration(recorder.maxima(), alpha, source, listener.samples())
 
 
 def _kept_precise(name: str, network: Network) -> bool:

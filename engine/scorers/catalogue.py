@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScorerEntry:
-    """One scorer of images: the checkpoint it takes by default, what its score means, and how it is loaded."""
+    """One scorer of images: the checkpoint it takes by default, what its score means, and how it is loaded.
+
+    `embeds`: it has an embedding of the image alone (`embed`), in which images can be compared.
+    """
 
     checkpoint: str
     meaning: str
     load: Callable[[str, EngineSettings], "ImageScorer"]
+    embeds: bool = False
 
 
 def _image_reward(source: str, settings: EngineSettings) -> "ImageScorer":
@@ -30,6 +34,18 @@ def _clip(source: str, settings: EngineSettings) -> "ImageScorer":
     from .clip import ClipScorer
 
     return ClipScorer.from_pretrained(source, settings)
+
+
+def _pickscore(source: str, settings: EngineSettings) -> "ImageScorer":
+    from .pickscore import PickScoreScorer
+
+    return PickScoreScorer.from_pretrained(source, settings)
+
+
+def _hpsv2(source: str, settings: EngineSettings) -> "ImageScorer":
+    from .hpsv2 import HpsV2Scorer
+
+    return HpsV2Scorer.from_pretrained(source, settings)
 
 
 def _blip(source: str, settings: EngineSettings) -> "ImageScorer":
@@ -46,8 +62,10 @@ def _aesthetic(source: str, settings: EngineSettings) -> "ImageScorer":
 
 IMAGE_SCORERS: dict[str, ScorerEntry] = {
     "imagereward": ScorerEntry("THUDM/ImageReward", "human preference, mostly from -2.5 to 2.5", _image_reward),
-    "clip": ScorerEntry("openai/clip-vit-large-patch14", "cosine of image and prompt, from -1 to 1", _clip),
+    "clip": ScorerEntry("openai/clip-vit-large-patch14", "cosine of image and prompt, from -1 to 1", _clip, True),
     "blip": ScorerEntry("Salesforce/blip-itm-large-coco", "log-odds that image and prompt match", _blip),
+    "pickscore": ScorerEntry("yuvalkirstain/PickScore_v1", "people's choice, a logit of about 20", _pickscore, True),
+    "hpsv2": ScorerEntry("xswu/HPSv2", "people's choice, mostly from 14 to 35", _hpsv2, True),
     "aesthetic": ScorerEntry("", "how pleasing the image is, whatever the prompt; mostly from 1 to 10", _aesthetic),
 }
 """By name. An empty checkpoint means that none is published in one folder, and one must be named."""

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 class ScorerChoice(Settings):
     """A scorer by its name, with the checkpoint it takes; or several of them, with their weights."""
 
-    scorer: str = Field(default="imagereward", description="imagereward, clip, blip, aesthetic, or one of your own")
+    scorer: str = Field(
+        default="imagereward", description="imagereward, clip, blip, pickscore, hpsv2, aesthetic, or one of your own"
+    )
     model: str = Field(default=IMAGE_SCORERS["imagereward"].checkpoint, description="by default the scorer's own")
     mixture: dict[str, Weight] = Field(
         default={},

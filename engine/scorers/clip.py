@@ -1,11 +1,13 @@
 """CLIP as a scorer: the cosine of image and prompt. It knows nothing of taste; the yardstick of the better ones.
 
 The two towers never look at each other, so a prompt is read once for all of its images: its features are kept.
+PickScore and HPSv2 are CLIPs that were trained on people's choices: they differ in their files and their scale.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Self, cast
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from transformers import CLIPModel, PreTrainedTokenizerBase
@@ -27,6 +29,11 @@ _KEPT_PROMPTS = 4096
 class ClipScorer(ImageScorer):
     """A loaded CLIP with its tokenizer; scores are cosines, from -1 to 1."""
 
+    name: ClassVar[str] = "clip"
+    """What its keys begin with."""
+    letterboxed: ClassVar[bool] = False
+    """Whether the original pads an image to the square, where CLIP crops it."""
+
     def __init__(
         self,
         model: CLIPModel,
@@ -40,6 +47,7 @@ class ClipScorer(ImageScorer):
         self.tokenizer = tokenizer
         self.key = key
         self.inputs = inputs
+        self.scale = self.scale_of(model)
         text = model.config.get_text_config()
         self.max_tokens = int(text.max_position_embeddings)
         image = Network("clip_image", model, embed_images, image_inputs(inputs.size), ("features",))
@@ -59,11 +67,16 @@ class ClipScorer(ImageScorer):
         settings = settings or EngineSettings()
         device = resolve_device(settings)
         folder = resolve_checkpoint(source)
-        model = load_strict(CLIPModel, folder, dtype=resolve_weights_dtype(settings, device))
+        model, tokenizer = cls.load(folder, resolve_weights_dtype(settings, device))
         model.to(device)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
         vision = cast(Any, model.config.vision_config)  # a dictionary only in JSON
-        inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size))
-        return cls(model, load_tokenizer(folder), checkpoint_key(folder, "clip"), inputs, settings=settings)
+        inputs = ImagePreprocessing.of_folder(folder, int(vision.image_size), letterbox=cls.letterboxed)
+        return cls(model, tokenizer, checkpoint_key(folder, cls.name), inputs, settings=settings)
+
+    @classmethod
+    def load(cls, folder: Path, dtype: torch.dtype) -> tuple[CLIPModel, PreTrainedTokenizerBase]:
+        """Load the network and the tokenizer of a folder. Raises PrefmillError for whatever does not fit."""
+        return load_strict(CLIPModel, folder, dtype=dtype), load_tokenizer(folder)
 
     @property
     def runners(self) -> tuple[Runner, ...]:
@@ -75,7 +88,9 @@ class ClipScorer(ImageScorer):
         if new:
             tokens, mask, cut = tokenize_prompts(self.tokenizer, new, self.max_tokens)
             device = self.reader.device
-            features = self.reader.run({"tokens": tokens.to(device), "mask": mask.to(device)})["features"]
+            # Neither gradients nor inference mode: a gradient of the image may not pass its tensors.
+            with torch.inference_mode(False), torch.no_grad():
+                features = self.reader.run({"tokens": tokens.to(device), "mask": mask.to(device)})["features"]
             self._read |= dict(zip(new, zip(features, cut, strict=True), strict=True))
         rows = [self._read[prompt] for prompt in prompts]
         for prompt in prompts:
@@ -86,8 +101,16 @@ class ClipScorer(ImageScorer):
 
     def score_pixels(self, pixels: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, list[bool]]:
         text, truncated = self.read(prompts)
-        pixels = pixels.to(self.runner.device, self.runner.dtype)
-        return (self.runner.run({"pixels": pixels})["features"] * text).sum(-1), truncated
+        return self.scale * (self.embed(pixels) * text).sum(-1), truncated
+
+    @staticmethod
+    def scale_of(model: CLIPModel) -> float:
+        """By what the cosine is multiplied."""
+        return 1.0
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Unit features [B, D], float32, of pixels [B, 3, S, S]."""
+        return self.runner.run({"pixels": pixels.to(self.runner.device, self.runner.dtype)})["features"]
 
 
 def image_inputs(side: int) -> dict[str, Input]:

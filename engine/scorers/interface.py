@@ -96,6 +96,14 @@ class ImageScorer:
             table = values.float().view(len(prompts), -1).masked_fill(broken.to(values.device)[:, None], math.nan).cpu()
         return ImageScores(table[:, 0], truncated, dict(zip(self.aspects, table[:, 1:].T, strict=True)))
 
+    def differentiable_scores(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """Scores [B], float32, of images [B, 3, H, W] in -1 to 1, with a gradient by the images.
+
+        Nothing is rounded to 8 bits, so a score is that of `score` to within such a rounding. An engine that runs the
+        network gives none.
+        """
+        return self.score_pixels(self.inputs.differentiable_pixels(images), prompts)[0].float()
+
     def rank(self, prompt: str, images: Sequence[Image.Image | str | Path]) -> Ranking:
         """Rank images, or files of images, for one prompt; what scores NaN comes last.
 

@@ -53,3 +53,8 @@ class MixtureScorer(ImageScorer):
             truncated = [before or now for before, now in zip(truncated, scores.truncated, strict=True)]
             parts[name] = scores.values
         return ImageScores(values, truncated, parts)
+
+    def differentiable_scores(self, images: torch.Tensor, prompts: Sequence[str]) -> torch.Tensor:
+        """The weighted sum of the parts' scores [B], with a gradient by the images."""
+        scores = [self.weights[name] * part.differentiable_scores(images, prompts) for name, part in self.parts.items()]
+        return torch.stack(scores).sum(0)

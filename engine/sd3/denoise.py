@@ -8,6 +8,7 @@ caller's choice as well.
 # diffusers exports lazily, which pyright takes for private use.
 # pyright: reportPrivateImportUsage=false
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,13 +36,22 @@ class Schedule:
 class Stochastic:
     """Sample the flow's SDE (Flow-GRPO, arXiv 2505.05470) in place of its ODE, with log-probabilities of the steps.
 
-    Noise comes from one CPU generator per row. A `rollout`, the latents after each step, is evaluated anew where one is
-    given, and nothing is drawn. The step to level 0 has no density: it is Euler's.
+    Noise comes from one CPU generator per row, of other seeds than the rows' starting latents: equal ones would draw
+    the same numbers. A `rollout`, the latents after each step, is evaluated anew where one is given, and nothing is
+    drawn. `window` has the stochastic steps, counted from 0, and the others are Euler's: by default all but the last,
+    which never can be, as a step to level 0 has no density. A noise level of 0 is the ODE.
     """
 
     seeds: Sequence[int] = ()
     noise_level: float = 0.7
     rollout: Sequence[torch.Tensor] | None = None
+    window: range | None = None
+
+    def steps(self, count: int) -> range:
+        """Which of so many steps are stochastic."""
+        if self.noise_level == 0:
+            return range(0)
+        return range(count - 1) if self.window is None else self.window
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,11 @@ class State:
     latents: torch.Tensor
     logp: torch.Tensor | None
     _before: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+    @property
+    def before(self) -> torch.Tensor:
+        """The latents [B, C, h, w] that this step began from."""
+        return self._before[0]
 
     def clean(self) -> torch.Tensor:
         """The clean latents [B, C, h, w] that this step's velocities point to, one kernel: what pruning judges."""
@@ -89,7 +104,7 @@ class Drawing(Iterator[State]):
         Raises PrefmillError for a sampler whose seeds or rollout do not fit, or that comes with levers.
         """
         levers = levers or Levers()
-        _check(sampler, len(latents), len(schedule.times))
+        self.schedule, self.stochastic = schedule, _check(sampler, len(latents), len(schedule.times))
         if sampler is not None:
             levers.require_exact("the stochastic sampler")
         self._latents, self._sampler = latents, sampler
@@ -109,7 +124,7 @@ class Drawing(Iterator[State]):
         after = self._guidance.step(step, {**inputs, "level": level, "following": following})
         before = (self._latents, after.prompted, after.unprompted, after.guidance, level)
         self._done, logp = step + 1, None
-        if self._sampler is None or self._done == len(self._times):
+        if self._sampler is None or step not in self.stochastic:
             self._latents = after.latents
         else:
             given = None if self._sampler.rollout is None else self._sampler.rollout[step]
@@ -134,14 +149,22 @@ def _noise(like: torch.Tensor, streams: Sequence[torch.Generator]) -> torch.Tens
     return drawn.to(like.device, like.dtype, non_blocking=True)  # to the device, without waiting for it
 
 
-def _check(sampler: Stochastic | None, batch: int, steps: int) -> None:
+def _check(sampler: Stochastic | None, batch: int, steps: int) -> range:
+    """Which steps are stochastic."""
     if sampler is None:
-        return
-    if not sampler.noise_level > 0:
-        raise PrefmillError(f"noise_level {sampler.noise_level} adds no noise.", "give a level above 0; 0.7 is usual")
+        return range(0)
+    if not 0 <= sampler.noise_level < math.inf:
+        raise PrefmillError(f"noise_level {sampler.noise_level} is no level.", "give 0, the ODE, or more; 0.7 is usual")
+    window = sampler.steps(steps)
+    if window and not (window.step == 1 and 0 <= window.start < window.stop < steps):
+        raise PrefmillError(
+            f"{window} does not lie inside the {steps} steps of the schedule without the last, which has no density.",
+            f"give a window within range(0, {steps - 1})",
+        )
     if sampler.rollout is None and len(sampler.seeds) != batch:
         raise PrefmillError(f"{batch} rows came with {len(sampler.seeds)} noise seeds.", "give one seed per row")
-    if sampler.rollout is not None and len(sampler.rollout) < steps - 1:
+    if sampler.rollout is not None and len(sampler.rollout) < window.stop:
         raise PrefmillError(
             f"the rollout has {len(sampler.rollout)} latents for {steps} steps.", "give the latents after each step"
         )
+    return window

@@ -69,15 +69,8 @@ def _guided_step(
     empty_pooled: torch.Tensor,
     guidance: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    rows = latents.shape[0]
-    velocity = _velocity(
-        transformer,
-        torch.cat([latents, latents]),
-        torch.cat([times, times]),
-        torch.cat([empty_tokens.expand(rows, -1, -1), tokens]),
-        torch.cat([empty_pooled.expand(rows, -1), pooled]),
-    )
-    unprompted, prompted = velocity[:rows], velocity[rows:]  # not chunk: its guard on the batch breaks an export
+    text = (tokens, pooled, empty_tokens, empty_pooled)
+    prompted, unprompted = guided_velocities(transformer, latents, times, *text)
     return guided_step(latents, prompted, unprompted, guidance, level, following), prompted, unprompted
 
 
@@ -90,13 +83,35 @@ def _plain_step(
     tokens: torch.Tensor,
     pooled: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    velocity = _velocity(transformer, latents, times, tokens, pooled)
+    velocity = plain_velocity(transformer, latents, times, tokens, pooled)
     return guided_step(latents, velocity, velocity, torch.ones_like(level), level, following), velocity
 
 
-def _velocity(
+def guided_velocities(
+    transformer: Any,
+    latents: torch.Tensor,
+    times: torch.Tensor,
+    tokens: torch.Tensor,
+    pooled: torch.Tensor,
+    empty_tokens: torch.Tensor,
+    empty_pooled: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompted and unprompted velocities [B, C, h, w], in one call; inputs as `step_network` has them."""
+    rows = latents.shape[0]
+    velocity = plain_velocity(
+        transformer,
+        torch.cat([latents, latents]),
+        torch.cat([times, times]),
+        torch.cat([empty_tokens.expand(rows, -1, -1), tokens]),
+        torch.cat([empty_pooled.expand(rows, -1), pooled]),
+    )
+    return velocity[rows:], velocity[:rows]  # not chunk: its guard on the batch breaks an export
+
+
+def plain_velocity(
     transformer: Any, latents: torch.Tensor, times: torch.Tensor, tokens: torch.Tensor, pooled: torch.Tensor
 ) -> torch.Tensor:
+    """The velocity [B, C, h, w] under one prompt per row; inputs as `step_network` has them."""
     return transformer(
         hidden_states=latents,
         timestep=times,

@@ -25,7 +25,7 @@ from ..settings import EngineSettings
 from ..text import bounded_text
 
 KEPT = 64
-"""Embeddings kept: with the official checkpoint in bfloat16 2.7 MB each, on the device."""
+"""Embeddings kept by default: with the official checkpoint in bfloat16 2.7 MB each, on the device."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class TextEncoders:
             tokens = _tokens_input(t5, t5_tokens)
             network = Network("sd3_t5", t5, _t5, {"tokens": tokens}, ("states",))
             self.t5 = make_runners((network,), settings, release=(t5,))[0]
+        self.kept = KEPT
         self._kept: OrderedDict[str, TextEmbedding] = OrderedDict()
 
     @property
@@ -88,7 +89,7 @@ class TextEncoders:
         for prompt in asked:
             self._kept[prompt] = found[prompt]
             self._kept.move_to_end(prompt)
-        while len(self._kept) > KEPT:
+        while len(self._kept) > self.kept:
             self._kept.popitem(last=False)
         return [found[prompt] for prompt in asked]
 

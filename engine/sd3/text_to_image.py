@@ -43,8 +43,10 @@ class TextToImage:
         *,
         guidance: Sequence[float] = (1.0,),
         settings: EngineSettings | None = None,
+        step_settings: EngineSettings | None = None,
         decoded: int | None = None,
     ) -> None:
+        """`step_settings` are the transformer's where they differ: weights that change cannot be an engine's."""
         self.key, self.decoded = key, decoded
         self.scheduler = components.scheduler
         self._transformer: Any = components.transformer.config
@@ -53,7 +55,7 @@ class TextToImage:
         self.text = TextEncoders(components.tokenizers, components.encoders, width, t5_tokens, settings)
         kinds = (True, False) if min(guidance) <= 1 else (True,)
         steps = [step_network(components.transformer, self.text.length, guided=guided) for guided in kinds]
-        self.steps = Steps(*make_runners(steps, settings, release=(components.transformer,)))
+        self.steps = Steps(*make_runners(steps, step_settings or settings, release=(components.transformer,)))
         self.decoder = make_runner(decoder_network(components.autoencoder, self._transformer), settings)
 
     @classmethod

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...base.errors import PrefmillError
 from ..settings import cache_folder
-from .comparison_models import build_aesthetic, build_blip, build_clip
+from .comparison_models import build_aesthetic, build_blip, build_clip, build_hpsv2, build_pickscore
 from .image_models import build_image_reward, build_text_to_image
 from .language_models import build_responder, build_text_model, build_text_reward
 from .vision_language_models import FAMILIES, build_vision_language_model
@@ -29,6 +29,8 @@ _BUILDERS: dict[str, Callable[[Path, int], Path]] = {
     "text-to-image": build_text_to_image,
     "image-reward": build_image_reward,
     "clip": build_clip,
+    "pickscore": build_pickscore,
+    "hpsv2": build_hpsv2,
     "blip": build_blip,
     "aesthetic": build_aesthetic,
     "responder-a": lambda folder, seed: build_responder(folder, seed + 1),

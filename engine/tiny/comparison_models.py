@@ -1,4 +1,4 @@
-"""Tiny random-weight builds of the scorers beside ImageReward: CLIP, BLIP matching, and an aesthetic head on a CLIP."""
+"""Tiny random-weight builds of the scorers beside ImageReward: CLIPs, BLIP matching, an aesthetic head on a CLIP."""
 
 from pathlib import Path
 
@@ -23,6 +23,16 @@ _WIDTH = 48
 def build_clip(folder: Path, seed: int = 0) -> Path:
     """CLIP at width 48: images at 64 x 64, prompts up to 77 tokens."""
     return build_once(folder, seed, "clip", lambda fresh: _write_clip(fresh, seed))
+
+
+def build_pickscore(folder: Path, seed: int = 0) -> Path:
+    """A CLIP with PickScore's activation."""
+    return build_once(folder, seed, "pickscore", lambda fresh: _write_clip(fresh, seed + 2, "gelu"))
+
+
+def build_hpsv2(folder: Path, seed: int = 0) -> Path:
+    """A CLIP with HPSv2's activation, under transformers' names."""
+    return build_once(folder, seed, "hpsv2", lambda fresh: _write_clip(fresh, seed + 3, "gelu"))
 
 
 def build_aesthetic(folder: Path, seed: int = 0) -> Path:
@@ -53,14 +63,15 @@ def build_blip(folder: Path, seed: int = 0) -> Path:
     return build_once(folder, seed, "blip matching", build)
 
 
-def _write_clip(fresh: Path, seed: int) -> None:
+def _write_clip(fresh: Path, seed: int, activation: str = "quick_gelu") -> None:
     tokenizer = clip_tokenizer()
-    text = clip_text_config(tokenizer, _WIDTH)
+    text = clip_text_config(tokenizer, _WIDTH, activation=activation)
     vision = CLIPVisionConfig(
         hidden_size=_WIDTH,
         intermediate_size=2 * _WIDTH,
         num_hidden_layers=2,
         num_attention_heads=4,
+        hidden_act=activation,
         projection_dim=_WIDTH,
         image_size=64,
         patch_size=16,

@@ -16,10 +16,10 @@ from ..world.render import IMAGE_SIZE, render_all
 from ..world.scenes import BACKGROUNDS, CELLS, COLOURS, KINDS, Item, Scene
 from .training import OnProgress, SceneStream, Trainer, plain_attention, reproducible, to_model_range
 
-STEPS = 900
-BATCH = 16
-LEARNING_RATE = 4e-3
-DIVERGENCE_WEIGHT = 0.004
+STEPS = 2600
+BATCH = 8
+LEARNING_RATE = 3e-3
+DIVERGENCE_WEIGHT = 0.002
 
 
 def train_autoencoder(seed: int, on_progress: OnProgress) -> AutoencoderKL:

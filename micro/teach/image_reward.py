@@ -15,7 +15,7 @@ from transformers import BertTokenizer
 from ...engine.quiet import quiet_loading
 from ...engine.scorers.image_reward import PIXEL_DEVIATION, PIXEL_MEAN, ImageRewardConfig, ImageRewardModel
 from ...engine.tiny.configs import blip_configs
-from ..world.candidates import GUIDANCE, Candidates, draw_candidates, open_generator
+from ..world.candidates import Candidates, draw_candidates, open_generator
 from ..world.render import IMAGE_SIZE
 from ..world.scenes import COLOURS, KINDS, sample_scenes
 from ..world.truth import UNKNOWN, cell_labels, ground_labels
@@ -25,14 +25,13 @@ from .tokenizers import world_bert_tokenizer
 from .training import OnProgress, Trainer, TrainingStep, plain_attention, reproducible, to_half
 from .vision_heads import PATCH_SIZE, CellHeads
 
-PROMPTS = 3000
-DRAWING_STEPS = 10
+PROMPTS = 1000
 MORPHED = 3000
 RENDERED = 2000
-VISION_STEPS = 1500
+VISION_STEPS = 1000
 VISION_BATCH = 64
-STEPS = 2600
-GROUPS = 32
+STEPS = 1500
+GROUPS = 24
 LEARNING_RATE = 1e-3
 EXACT_WEIGHT = 3.0
 _WIDTH = 128
@@ -48,10 +47,10 @@ def train_image_reward(folder: Path, seed: int, on_progress: OnProgress, generat
 
 def draw_training_candidates(generator: Path, seed: int, on_progress: OnProgress) -> Candidates:
     """Four pictures for each of the training scenes."""
-    model = open_generator(generator, "bfloat16")  # as exact as float32 by the oracle, in half the time
+    model = open_generator(generator)
     with reproducible(seed + 2):
         scenes = sample_scenes("train", PROMPTS, seed + 77)
-        candidates = draw_candidates(model, scenes, seed + 78, guidance=GUIDANCE, steps=DRAWING_STEPS)
+        candidates = draw_candidates(model, scenes, seed + 78)
     on_progress(TrainingStep("pictures to judge", PROMPTS, PROMPTS, 1 - float(candidates.exact.mean()), 0.0))
     return of_training_only(candidates)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,9 +25,10 @@ import pyarrow.parquet as pq
 from ...base.errors import PrefmillError
 from ...base.files import make_folder, replacing
 from ...base.paths import user_path
+from ..candidate_folders import CandidateLookup
 from ..records import Candidate, Pair
 from ..store import Dataset, Run
-from .image_files import suffix_of
+from .image_names import ImageNames
 
 ExportFormat = Literal["trl", "pds-dpo", "llava"]
 GROUP_BYTES = 32 << 20  # a Parquet row group: what a reader holds at a time
@@ -36,7 +36,6 @@ SHARD_BYTES = 1 << 30
 _IMAGE_COLUMNS = ("images.list.element.bytes", "images.list.element.path")
 _MESSAGES = [f"{side}.list.element.{part}" for side in ("prompt", "chosen", "rejected") for part in ("role", "content")]
 _TRL_COLUMNS = ("id", *_IMAGE_COLUMNS, *_MESSAGES)
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -72,48 +71,34 @@ def export(run: Run, output: Path, format: ExportFormat, *, shard_bytes: int = S
                 writer.add(pair, image)
         finally:
             writer.close()
-    return ExportReport(len(pairs), len(writer.images), output)
+    return ExportReport(len(pairs), len(writer.images.names), output)
 
 
 def _illustrated(run: Run, pairs: Dataset[Pair]) -> Iterator[tuple[Pair, Candidate]]:
-    candidates = run.dataset("candidates", Candidate)
+    candidates = CandidateLookup(run)
     image: Candidate | None = None
     for pair in pairs:
         if image is None or image.id != pair.image_id:
-            if pair.image_id not in candidates.rows_by("id"):
+            if pair.image_id not in candidates:
                 raise PrefmillError(
-                    f"pair {pair.id} is about image {pair.image_id}, which {candidates.folder} does not hold",
+                    f"pair {pair.id} is about image {pair.image_id}, which {run.folder} does not hold",
                     "give `prefmill run` for this run again: it makes missing rows",
                 )
-            image = next(candidates.take([pair.image_id]))
+            image = candidates[pair.image_id]
         yield pair, image
 
 
 class _Writer(ABC):
-    """Takes pairs one at a time. `images` maps the ids of the images written to their file names."""
+    """Takes pairs one at a time. `images` knows the names of the images written."""
 
     def __init__(self) -> None:
-        self.images: dict[str, str] = {}
-        self._taken: set[str] = set()
+        self.images = ImageNames()
 
     @abstractmethod
     def add(self, pair: Pair, image: Candidate) -> None: ...
 
     @abstractmethod
     def close(self) -> None: ...
-
-    def name(self, image: Candidate) -> str:
-        """Return a file name that is safe everywhere, and no other image's: from its source where it has one."""
-        if image.id not in self.images:
-            suffix = suffix_of(image.image)
-            # a generated image's source is its prompt, which has other images too: those are told apart by their ids
-            stem = _UNSAFE.sub("-", PurePosixPath(image.source or "").stem).strip(".-")[:100]
-            wanted = [stem, f"{stem}-{image.id[:8]}", image.id] if stem else [image.id]
-            # compared in lower case: some file systems know no other
-            free = next((name for name in wanted if name.lower() not in self._taken), f"{stem}-{image.id}")
-            self._taken.add(free.lower())
-            self.images[image.id] = free + suffix
-        return self.images[image.id]
 
 
 class _JsonWriter(_Writer):
@@ -127,8 +112,8 @@ class _JsonWriter(_Writer):
         self.separator = "[\n"
 
     def add(self, pair: Pair, image: Candidate) -> None:
-        known = image.id in self.images
-        path = PurePosixPath("images", self.name(image))
+        known = image.id in self.images.names
+        path = PurePosixPath("images", self.images.name(image))
         if not known:
             (self.folder / path).write_bytes(image.image)
         row: dict[str, Any] = {"id": pair.source or pair.id, "image": str(path)}
@@ -165,7 +150,7 @@ class _TrlWriter(_Writer):
         self.rows.append(
             {
                 "id": pair.source or pair.id,
-                "images": [{"bytes": image.image, "path": self.name(image)}],
+                "images": [{"bytes": image.image, "path": self.images.name(image)}],
                 "prompt": [{"role": "user", "content": pair.instruction}],
                 "chosen": [{"role": "assistant", "content": pair.chosen}],
                 "rejected": [{"role": "assistant", "content": pair.rejected}],

@@ -24,39 +24,51 @@ from ...base.tables.table import BadRow, Table
 from ..execute.local import run_task
 from ..execute.work import ExecutorConfig
 from ..prompts import HUB, PromptsConfig, open_prompts
-from ..records import Candidate, Instruction, Pair, Prompt, Response, Selection, content_id
+from ..records import Candidate, ImagePreference, Instruction, Pair, Prompt, Response, Selection, content_id
 from ..sources import ListSource
 from ..stage import Task
 from ..stages.prompts import RecordStage, prompt_source
 from ..store import Run
-from . import answers, candidates, pairs
+from . import answers, candidates, pairs, preference_import
 from .answers import AnswerIndex
 from .candidates import PICKS, ImageStage, candidate_source, pick_source
 from .images import ImageInputs, identity_of, image_inputs, images_beside
 from .pairs import PairImportStage, PairSource
+from .preference_formats import format_of
+from .preference_import import PreferenceImportStage, PreferenceSource, ranked_images
 from .row_formats import Format, image_said, shape_of
 
 NARROW_BATCH = 1024
 
 
 class ImportSpec(Settings):
-    """What to import. At least one of prompts, images, answers and pairs; pairs bring their own images."""
+    """What to import: at least one thing. Pairs and preferences between images bring their own images."""
 
     prompts: str | None = Field(default=None, description="a file of prompts, as for --prompts of a run")
     images: str | None = Field(default=None, description="a folder of images, or a table that names or holds them")
     answers: str | None = Field(default=None, description="a table of answers, or LLaVA conversations")
     pairs: str | None = Field(default=None, description="a table of preference pairs: PDS-DPO, LLaVA or TRL")
+    image_preferences: str | None = Field(
+        default=None, description="rankings or pairs of images: ImageRewardDB, HPDv2, Pick-a-Pic"
+    )
     root: str | None = Field(default=None, description="the folder of relative image paths; by default the table's")
     format: Format = Field(default="auto", description="of answers and pairs; by default told from their content")
 
     @model_validator(mode="after")
     def _fits_together(self) -> ImportSpec:
-        if not (self.prompts or self.images or self.answers or self.pairs):
-            raise PrefmillError("nothing to import", "name it with --prompts, --images, --answers or --pairs")
+        if not (self.prompts or self.images or self.answers or self.pairs or self.image_preferences):
+            raise PrefmillError(
+                "nothing to import", "name it with --prompts, --images, --answers, --pairs or --image-preferences"
+            )
         if self.pairs and (self.images or self.answers):
             raise PrefmillError(
                 "pairs bring their own images and need no answers",
                 "import --pairs alone; --root names the folder their image paths are in",
+            )
+        if self.image_preferences and (self.images or self.answers or self.pairs):
+            raise PrefmillError(
+                "preferences between images bring their own images",
+                "import --image-preferences alone, or with --prompts; --root names the folder of its images",
             )
         return self
 
@@ -84,7 +96,27 @@ def _tasks(run: Run, spec: ImportSpec, config: ExecutorConfig) -> list[Task]:
         if path:
             table = open_table(path, option)
             tasks += _table_tasks(run, table, option, images, root, spec.format, config)
+    if spec.image_preferences:
+        tasks += _preference_tasks(run, spec.image_preferences, root, config, with_prompts=not spec.prompts)
     return tasks
+
+
+def _preference_tasks(
+    run: Run, path: str, root: Path | None, config: ExecutorConfig, with_prompts: bool
+) -> Iterator[Task]:
+    table = open_table(path, "--image-preferences")
+    identity = identity_of(table, format_of(table, "--image-preferences"))
+    images = ranked_images(table, root, identity)
+    yield from _image_tasks(run, images, config, with_prompts=with_prompts)
+    yield Task(
+        preference_import.STAGE,
+        ImagePreference,
+        lambda: PreferenceSource(table, images),
+        lambda: PreferenceImportStage(run, images, run.dataset(preference_import.STAGE, ImagePreference).column("id")),
+        preference_import.BATCH,
+        {"imported": identity},
+        "rows",
+    )
 
 
 def _table_tasks(

@@ -1,18 +1,22 @@
 """Eight bits: what torch rounds, against ONNX's own reference and ONNX Runtime; and an engine from build to load."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 from prefmill.base.errors import PrefmillError
-from prefmill.compile.build import build_engine
+from prefmill.compile.build import ParityError, build_engine
 from prefmill.compile.export import export_program, write_onnx
 from prefmill.compile.quantize.calibration import Calibration, Recorder, calibrate, recording
 from prefmill.compile.quantize.linear import EightBitLinear, eight_bit_network
 from prefmill.compile.quantize.rounding import round_trip
+from prefmill.compile.quantize.samples import SAMPLES, Listener, batch_of
 from prefmill.engine.artifact import ranges_of
 from prefmill.engine.backends.catalogue import make_runner
 from prefmill.engine.network import Dimension, Input, Network
+from prefmill.engine.runner import EagerRunner
 from prefmill.engine.sd3.text_to_image import TextToImage
 from prefmill.engine.settings import EngineSettings
 
@@ -162,6 +166,51 @@ def test_an_engine_in_eight_bits_from_build_to_load(network, calibration, tmp_pa
     assert build_engine(network, "onnxruntime", "int8", CPU, tmp_path, calibration=calibration)[0] == folder
 
 
+def test_products_of_large_numbers_do_not_overflow(tmp_path):
+    """Two products of 127 and 127 do not fit into the sixteen bits that some CPUs add them up in."""
+    pytest.importorskip("onnxruntime")
+    layer = torch.nn.Linear(64, 64, bias=False).requires_grad_(requires_grad=False)
+    layer.weight.fill_(0.5)
+    network = Network("large", torch.nn.Sequential(layer), _forward, {"x": Input((BATCH, 64))}, ("y",), kept_precise=())
+    same = torch.ones(8, 64)
+    calibration = Calibration({"0": torch.ones(64)}, samples={"x": same})
+    folder, artifact = build_engine(network, "onnxruntime", "int8", CPU, tmp_path, calibration=calibration)
+    assert artifact.state == "verified"
+    assert max(row.maximum_relative_error for row in artifact.parity) < 0.01
+    assert (folder / SAMPLES).is_file()
+
+
+def test_an_engine_is_held_against_what_its_network_really_reads(network, calibration, tmp_path):
+    """Inputs a hundred times as large as any that was seen are cut off; that is no fault of the engine's."""
+    pytest.importorskip("onnxruntime")
+    foreign = Input((BATCH, 16), draw=lambda shape, generator: 100 * torch.rand(shape, generator=generator))
+    misled = replace(network, inputs={"x": foreign})
+    with pytest.raises(ParityError):
+        build_engine(misled, "onnxruntime", "int8", CPU, tmp_path / "noise", calibration=calibration)
+    seen = replace(calibration, samples=network.sample({"batch": 5}, torch.float32))
+    _, artifact = build_engine(misled, "onnxruntime", "int8", CPU, tmp_path / "real", calibration=seen)
+    assert [row.sizes for row in artifact.parity] == [{"batch": rows} for rows in (1, 2, 7, 3, 8)]
+
+
+def test_rows_are_kept_from_all_calls_and_handed_out_in_turn():
+    batch = Dimension("batch", 1, 3, 8)
+    module = torch.nn.Linear(1, 1)
+    inputs = {"x": Input((batch, 1)), "level": Input((batch,)), "empty": Input((1, 2))}
+    network = Network("toy", module, lambda m, x, level, empty: m(x), inputs, ("y",))
+    listener = Listener(EagerRunner(network), calls=31)
+    for call in range(31):
+        listener.run(
+            {"x": torch.arange(3.0)[:, None] + 10 * call, "level": torch.full((3,), call), "empty": torch.ones(1, 2)}
+        )
+    kept = listener.samples()
+    assert kept["level"].tolist() == list(range(0, 31, 2)), "from the first call to the last"
+    assert kept["x"].flatten().tolist() == [20.0 * number + number % 3 for number in range(16)], "another row each time"
+    assert kept["empty"].shape == (1, 2)
+    rows = batch_of(network, kept, 4, first=14)
+    assert rows["level"].tolist() == [28, 30, 0, 2]
+    assert rows["empty"].shape == (1, 2)
+
+
 @pytest.fixture(scope="module")
 def text_to_image():
     return TextToImage.from_pretrained("random:text-to-image", EngineSettings(device="cpu"))
@@ -173,6 +222,9 @@ def test_a_calibration_reads_prompts_and_leaves_no_hook(text_to_image):
     found = calibrate(text_to_image, ["a red kite"], [3.0, 7.0], steps=2)
     assert not any(layer._forward_pre_hooks for layer in module.modules())
     assert "transformer_blocks.0.attn.to_q" in found.maxima
+    first, last = found.samples["level"].tolist()
+    assert first == 1 > last, "a row of each call"
+    assert found.samples["guidance"].tolist() == [3.0, 7.0]
     left = ("time_text_embed", "context_embedder", "pos_embed", "norm_out", "proj_out")
     assert not [name for name in found.maxima if name.startswith(left)]
     assert found.digest != calibrate(text_to_image, ["a blue boat"], [3.0, 7.0], steps=2).digest

@@ -17,7 +17,7 @@ from transformers import (
     CLIPModel,
 )
 
-PLACES = {"imagereward": "image-reward", "clip": "clip", "blip": "blip", "aesthetic": "aesthetic"}
+PLACES = {"imagereward": "image-reward"} | {name: name for name in ("clip", "blip", "pickscore", "hpsv2", "aesthetic")}
 PROMPTS = ["a red cat", "two dogs near the sea, painted in oil", "", "猫"]
 CPU = EngineSettings(device="cpu")
 

@@ -130,6 +130,40 @@ def test_log_probabilities_are_those_of_the_sde_and_a_rollout_gives_them_again(e
     assert torch.equal(drawn[-1].latents, again[-1].latents)
 
 
+def test_steps_outside_the_window_are_eulers(engine):
+    """Up to the window the states are the ODE's; after it, each is where Euler's method goes from the one before."""
+    ode, windowed = states(engine), states(engine, Stochastic(seeds=(7, 8), window=range(1, 2)))
+    assert [state.logp is not None for state in windowed] == [False, True, False, False]
+    assert torch.equal(windowed[0].latents, ode[0].latents)
+    assert (windowed[1].latents - ode[1].latents).abs().mean() > 1e-2
+    begin, end = windowed[1].level, windowed[2].level
+    assert torch.equal(windowed[2].before, windowed[1].latents)
+    velocity = (windowed[2].before - windowed[2].clean()) / begin
+    moved = windowed[2].before + (end - begin) * velocity
+    torch.testing.assert_close(windowed[2].latents, moved, atol=1e-5, rtol=1e-5)
+
+
+def test_a_window_draws_the_noise_that_its_rows_seeds_give_first(engine):
+    whole = states(engine, Stochastic(seeds=(7, 8)))
+    first = states(engine, Stochastic(seeds=(7, 8), window=range(1)))
+    assert torch.equal(first[0].latents, whole[0].latents)
+    assert torch.equal(first[0].logp, whole[0].logp)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Stochastic(seeds=(7, 8), noise_level=0.0),
+        Stochastic(seeds=(7, 8), window=range(2, 2)),
+        Stochastic(seeds=(7, 8), noise_level=1e-6),
+    ],
+    ids=["no noise", "no window", "next to no noise"],
+)
+def test_without_noise_the_sde_is_the_ode(engine, sampler):
+    for drawn, truth in zip(states(engine, sampler), states(engine), strict=True):
+        torch.testing.assert_close(drawn.latents, truth.latents, atol=1e-5, rtol=0)
+
+
 def test_a_rows_noise_is_its_own(engine):
     both = states(engine, Stochastic(seeds=(7, 8)))[-1].latents
     with torch.inference_mode():
@@ -152,7 +186,11 @@ def test_gradients_of_a_rollouts_log_probabilities_reach_the_transformer(engine)
     ("sampler", "message"),
     [
         (Stochastic(seeds=(1,)), "1 noise seeds"),
-        (Stochastic(seeds=(1, 2), noise_level=0.0), "noise_level 0.0"),
+        (Stochastic(seeds=(1, 2), noise_level=-0.1), "noise_level -0.1"),
+        (Stochastic(seeds=(1, 2), noise_level=float("nan")), "noise_level nan"),
+        (Stochastic(seeds=(1, 2), window=range(2, 4)), r"range\(2, 4\) does not lie inside the 4 steps"),
+        (Stochastic(seeds=(1, 2), window=range(-1, 2)), "does not lie inside"),
+        (Stochastic(seeds=(1, 2), window=range(0, 3, 2)), "does not lie inside"),
         (Stochastic(rollout=[torch.zeros(1)]), "rollout has 1"),
     ],
 )

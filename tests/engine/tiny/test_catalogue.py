@@ -6,7 +6,9 @@ from prefmill.engine.responders.transformers_text import TransformersTextRespond
 from prefmill.engine.scorers.aesthetic import AestheticScorer
 from prefmill.engine.scorers.blip import BlipScorer
 from prefmill.engine.scorers.clip import ClipScorer
+from prefmill.engine.scorers.hpsv2 import HpsV2Scorer
 from prefmill.engine.scorers.image_reward import ImageRewardScorer
+from prefmill.engine.scorers.pickscore import PickScoreScorer
 from prefmill.engine.scorers.text_reward import TextReward
 from prefmill.engine.sd3.text_to_image import TextToImage
 from prefmill.engine.settings import EngineSettings
@@ -22,6 +24,8 @@ NAMES = {
     "text-to-image",
     "image-reward",
     "clip",
+    "pickscore",
+    "hpsv2",
     "blip",
     "aesthetic",
     "responder-a",
@@ -45,6 +49,8 @@ def test_every_name_loads_through_its_engine(engine_checkpoints):
         "text-to-image": TextToImage,
         "image-reward": ImageRewardScorer,
         "clip": ClipScorer,
+        "pickscore": PickScoreScorer,
+        "hpsv2": HpsV2Scorer,
         "blip": BlipScorer,
         "aesthetic": AestheticScorer,
         "text-reward": TextReward,

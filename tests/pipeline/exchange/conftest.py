@@ -10,11 +10,11 @@ from PIL import Image
 from prefmill.base.progress import Progress
 from prefmill.pipeline.exchange.importing import ImportSpec, import_into
 from prefmill.pipeline.execute.work import ExecutorConfig
-from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Response, Selection
+from prefmill.pipeline.records import Candidate, ImagePreference, Instruction, Pair, Prompt, Response, Selection
 from prefmill.pipeline.store import Run
 
 TYPES: dict[str, type] = {"prompts": Prompt, "candidates": Candidate, "picks": Selection, "instructions": Instruction}
-TYPES |= {"responses-imported": Response, "pairs": Pair}
+TYPES |= {"responses-imported": Response, "pairs": Pair, "image_preferences": ImagePreference}
 
 
 class Recorder(Progress):

@@ -1,0 +1,257 @@
+"""Group PPO on a tiny Stable Diffusion 3: exact ratios, groups that say nothing, processes, and that it learns."""
+
+import math
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+from prefmill.base.errors import PrefmillError
+from prefmill.engine.scorers.interface import ImageScores
+from prefmill.engine.tiny.image_models import build_text_to_image
+from prefmill.pipeline.records import Prompt
+from prefmill.train.generator.catalogue import make_method
+from prefmill.train.generator.method import Task
+from prefmill.train.generator.policy import Policy
+from prefmill.train.generator.ppo.method import Ppo
+from prefmill.train.generator.ppo.rollout import Group, Sampler, draw_group
+from prefmill.train.generator.rewards import Reward
+from prefmill.train.generator.settings import GeneratorTrainingConfig
+from pydantic import ValidationError
+
+PROMPTS = [Prompt(f"id-{number}", number, f"a cat and {number} dogs", "") for number in range(4)]
+PPO: dict[str, Any] = {
+    "group_size": 4,
+    "prompts": 4,
+    "updates": 2,
+    "batch_size": 3,
+    "beta": 0.1,
+    "guidance": (1.0, 3.0),
+}
+
+
+class Brightness(Reward):
+    """How bright an image is; NaN or one value for all in rows of prompts that say so."""
+
+    def __init__(self, broken: str = "none", equal: str = "none"):
+        self.broken, self.equal = broken, equal
+
+    def __call__(self, images, prompts):
+        values = images.mean((1, 2, 3)).float()
+        if self.broken in prompts[0]:
+            values[0] = math.nan
+        if self.equal in prompts[0]:
+            values[:] = 0.5
+        return ImageScores(values, [False] * len(prompts), {"one": values, "other": 10 * values})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return build_text_to_image(tmp_path_factory.mktemp("generator") / "text-to-image", with_t5=False)
+
+
+@pytest.fixture
+def task(folder):
+    return make_task(folder)
+
+
+def make_task(folder, reward=None, ppo=(), **settings):
+    config = GeneratorTrainingConfig.model_validate(
+        {
+            "method": "ppo",
+            "model": str(folder),
+            "t5_tokens": 0,
+            "lora_rank": 4,
+            "sampling_steps": 5,
+            "ppo": {**PPO, **dict(ppo)},
+            **settings,
+        }
+    )
+    policy = Policy.load(config, folder, torch.device("cpu"), torch.float32)
+    return Task(policy, config, PROMPTS, reward or Brightness())
+
+
+def gradients(method, step):
+    """The gradients of an update, and its losses."""
+    parameters = method.task.policy.parameters
+    for parameter in parameters:
+        parameter.grad = None
+    losses = []
+    for loss in method.losses(step):
+        loss.backward()
+        losses.append(loss.detach())
+    return [torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in parameters], losses
+
+
+def test_the_first_ratios_are_one_and_steps_come_by_batch_and_window(task):
+    method = make_method(task, None)
+    assert isinstance(method, Ppo)
+    grads, losses = gradients(method, 0)
+    # 2 of the 4 groups in the first update, batches of 3 and 1 rows, 2 stochastic steps
+    assert len(losses) == 2 * 2 * 2
+    assert sum(grad.abs().sum() for grad in grads) > 0
+    told = method.metrics()
+    assert told["first_ratio_error"] <= 1e-5
+    assert told["ratio"] == pytest.approx(1, abs=1e-5)
+    assert told["kl"] == told["clip_share"] == 0
+    assert told["images"] == 16
+    advantages = method.advantages.values
+    # with ratio 1 the loss is minus the mean of the advantages, and its gradient is not
+    assert sum(losses).item() == pytest.approx(-advantages[0::2].mean().item(), abs=1e-5)
+    assert method.metrics() == {}
+    assert [method.is_boundary(step) for step in range(4)] == [False, True, False, True]
+
+
+def test_what_is_learnt_moves_ratios_and_divergence(task):
+    method = Ppo(task)
+    optimizer = torch.optim.AdamW(task.policy.parameters, lr=1e-3)
+    gradients(method, 0)
+    method.metrics()
+    optimizer.step()
+    gradients(method, 1)
+    told = method.metrics()
+    assert told["kl"] > 0
+    assert told["ratio_min"] < 1 < told["ratio_max"]
+    assert "reward" not in told  # the rollout was told of with its first update
+
+
+def test_recomputed_log_probabilities_are_those_of_training(folder):
+    drawn = Ppo(make_task(folder))
+    again = Ppo(make_task(folder, ppo={"old": "recomputed"}))
+    for method in (drawn, again):
+        gradients(method, 0)
+    for one, other in zip(drawn.drawn, again.drawn, strict=True):
+        for steps, recomputed in zip(chain(*one.transitions), chain(*other.transitions), strict=True):
+            torch.testing.assert_close(steps.logp, recomputed.logp, atol=1e-5, rtol=0)
+
+
+def test_a_group_is_the_same_in_any_batch_and_its_images_noise_is_their_own(task):
+    group = Group.of(3, 0, PROMPTS[0], guidance=3.0, size=4, same_start=False)
+    whole, parts = (draw_group(task.policy, group, Sampler(range(1, 3), 0.7, size), task.reward) for size in (4, 1))
+    torch.testing.assert_close(whole.scores.values, parts.scores.values, atol=1e-5, rtol=1e-4)
+    assert [len(rows) for rows in parts.transitions] == [2] * 4
+    assert len(set(group.seeds + group.noise_seeds)) == 8
+    assert group.seeds != Group.of(3, 1, PROMPTS[0], guidance=3.0, size=4, same_start=False).seeds
+    together = Group.of(3, 0, PROMPTS[0], guidance=3.0, size=4, same_start=True)
+    assert len(set(together.seeds)) == 1
+    assert len(set(together.noise_seeds)) == 4
+    levels = [(float(steps.level[0]), float(steps.following[0])) for steps in whole.transitions[0]]
+    schedule = task.policy.schedule().levels.tolist()
+    assert levels == [(schedule[1], schedule[2]), (schedule[2], schedule[3])]
+
+
+def test_broken_rewards_and_equal_groups_are_left_out(folder):
+    """The gradient is that of the images that are left, and nothing of the others gets into it."""
+    method = Ppo(make_task(folder, Brightness(broken="2 dogs", equal="0 dogs"), {"updates": 1}))
+    grads, losses = gradients(method, 0)
+    assert all(grad.isfinite().all() for grad in grads)
+    assert len(losses) == 3 * 2 * 2  # the equal group does not go through the transformer
+    told = method.metrics()
+    assert (told["unusable"], told["dropped_groups"], told["no_spread_share"]) == (1, 1, 0.25)
+    assert int(method.advantages.kept.sum()) == 4 + 3 + 4
+    all_equal = Ppo(make_task(folder, Brightness(equal="dogs")))
+    assert gradients(all_equal, 0)[1] == []
+    assert all_equal.metrics()["dropped_groups"] == 4
+
+
+def test_an_image_that_overflowed_leaves_the_others_gradients_alone(task):
+    method = Ppo(task)
+    method.losses(0).__next__()
+    drawn = method.drawn[0]
+    method.advantages.kept[0, 0] = False
+    results = []
+    for value in (0.3, math.nan):
+        for rows in drawn.transitions[:1]:
+            for number, steps in enumerate(rows):
+                before = steps.before.clone()
+                before[0] = value
+                rows[number] = replace(steps, before=before)
+        for parameter in task.policy.parameters:
+            parameter.grad = None
+        for loss in method._group_losses(0, 1.0, first=True):
+            loss.backward()
+        results.append([one.grad.clone() for one in task.policy.parameters if one.grad is not None])
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("reward", [Brightness(), Brightness(equal="0 dogs")], ids=["all count", "one group does not"])
+def test_two_processes_compute_what_one_does(folder, reward):
+    """Each is given what the other would have sent: the one process's gathered values, which hold its own."""
+    gathered = []
+    alone = make_task(folder, reward)
+    method = Ppo(replace(alone, gather=lambda values: gathered.append(values) or values))
+    truth, losses = gradients(method, 0)
+    means = [torch.zeros_like(grad) for grad in truth]
+    total = 0.0
+    counts = []
+    for rank in range(2):
+        sent = iter(gathered)
+
+        def gather(values, rank=rank, sent=sent):
+            whole = next(sent)
+            assert torch.equal(whole[rank * len(values) : (rank + 1) * len(values)], values)
+            return whole
+
+        own, lost = gradients(Ppo(replace(alone, rank=rank, processes=2, gather=gather)), 0)
+        means = [mean + grad / 2 for mean, grad in zip(means, own, strict=True)]
+        total += sum(lost).item() / 2
+        counts.append(len(lost))
+    assert counts[0] == counts[1]
+    assert total == pytest.approx(sum(losses).item(), abs=1e-5)
+    for mean, grad in zip(means, truth, strict=True):
+        torch.testing.assert_close(mean, grad, atol=1e-6, rtol=1e-4)
+
+
+def test_advantages_of_a_mixture_can_be_added(folder):
+    class Parts(Brightness):
+        def __call__(self, images, prompts):
+            scores = super().__call__(images, prompts)
+            return replace(scores, parts={"imagereward": scores.values, "clip": -100 * scores.values})
+
+    method = Ppo(
+        make_task(folder, Parts(), {"combine": "advantages"}, reward={"mixture": {"imagereward": 1, "clip": 1}})
+    )
+    gradients(method, 0)
+    assert method.advantages.kept.all()
+    assert method.advantages.values.abs().max() < 1e-2  # they cancel, whatever their scales
+
+
+def test_it_learns_what_the_reward_likes(folder):
+    """Some rollouts make images brighter, also those that Euler's method draws from other noise."""
+    task = make_task(folder, ppo={"group_size": 8, "batch_size": 8, "guidance": (1.0,), "beta": 0.0, "clip": 1e-2})
+    method = Ppo(task)
+    prompts, seeds = [prompt.text for prompt in PROMPTS] * 2, list(range(8))
+    before = task.policy.images(prompts, 1.0, seeds).mean()
+    optimizer = torch.optim.AdamW(task.policy.parameters, lr=1e-2)
+    rewards = []
+    for step in range(12):
+        optimizer.zero_grad()
+        gradients(method, step)
+        optimizer.step()
+        rewards += [told["reward"] for told in [method.metrics()] if "reward" in told]
+    after = task.policy.images(prompts, 1.0, seeds).mean()
+    assert rewards[-1] > rewards[0]
+    assert after > before + 0.01
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ppo": {"prompts": 3, "updates": 2}}, "multiple of updates"),
+        ({"ppo": {"prompts": 6, "updates": 2}, "processes": 2}, "2 processes times 2 updates"),
+        ({"steps": 7}, "multiple of the 2"),
+    ],
+)
+def test_settings_that_do_not_divide(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        GeneratorTrainingConfig.model_validate({"method": "ppo", **settings})
+
+
+def test_more_groups_than_prompts_and_windows_that_do_not_fit(task):
+    config = task.config
+    for update, message in [({"prompts": 8}, "takes 8 prompts"), ({"window": 4}, "does not fit")]:
+        changed = config.model_copy(update={"ppo": config.ppo.model_copy(update=update)})
+        with pytest.raises(PrefmillError, match=message):
+            Ppo(replace(task, config=changed))
