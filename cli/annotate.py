@@ -25,7 +25,7 @@ def annotate_command(
     remake: Remake = None,
     as_json: Json = False,
 ) -> None:
-    """Have the images of a run rated by chat models, and make preferences of the ratings. Continues where it stopped."""
+    """Have the images of a run rated by chat models, and make preferences of it. Continues where it stopped."""
     from ..pipeline.stages.prefer import STAGE as PREFER
     from ..pipeline.store import Run
     from ..recipes.annotate import annotate_run, annotation_recipe
