@@ -31,8 +31,8 @@ from .training import OnProgress, TrainingStep, reproducible
 DRAWN, MORPHED, RENDERED = 300, 900, 1200
 GUIDANCE = (1.0, 3.0, 5.0, 9.0)
 DRAWING_STEPS = 10
-FEWEST = 2
-"""Images of a request; GROUP at most."""
+IMAGES = (1, 2, 3, 3, 4, 4, 4, 4)
+"""Images of a request, drawn evenly from these: most prompts have four, and one that lost some has fewer."""
 CELL_STATES = 5
 """Of a cell: empty as asked, as asked, another thing than asked, missing, too much."""
 _UNSAFE_SHARE = 1 / 3
@@ -81,8 +81,8 @@ class LessonStream:
         self.random = np.random.default_rng([seed, 6])
 
     def batch(self, count: int) -> Lessons:
-        """Lessons about two, three or four images each, as many in all of them."""
-        shown = int(self.random.integers(FEWEST, GROUP + 1))
+        """Lessons about one to four images each, as many in all of them."""
+        shown = int(self.random.choice(IMAGES))
         rows, turns, asked, ratings = [], [], [], []
         for number in self.random.integers(len(self.groups.asked), size=count).tolist():
             scene = self.groups.prompt_of(number)
