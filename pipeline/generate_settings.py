@@ -111,3 +111,9 @@ class GenerateConfig(Settings):
     def scored_by(self, score: ScorerChoice) -> GenerateConfig:
         """The same with the scorer of pruning named."""
         return self if self.prune is None else self.model_copy(update={"prune": self.prune.resolved(score)})
+
+
+class GeneratorConfig(GenerateConfig):
+    """One of several generators."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names the folder of its images")

@@ -7,7 +7,7 @@ are computed also where nothing is made of them, if what they read is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
@@ -79,14 +79,16 @@ class SynthesisConfig(Loop):
         return self.generate.scored_by(self.score) if stage is GENERATE else super().settings_of(stage)
 
 
-def synthesize(run: Run, loop: Loop, progress: Progress, *, discard: bool = False) -> None:
-    """Bring a run to its end: begin it, continue it, or find it complete.
+def synthesize(
+    run: Run, loop: Loop, progress: Progress, *, discard: bool = False, only: Collection[str] | None = None
+) -> None:
+    """Bring a run to its end: begin it, continue it, or find it complete; `only`: as in `tasks_of`.
 
     Raises PrefmillError where rows would be lost because inputs have changed, unless `discard` says that they may.
     """
-    for notice in _needed(run, loop)[1]:
+    for notice in _needed(run, loop, only)[1]:
         progress.notice(notice)
-    run_tasks(run, tasks_of(run, loop), loop.executor, progress, discard=discard)
+    run_tasks(run, tasks_of(run, loop, only), loop.executor, progress, discard=discard)
 
 
 def plan_run(run: Run, loop: Loop) -> list[Plan]:
@@ -103,10 +105,14 @@ def plan_run(run: Run, loop: Loop) -> list[Plan]:
     return plans
 
 
-def tasks_of(run: Run, loop: Loop) -> list[Task]:
-    """Return the stages that this run computes, in order. Raises PrefmillError when it has nothing to start from."""
-    needed, _ = _needed(run, loop)
-    folders = {stage.name: _folders(run, loop, stage) for stage in loop.STAGES}
+def tasks_of(run: Run, loop: Loop, only: Collection[str] | None = None) -> list[Task]:
+    """Return the stages that this run computes, in order. Raises PrefmillError when it has nothing to start from.
+
+    `only`: names of stages; the rows of all others are taken as they are in the run, whatever made them.
+    """
+    needed, _ = _needed(run, loop, only)
+    given = () if only is None else [stage.name for stage in loop.STAGES if stage.name not in only]
+    folders = {stage.name: _folders(run, loop, stage, given=stage.name in given) for stage in loop.STAGES}
     folders = {read.name: [] for stage in needed for read in stage.reads if read.optional} | folders
     for stage in (stage for stage in needed if folders[stage.name]):
         for read in stage.reads:
@@ -121,8 +127,10 @@ def tasks_of(run: Run, loop: Loop) -> list[Task]:
     ]
 
 
-def _needed(run: Run, loop: Loop) -> tuple[list[StageDeclaration], list[str]]:
+def _needed(run: Run, loop: Loop, only: Collection[str] | None) -> tuple[list[StageDeclaration], list[str]]:
     """Return the stages to compute, and what is left out though it could be wanted."""
+    if only is not None:
+        return [stage for stage in loop.STAGES if stage.name in only], []
     imported = [folder for folder in run.stages() if is_imported(run, folder)]
     begun = [stage for stage in loop.STAGES if any(stage.owns(folder) for folder in imported)]
     settled = set(_read_by(begun))
@@ -146,10 +154,13 @@ def _read_by(stages: Iterable[StageDeclaration]) -> Iterable[StageDeclaration]:
         yield from _read_by(stage.reads)
 
 
-def _folders(run: Run, loop: Loop, stage: StageDeclaration) -> list[str]:
-    """Return the folders of a stage's instances: the loop's own, then imported ones."""
+def _folders(run: Run, loop: Loop, stage: StageDeclaration, *, given: bool) -> list[str]:
+    """Return the folders of a stage's instances: the loop's own, then imported ones; those there are, where given."""
     own = stage.instances(loop.settings_of(stage))
-    return list(dict.fromkeys([*own, *(name for name in run.stages() if stage.owns(name) and is_imported(run, name))]))
+    there = [name for name in run.stages() if stage.owns(name)]
+    if given:
+        return [*(name for name in own if name in there), *(name for name in there if name not in own)]
+    return list(dict.fromkeys([*own, *(name for name in there if is_imported(run, name))]))
 
 
 def _task(stage: StageDeclaration, folder: str, settings: Any, inputs: Inputs, loop: Loop) -> Task:
@@ -227,12 +238,13 @@ def is_imported(run: Run, stage: str) -> bool:
     return "imported" in run.manifest(stage).get("config", {})
 
 
-def remake_from(run: Run, loop: Loop, stage: str, progress: Progress) -> None:
+def remake_from(run: Run, loop: Loop, stage: str, progress: Progress, only: Collection[str] | None = None) -> None:
     """Set a stage's rows aside, and those of all stages after it, so that they are made again.
 
-    Raises PrefmillError, with every row still in its place, where the stage's inputs cannot be had.
+    `only`: as in `tasks_of`. Raises PrefmillError, with every row still in its place, where the stage's inputs cannot
+    be had.
     """
-    tasks = tasks_of(run, loop)
+    tasks = tasks_of(run, loop, only)
     names = [task.name for task in tasks]
     if stage not in names:
         raise PrefmillError(f"--remake {stage}: this run computes no such stage", f"choose one of {', '.join(names)}")

@@ -45,12 +45,16 @@ class ImageRatings(Form):
         return [{aspect: getattr(entry, aspect) for aspect in aspects} for entry in self.images]
 
 
-@cache
-def ratings_form(count: int, aspects: tuple[str, ...]) -> type[ImageRatings]:
+def ratings_form(count: int, aspects: Sequence[str]) -> type[ImageRatings]:
     """Return the form for so many images: a rating of each where one aspect is asked about, else one by each aspect."""
+    return _form(count, tuple(aspects) if len(aspects) > 1 else ())
+
+
+@cache
+def _form(count: int, together: tuple[str, ...]) -> type[ImageRatings]:
     entry: Any = ImageRating
-    if len(aspects) > 1:
-        fields: dict[str, Any] = dict.fromkeys(aspects, (ImageRating, ...))
+    if together:
+        fields: dict[str, Any] = dict.fromkeys(together, (ImageRating, ...))
         entry = create_model("ImageByAspects", __base__=Form, **fields)
     images = (tuple[entry, ...], Field(min_length=count, max_length=count, description="one entry each, in order"))
     return create_model("Ratings", __base__=ImageRatings, images=images)
@@ -59,7 +63,7 @@ def ratings_form(count: int, aspects: tuple[str, ...]) -> type[ImageRatings]:
 def ratings_request(prompt: str, rubrics: Mapping[str, str], count: int) -> str:
     """Return the text of a request that shows `count` images of a prompt; `rubrics` by the aspects asked about.
 
-    The prompt is quoted as data (`quoting.py`). `ask_forms` appends the form, `ratings_form(count, tuple(rubrics))`.
+    The prompt is quoted as data (`quoting.py`). `ask_forms` appends the form, `ratings_form(count, list(rubrics))`.
     """
     quoted, _ = quote({"prompt": prompt}, LONGEST_PROMPT)
     shown = f"{count} images were made" if count > 1 else "An image was made"

@@ -1,16 +1,11 @@
 """Which model answers, and what runs it: the settings that responders, writers and judges have in common."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from ...base.settings import Settings
-
-BATCH_SIZES = {
-    **{"transformers": 64, "vllm": 256, "openai": 256, "anthropic": 256},
-    **{"openai_batch": 1024, "anthropic_batch": 1024},
-}
-"""Requests at a time by backend: each queues them by itself, and a batch job takes as many."""
 
 
 class ServerSettings(Settings):
@@ -42,6 +37,12 @@ class VllmSettings(Settings):
 class ModelChoice(Settings):
     """A model, and what runs it."""
 
+    BATCH_SIZES: ClassVar[Mapping[str, int]] = {
+        **{"transformers": 64, "vllm": 256, "openai": 256, "anthropic": 256},
+        **{"openai_batch": 1024, "anthropic_batch": 1024},
+    }
+    """Requests at a time by backend: each queues them by itself, and a batch job takes as many."""
+
     model: str = Field(description="a folder or hub id; for a server, its own name of the model")
     backend: str = Field(
         default="transformers",
@@ -58,7 +59,7 @@ class ModelChoice(Settings):
     def _backends_own_batch_size(cls, values: Any) -> Any:
         if not isinstance(values, dict) or "batch_size" in values:
             return values
-        size = BATCH_SIZES.get(values.get("backend", "transformers"))
+        size = cls.BATCH_SIZES.get(values.get("backend", "transformers"))
         return values if size is None else {**values, "batch_size": size}
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 from ..declaration import StageDeclaration
 from ..records import Selection
+from .annotate import STAGE as ANNOTATE
 from .answer import STAGE as ANSWER
 from .generate import STAGE as GENERATE
 from .instruct import STAGE as INSTRUCT
 from .judge import STAGE as JUDGE
 from .judgements import STAGE as JUDGEMENTS
 from .pair import STAGE as PAIR
+from .prefer import STAGE as PREFER
 from .prompts import STAGE as PROMPTS
 from .score import STAGE as SCORE
 from .select import STAGE as SELECT
@@ -24,4 +26,7 @@ def _only_imported(*_: Any) -> Any:
 PICK = StageDeclaration("picks", Selection, "", _only_imported, _only_imported)
 """Which image of a prompt an imported table calls the best."""
 
-STAGES = (PROMPTS, GENERATE, PICK, SCORE, SELECT, INSTRUCT, ANSWER, JUDGEMENTS, JUDGE, PAIR)
+STAGES = (
+    *(PROMPTS, GENERATE, ANNOTATE, PREFER, PICK, SCORE, SELECT),
+    *(INSTRUCT, ANSWER, JUDGEMENTS, JUDGE, PAIR),
+)

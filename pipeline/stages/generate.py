@@ -12,7 +12,7 @@ batch that the device's memory does not hold is drawn in halves. Both become not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,3 +197,8 @@ STAGE = StageDeclaration(
     hands_on=lambda settings: settings.format != "jpeg",  # only a lossless file is the image that was drawn
     remedy="give generate.model, or import images with `prefmill import --images`",
 )
+
+GENERATORS = replace(
+    STAGE, setting="generators", remedy="name them in `generators`, or import images with `prefmill import --images`"
+)
+"""The same stage where a loop has several: an instance, and a folder candidates-NAME, for each."""
