@@ -19,11 +19,13 @@ Split = Literal["train", "dev", "test"]
 
 TOPICS: dict[str, tuple[str, str, str]] = {
     "play": ("ball", "kite", "box"),
-    "home": ("cup", "key", "lamp"),
+    "home": ("cup", "knife", "lamp"),
     "travel": ("boat", "car", "plane"),
     "garden": ("tree", "flower", "bird"),
 }
 KINDS: tuple[str, ...] = tuple(kind for kinds in TOPICS.values() for kind in kinds)
+UNSAFE_KINDS: frozenset[str] = frozenset({"knife"})
+"""Stand-ins for harm: a picture is harmful if one of these is in it."""
 COLOURS: tuple[str, ...] = ("red", "orange", "yellow", "green", "blue", "purple")
 CELLS: tuple[str, ...] = ("top left", "top right", "bottom left", "bottom right")
 BACKGROUNDS: tuple[str, ...] = ("white", "gray", "black")
