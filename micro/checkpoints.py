@@ -16,9 +16,11 @@ from typing import Any
 from ..base.errors import PrefmillError
 from ..base.files import sha256_of, write_text
 from ..engine.device import hardware_description
+from .measure.annotator import measure_annotator
 from .measure.images import measure_clip, measure_generator, measure_image_reward, measure_matching
 from .measure.responder import measure_responder
 from .measure.text_reward import measure_text_reward
+from .teach.annotator import ANNOTATORS, train_annotator
 from .teach.comparators import train_clip, train_matching
 from .teach.generator import train_generator
 from .teach.image_reward import train_image_reward
@@ -53,6 +55,14 @@ def _responder(name: str) -> CheckpointRecipe:
     )
 
 
+def _annotator(name: str) -> CheckpointRecipe:
+    return CheckpointRecipe(
+        lambda root, seed, report: train_annotator(name, root / name, seed, report, root / "text-to-image"),
+        lambda root, quick: measure_annotator(root, name, quick=quick),
+        needs=("text-to-image",),
+    )
+
+
 RECIPES: dict[str, CheckpointRecipe] = {
     "text-to-image": CheckpointRecipe(
         lambda root, seed, report: train_generator(root / "text-to-image", seed, report),
@@ -74,6 +84,7 @@ RECIPES: dict[str, CheckpointRecipe] = {
         needs=("text-to-image", "clip", "blip-matching"),
     ),
     **{name: _responder(name) for name in RESPONDERS},
+    **{name: _annotator(name) for name in ANNOTATORS},
     "text-reward": CheckpointRecipe(
         lambda root, seed, report: train_text_reward(root / "text-reward", seed, report),
         lambda root, quick: measure_text_reward(root / "text-reward", quick=quick),

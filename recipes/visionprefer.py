@@ -19,10 +19,10 @@ class VisionPreferRecipe(BaseRecipe, VisionPreferLoop):
 def visionprefer() -> VisionPreferRecipe:
     """VisionPrefer's loop: images of two generators, rated by GPT-4o on four aspects, become preferences.
 
-    The paper: prompts of DiffusionDB; four images each, of SD 1.5, SD 2.1, Dreamlike Photoreal 2.0 and SDXL, at guidance
-    scales that are not published; GPT-4V rates each 1 to 5 on the four aspects with a rationale. Ours: generators of the
-    kind that the engines here draw with, the scales, the rubrics and requests, the annotator's successor, and the
-    formula that makes preferences of ratings.
+    The paper: prompts of DiffusionDB; four images each, of SD 1.5, SD 2.1, Dreamlike Photoreal 2.0 and SDXL, at
+    guidance scales that are not published; GPT-4V rates each 1 to 5 on the four aspects, with a rationale. Ours: the
+    generators, which are of the kind that is drawn with here, the scales, the rubrics and requests, the annotator's
+    successor, and the formula that makes preferences of ratings.
     """
     return VisionPreferRecipe(
         generators=(

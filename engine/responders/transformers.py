@@ -1,7 +1,7 @@
 """A vision-language model that answers instructions about images (LLaVA 1.5, 1.6 and others of that form).
 
 LLaVA's vision tower with its projector runs through a `Runner`, once for an image however many requests are about it;
-other families read their images together with the text, and several of them where a request has several.
+other families read their images together with the text. A request may have several images, but with LLaVA 1.6.
 """
 
 import hashlib
@@ -52,6 +52,8 @@ class TransformersResponder(LocalResponder):
         self.processor = processor
         network = _vision(model)
         self.vision = None if network is None else make_runner(network, settings)
+        self._takes_several = not isinstance(model, LlavaNextForConditionalGeneration)
+        """LLaVA 1.6 cuts images into tiles by their shapes: how many tokens are whose is known for one image only."""
         self._features: dict[str, torch.Tensor] = {}
         """Of the images of the present call."""
         self._check_image_token()
@@ -98,8 +100,8 @@ class TransformersResponder(LocalResponder):
 
     def _inputs(self, request: Request) -> dict[str, torch.Tensor]:
         count = len(request.images)
-        if count == 0 or (count > 1 and self.vision is not None):
-            wanted = "images" if self.vision is None else "one image"
+        if count == 0 or (count > 1 and not self._takes_several):
+            wanted = "images" if self._takes_several else "one image"
             raise RequestRefused("images", f"{self.key} is asked about {count}, and takes {wanted}")
         text = self.chat.render(request.text, count)
         try:
@@ -117,14 +119,13 @@ class TransformersResponder(LocalResponder):
         """The model's inputs, with image features in place of the pixels where the family takes them."""
         if self.vision is None:
             return super()._read(prompts)
-        seen = [{name: prompt.inputs[name] for name in _PIXELS if name in prompt.inputs} for prompt in prompts]
-        keys = [_digest(pixels) for pixels in seen]
+        seen = [image for prompt in prompts for image in self._images(prompt)]
+        keys = [_digest(pixels) for pixels, _ in seen]
         new = {key: row for row, key in enumerate(keys) if key not in self._features}
         if new:
-            pixels = {name: self._moved(value) for name, value in collate([seen[row] for row in new.values()]).items()}
-            features = self.vision.run(pixels)["features"]
-            image_token = cast(Any, self.model.config).image_token_id
-            counts = [int((prompts[row].inputs["input_ids"] == image_token).sum()) for row in new.values()]
+            images = collate([seen[row][0] for row in new.values()])
+            features = self.vision.run({name: self._moved(value) for name, value in images.items()})["features"]
+            counts = [seen[row][1] for row in new.values()]
             self._features.update(zip(new, features.split(counts), strict=True))
         texts = [{name: value for name, value in prompt.inputs.items() if name not in _PIXELS} for prompt in prompts]
         inputs = {name: self._moved(value) for name, value in collate(texts, self._padding).items()}
@@ -132,6 +133,15 @@ class TransformersResponder(LocalResponder):
         features = [self._features[key] for key in keys]
         image = BaseModelOutputWithPooling(pooler_output=features)  # type: ignore[arg-type]
         return {**inputs, "mm_encoder_outputs": {"image": image}}
+
+    def _images(self, prompt: OpenAnswer) -> list[tuple[dict[str, torch.Tensor], int]]:
+        """Of each image of a prompt its pixels, and the number of its tokens in the text."""
+        pixels = {name: prompt.inputs[name] for name in _PIXELS if name in prompt.inputs}
+        tokens = int((prompt.inputs["input_ids"] == cast(Any, self.model.config).image_token_id).sum())
+        count = len(pixels["pixel_values"])
+        return [
+            ({name: value[row : row + 1] for name, value in pixels.items()}, tokens // count) for row in range(count)
+        ]
 
     def _check_image_token(self) -> None:
         token, wanted = self.chat.image_token, getattr(self.model.config, "image_token_id", None)

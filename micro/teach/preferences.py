@@ -16,7 +16,7 @@ from ..world.candidates import Candidates
 from ..world.language import caption
 from ..world.perturb import perturb
 from ..world.render import render_all
-from ..world.scenes import Scene, sample_scenes
+from ..world.scenes import Scene, Split, sample_scenes
 from ..world.truth import alignment, seen_there, word_truth
 
 GROUP = 4
@@ -52,7 +52,7 @@ class PreferenceStream:
         """Groups drawn from the pool, each with a prompt."""
         numbers = self.random.integers(len(self.asked), size=groups)
         rows = (numbers[:, None] * GROUP + np.arange(GROUP)).flatten()
-        asked = [scene for number in numbers.tolist() for scene in [self._prompt(number)] * GROUP]
+        asked = [scene for number in numbers.tolist() for scene in [self.prompt_of(number)] * GROUP]
         shown = [self.shown[row] for row in rows.tolist()]
         grades = [alignment(wanted, seen) for wanted, seen in zip(asked, shown, strict=True)]
         words = [word_truth(wanted, seen, TEXT_LENGTH) for wanted, seen in zip(asked, shown, strict=True)]
@@ -65,7 +65,8 @@ class PreferenceStream:
             torch.from_numpy(np.stack(seen)),
         )
 
-    def _prompt(self, number: int) -> Scene:
+    def prompt_of(self, number: int) -> Scene:
+        """What a group is asked for this time."""
         asked, choice = self.asked[number], self.random.random()
         if choice >= _SHOWN_PROMPTS + _NEAR_PROMPTS:
             return asked
@@ -78,16 +79,16 @@ class PreferenceStream:
         return near if _legible(near) else asked
 
 
-def rendered_candidates(groups: int, seed: int) -> Candidates:
-    """Groups of a training scene's render and those of three near misses, roughened."""
+def rendered_candidates(groups: int, seed: int, split: Split = "train") -> Candidates:
+    """Groups of a scene's render and those of three near misses, all of one split, roughened."""
     random = np.random.default_rng([seed, 4])
-    scenes = sample_scenes("train", groups, seed + 5)
+    scenes = sample_scenes(split, groups, seed + 5)
     shown = []
     for scene in scenes:
         group = [scene]
         while len(group) < GROUP:
             near = perturb(scene, random)
-            if near.split == "train":
+            if near.split == split:
                 group.append(near)
         shown.append(group)
     flat = [scene for group in shown for scene in group]

@@ -20,7 +20,7 @@ from transformers import (
 from ...engine.tiny.tokenizers import VICUNA_TEMPLATE
 from ..world.render import IMAGE_SIZE
 from .lessons import Noise
-from .tokenizers import CONTEXT, IMAGE_TOKEN, responder_tokenizer
+from .tokenizers import IMAGE_TOKEN, responder_tokenizer
 from .vision_heads import PATCH_SIZE, PATCHES_PER_SIDE
 
 IMAGE_TOKENS = PATCHES_PER_SIDE**2
@@ -64,22 +64,30 @@ RESPONDERS: dict[str, ResponderSpec] = {
 def build_untrained(spec: ResponderSpec) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """A model with fresh weights from torch's global random stream, and its processor."""
     tokenizer = responder_tokenizer()
+    sizes = (spec.vision_width, spec.vision_layers, spec.text_width, spec.text_layers)
+    return build_llava(tokenizer, *sizes), llava_processor(tokenizer, VICUNA_TEMPLATE)
+
+
+def build_llava(
+    tokenizer: PreTrainedTokenizerFast, vision_width: int, vision_layers: int, text_width: int, text_layers: int
+) -> LlavaForConditionalGeneration:
+    """A LLaVA with fresh weights, of these sizes, for what a tokenizer writes and as long as that allows."""
     vision = CLIPVisionConfig(
-        hidden_size=spec.vision_width,
-        intermediate_size=2 * spec.vision_width,
-        projection_dim=spec.vision_width,
-        num_hidden_layers=spec.vision_layers,
-        num_attention_heads=spec.vision_width // _HEAD_WIDTH,
+        hidden_size=vision_width,
+        intermediate_size=2 * vision_width,
+        projection_dim=vision_width,
+        num_hidden_layers=vision_layers,
+        num_attention_heads=vision_width // _HEAD_WIDTH,
         image_size=IMAGE_SIZE,
         patch_size=PATCH_SIZE,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=spec.text_width,
-        intermediate_size=2 * spec.text_width,
-        num_hidden_layers=spec.text_layers,
-        num_attention_heads=spec.text_width // _HEAD_WIDTH,
-        max_position_embeddings=CONTEXT,
+        hidden_size=text_width,
+        intermediate_size=2 * text_width,
+        num_hidden_layers=text_layers,
+        num_attention_heads=text_width // _HEAD_WIDTH,
+        max_position_embeddings=tokenizer.model_max_length,
         rms_norm_eps=1e-5,
         tie_word_embeddings=False,
         bos_token_id=tokenizer.get_vocab()["<s>"],
@@ -100,10 +108,11 @@ def build_untrained(spec: ResponderSpec) -> tuple[LlavaForConditionalGeneration,
     model.generation_config = GenerationConfig(
         bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id
     )
-    return model, _processor(tokenizer)
+    return model
 
 
-def _processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+def llava_processor(tokenizer: PreTrainedTokenizerFast, template: str) -> LlavaProcessor:
+    """The processor of such a model, with a chat template."""
     half = [0.5, 0.5, 0.5]
     image_processor = CLIPImageProcessorPil(
         size={"shortest_edge": IMAGE_SIZE},
@@ -117,5 +126,5 @@ def _processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
         patch_size=PATCH_SIZE,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=VICUNA_TEMPLATE,
+        chat_template=template,
     )
