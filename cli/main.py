@@ -23,6 +23,7 @@ from . import evaluate as evaluate_group
 from . import micro as micro_group
 from . import recipe as recipe_group
 from . import write as write_group
+from .annotate import annotate_command
 from .bench import PASSED_ON, bench_command
 from .options import Discard, Json, Limit, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
 from .quality import quality_command
@@ -242,6 +243,7 @@ def study(
     study_command(name, to, seeds, prompts, as_json)
 
 
+app.command(name="annotate")(annotate_command)
 app.command(name="quality")(quality_command)
 app.command(name="bench", context_settings=PASSED_ON)(bench_command)
 

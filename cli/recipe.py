@@ -21,8 +21,9 @@ def list_command(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(lines))
         return
+    width = max(map(len, lines))
     for name, line in lines.items():
-        typer.echo(f"{name:<12} {line}")
+        typer.echo(f"{name:<{width}} {line}")
 
 
 @app.command("show")

@@ -238,12 +238,12 @@ def is_imported(run: Run, stage: str) -> bool:
     return "imported" in run.manifest(stage).get("config", {})
 
 
-def remake_from(run: Run, loop: Loop, stage: str, progress: Progress) -> None:
-    """Set a stage's rows aside, and those of all stages after it, so that they are made again.
+def remake_from(run: Run, loop: Loop, stage: str, progress: Progress, only: Collection[str] | None = None) -> None:
+    """Set a stage's rows aside, and those of all stages after it, so that they are made again; `only`: as in `tasks_of`.
 
     Raises PrefmillError, with every row still in its place, where the stage's inputs cannot be had.
     """
-    tasks = tasks_of(run, loop)
+    tasks = tasks_of(run, loop, only)
     names = [task.name for task in tasks]
     if stage not in names:
         raise PrefmillError(f"--remake {stage}: this run computes no such stage", f"choose one of {', '.join(names)}")

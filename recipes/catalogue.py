@@ -9,7 +9,7 @@ prefmill run mine.py                      one's own: a file with a function reci
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..base.errors import PrefmillError
 from ..base.paths import user_path
@@ -20,24 +20,38 @@ from .micro import micro
 from .pds_dpo import pds_dpo
 from .pds_dpo_repo import pds_dpo_repo
 from .python_file import load_python_recipe
-from .recipe import BaseRecipe, Recipe
+from .recipe import BaseRecipe
 from .saved import read_recipe
 from .tiny import tiny
+from .visionprefer import visionprefer
+from .visionprefer_micro import visionprefer_micro
 
 MICRO_NAMES = (
     *("text-to-image", "image-reward", "clip", "policy", "text-reward"),
     *(f"responder-{letter}" for letter in "abcd"),
 )
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
+VISIONPREFER_MICRO_NAMES = ("text-to-image", "annotator-a")
+
+RECIPES: dict[str, Callable[[], BaseRecipe]] = {
     "tiny": tiny,
     "pds-dpo": pds_dpo,
     "pds-dpo-repo": pds_dpo_repo,
     "low-memory": low_memory,
     "imported": imported,
+    "visionprefer": visionprefer,
 }
-if all((MICRO_CHECKPOINTS / name).is_dir() for name in MICRO_NAMES):  # trained, not written: a checkout may lack some
+
+
+def _are_here(names: Iterable[str]) -> bool:
+    """Whether the package has these checkpoints: trained, not written, so a checkout may lack some."""
+    return all((MICRO_CHECKPOINTS / name).is_dir() for name in names)
+
+
+if _are_here(MICRO_NAMES):
     RECIPES = {"micro": micro, **RECIPES}
+if _are_here(VISIONPREFER_MICRO_NAMES):
+    RECIPES = {**RECIPES, "visionprefer-micro": visionprefer_micro}
 
 
 def load_recipe(name: str) -> BaseRecipe:

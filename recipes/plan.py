@@ -5,7 +5,7 @@ Nothing here writes, loads a model or guesses: a rate is one that this run measu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -85,11 +85,14 @@ class PlannedModel:
 
 
 def plan_stages(
-    run: Run, recipe: BaseRecipe, remake: str | None, discard: bool
+    run: Run, recipe: BaseRecipe, remake: str | None, discard: bool, only: Collection[str] | None = None
 ) -> tuple[list[PlannedStage], list[Problem]]:
-    """Return the stages that a recipe computes in a run, in order, and what keeps them from it."""
+    """Return the stages that a recipe computes in a run, in order, and what keeps them from it.
+
+    `only`: as in `tasks_of`.
+    """
     try:
-        tasks = tasks_of(run, recipe)
+        tasks = tasks_of(run, recipe, only)
     except PrefmillError as error:
         return [], [Problem.of("recipe", error)]
     names = [task.name for task in tasks]

@@ -7,6 +7,7 @@ which fit them or do not (`engines.py`).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,12 @@ def plan_run(
     discard: bool = False,
     train: bool = True,
     words: str = "RECIPE",
+    only: Collection[str] | None = None,
 ) -> RunPlan:
-    """Return what `run_recipe` with the same arguments would do; `words` name the recipe on a command line."""
+    """Return what `run_recipe` with the same arguments would do; `words` name the recipe on a command line.
+
+    `only`: names of stages; all others are taken as they are in the run.
+    """
     problems = [*checks.folder_problems(folder)]
     if problems:  # a path that cannot be looked at
         return RunPlan(folder, (), False, (), None, tuple(problems), (), None)
@@ -91,7 +96,7 @@ def plan_run(
     settled = ""
     try:
         planned, settled = planned_batch_size(run, planned)
-        stages, found = plan_stages(run, planned, remake, discard)
+        stages, found = plan_stages(run, planned, remake, discard, only)
     except PrefmillError as error:
         stages, found = [], [Problem.of("generate.batch_size", error)]
     problems += found

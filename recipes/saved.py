@@ -21,11 +21,11 @@ NAME = "run.yaml"
 _FILE = "recipe_file"
 
 
-def save(folder: Path, recipe: BaseRecipe) -> None:
+def save(folder: Path, recipe: BaseRecipe, name: str = NAME) -> None:
     """Write the recipe into a run's folder."""
     source = source_of(recipe)
     head = "" if source is None else to_yaml({_FILE: source})
-    write_text(folder / NAME, head + to_yaml(recipe))
+    write_text(folder / name, head + to_yaml(recipe))
 
 
 def read_recipe(path: Path, folder: Path | None = None) -> BaseRecipe:

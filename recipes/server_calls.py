@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from ..base.errors import PrefmillError
 from ..engine.responders.catalogue import RESPONDERS, backend_of
 from ..engine.responders.settings import ModelChoice
+from ..pipeline.annotating.settings import AnnotatorChoice
 from ..pipeline.store import Run
 from .plan import PlannedStage, Problem
 from .recipe import BaseRecipe, Recipe
@@ -35,13 +36,21 @@ def server_calls(run: Run, recipe: BaseRecipe, stages: Sequence[PlannedStage]) -
         if choice.backend not in RESPONDERS or backend_of(choice).loads_weights:
             continue
         where = urlsplit(choice.url).hostname if choice.url else "its vendor's server"
-        rows = _rows(recipe, planned[name], stages)
+        rows = _calls(choice, recipe, planned[name], stages)
         told = "as often as rows come" if rows is None else f"about {rows} times"
         usage = run.manifest(name).get("usage") or {}
         price = ""
         if rows is not None and usage.get("cost") is not None and usage.get("requests"):
             price = f", cost about {rows * usage['cost'] / usage['requests']:.2f} at what it was so far"
         yield f"{setting}: {choice.model} on {where} is asked {told}{price}"
+
+
+def _calls(choice: ModelChoice, recipe: BaseRecipe, stage: PlannedStage, stages: Sequence[PlannedStage]) -> int | None:
+    if not isinstance(choice, AnnotatorChoice):
+        return _rows(recipe, stage, stages)
+    prompts = next((one.inputs for one in stages if one.name == "prompts"), None)
+    missing = stage.missing if stage.missing is not None else prompts
+    return None if missing is None else missing * choice.requests
 
 
 def _rows(recipe: BaseRecipe, stage: PlannedStage, stages: Sequence[PlannedStage]) -> int | None:

@@ -1,0 +1,35 @@
+"""VisionPrefer (arXiv 2404.15100) as far as it is public: several generators, a chat model that rates, preferences."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..pipeline.annotating.settings import AnnotatorChoice
+from ..pipeline.generate_settings import GeneratorConfig
+from ..pipeline.vision_prefer import VisionPreferLoop
+from .recipe import BaseRecipe
+
+
+class VisionPreferRecipe(BaseRecipe, VisionPreferLoop):
+    """VisionPrefer's loop, and the training on its preferences."""
+
+    loop: Literal["visionprefer"] = "visionprefer"
+
+
+def visionprefer() -> VisionPreferRecipe:
+    """VisionPrefer's loop: images of two generators, rated by GPT-4o on four aspects, become preferences.
+
+    The paper: prompts of DiffusionDB; four images each, of SD 1.5, SD 2.1, Dreamlike Photoreal 2.0 and SDXL, at guidance
+    scales that are not published; GPT-4V rates each 1 to 5 on the four aspects with a rationale. Ours: generators of the
+    kind that the engines here draw with, the scales, the rubrics and requests, the annotator's successor, and the
+    formula that makes preferences of ratings.
+    """
+    return VisionPreferRecipe(
+        generators=(
+            GeneratorConfig(name="sd3-medium", guidance=(4.0, 7.0)),
+            GeneratorConfig(
+                name="sd35-medium", model="stabilityai/stable-diffusion-3.5-medium", guidance=(3.5, 6.0), steps=40
+            ),
+        ),
+        annotators=(AnnotatorChoice(name="gpt-4o", model="gpt-4o", backend="openai"),),
+    )
