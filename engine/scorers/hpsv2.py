@@ -59,7 +59,7 @@ def load_hpsv2(folder: Path, dtype: torch.dtype = torch.float32) -> CLIPModel:
     config = CLIPConfig.from_pretrained(folder) if (folder / "config.json").is_file() else official_config()
     converted = convert_open_clip_state_dict(_state_dict(official[0]))
     with quiet_loading():
-        model, report = CLIPModel.from_pretrained(
+        loaded: Any = CLIPModel.from_pretrained(
             None,
             config=config,
             state_dict=converted,
@@ -67,6 +67,7 @@ def load_hpsv2(folder: Path, dtype: torch.dtype = torch.float32) -> CLIPModel:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # not to ignore them: to have them all in the report
         )
+    model, report = loaded
     raise_for_report(folder, report)
     return model.eval()
 
