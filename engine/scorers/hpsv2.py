@@ -14,7 +14,7 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPTextConfig,
-    CLIPTokenizerFast,
+    CLIPTokenizer,
     CLIPVisionConfig,
     PreTrainedTokenizerBase,
 )
@@ -113,7 +113,7 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         return load_tokenizer(folder)
     try:  # the official folder has none: all CLIPs share one vocabulary
-        return CLIPTokenizerFast.from_pretrained(TOKENIZER)
+        return CLIPTokenizer.from_pretrained(TOKENIZER)
     except Exception as error:  # offline, mostly
         raise PrefmillError(
             f"{folder} has no tokenizer, and that of {TOKENIZER} is not to be had from the hub.",
