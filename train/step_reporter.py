@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from ..base.errors import PrefmillError
 from .checkpoints import Checkpoint, CheckpointNotes, mark_complete
 from .events import MetricsFile, say
 from .manifest import Backend
+from .usage import resources
 from .zero2 import require_engine
 
 
@@ -142,7 +141,7 @@ class StepReporter(TrainerCallback):
         line = {"step": state.global_step, "steps": state.max_steps, **logs, **rounded}
         line |= self.describe(logs, pairs, seconds)
         self.device_seconds += seconds * args.world_size
-        line |= _resources(self.device_seconds / 3600, self.job)
+        line |= resources(self.device_seconds / 3600, self.job.device, self.job.config.dollars_per_hour)
         if control.should_evaluate:  # which comes next; a step has one line
             self.held = line
         else:
@@ -182,17 +181,3 @@ class StepReporter(TrainerCallback):
 def device_name(job: ReportedJob) -> str:
     """Return what torch calls this process's device."""
     return torch.cuda.get_device_name() if job.device == "cuda" else "cpu"
-
-
-def _resources(device_hours: float, job: ReportedJob) -> dict[str, float]:
-    """Return hours of all devices and their price so far, and the peak memory of this process's device in bytes."""
-    used: dict[str, float] = {"device_hours": round(device_hours, 6)}
-    if job.config.dollars_per_hour is not None:
-        used["dollars"] = round(device_hours * job.config.dollars_per_hour, 4)
-    if job.device == "cuda":
-        used["peak_memory"] = torch.cuda.max_memory_allocated()
-    else:  # kilobytes, but for macOS
-        used["peak_memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-            1 if sys.platform == "darwin" else 1024
-        )
-    return used

@@ -42,7 +42,7 @@ def load_preferences(run_folder: Path, aspects: Sequence[str], *, margins: bool 
         raise PrefmillError(
             f"{run_folder} holds no preferences between images to train on",
             f"see `prefmill show {run_folder} {PREFERENCES} --rejects` for why none was made, or make some with "
-            f"`prefmill annotate`",
+            f"`prefmill annotate {run_folder}`",
         )
     found = dict.fromkeys(preference.aspect for preference in given)
     for aspect in aspects:
