@@ -10,7 +10,9 @@ import typer
 
 from ..base.errors import PrefmillError
 
-BENCHES = ("engines", "kernels", "responders", "scorers", "sd3_device", "servers", "synthesis", "train")
+BENCHES = (
+    *("engines", "generator_tuning", "kernels", "responders", "scorers", "sd3_device", "servers", "synthesis", "train"),
+)
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """Options are the benchmark's own, `--help` too."""
 

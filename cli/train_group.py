@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from .options import Json, RunFolder, Settings, as_path
+from .train_generator import generator
 
 DEFAULT = "adapter"
 
@@ -49,3 +50,6 @@ def adapter(
     from .train import train_command
 
     train_command(folder, to, recipe, settings or [], plan, gpu, as_json)
+
+
+app.command(name="generator")(generator)

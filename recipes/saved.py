@@ -11,6 +11,7 @@ from typing import Any
 
 from ..base.errors import PrefmillError
 from ..base.files import write_text
+from ..pipeline.generate_settings import GenerateConfig
 from ..pipeline.prompts import PromptsConfig
 from ..train.settings import DPOTrainingConfig
 from .python_file import source_of
@@ -53,6 +54,16 @@ def continued(folder: Path) -> BaseRecipe:
 def prompts_of(folder: Path) -> PromptsConfig:
     """Return where a run's prompts come from, whatever its recipe's class."""
     return validated(PromptsConfig, _values(folder / NAME).get("prompts", {}))
+
+
+def generators_of(folder: Path) -> list[GenerateConfig]:
+    """Return how a run draws, whatever its recipe's class; empty where it does not."""
+    found = _values(folder / NAME).get("generate") or []
+    known = GenerateConfig.model_fields.keys()
+    return [
+        validated(GenerateConfig, {name: value for name, value in one.items() if name in known})
+        for one in (found if isinstance(found, list) else [found])
+    ]
 
 
 def training_of(folder: Path) -> DPOTrainingConfig | None:

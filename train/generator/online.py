@@ -1,7 +1,8 @@
 """Pairs made on the way: groups drawn by what is being trained, and of each the best and the worst by the reward.
 
 A reward that is no finite number takes its image out of its group. A group with fewer than two images left, or whose
-rewards are all the same, says nothing: it is dropped and counted. A step whose rewards are all broken ends the training.
+rewards are all the same, says nothing: it is dropped and counted. Where all rewards of a step are broken, the training
+ends.
 """
 
 from __future__ import annotations

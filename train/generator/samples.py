@@ -70,7 +70,11 @@ class Samples:
         steps = [one for one in known.get("steps", []) if one["step"] < step]
         config = self.task.config
         told = {"guidance": config.guidance, "sampling_steps": config.eval_steps, "images": config.eval_images}
-        content = {"prompts": [prompt.text for prompt in self.prompts], **told, "steps": [*steps, {"step": step, **found}]}
+        content = {
+            "prompts": [prompt.text for prompt in self.prompts],
+            **told,
+            "steps": [*steps, {"step": step, **found}],
+        }
         write_text(path, json.dumps(content, indent=1) + "\n")
 
     def _strip(self, height: int, width: int) -> None:

@@ -104,8 +104,9 @@ class GeneratorTrainer:
         loss = float(cast(torch.Tensor, self.accelerator.reduce(total, "mean")))
         for name, value in (("loss", loss), ("gradient's norm", norm)):
             if not math.isfinite(value):
+                how = f"learning rate {rate:g}, precision {self.job.precision}"
                 raise PrefmillError(
-                    f"the {name} is {value} at step {step + 1} (learning rate {rate:g}, precision {self.job.precision})",
+                    f"the {name} is {value} at step {step + 1} ({how})",
                     f"lower learning_rate below {self.config.learning_rate:g}, or set precision=float32",
                 )
         return loss, norm
@@ -198,4 +199,3 @@ def _reward(config: GeneratorTrainingConfig, policy: Policy) -> Reward:
     for runner in scorer.runners:
         runner.network.module.requires_grad_(False)
     return Reward(scorer)
-
