@@ -7,13 +7,18 @@ from typing import Literal
 from ..pipeline.annotating.settings import AnnotatorChoice
 from ..pipeline.generate_settings import GeneratorConfig
 from ..pipeline.vision_prefer import VisionPreferLoop
+from ..train.generator.settings import GeneratorTrainingConfig
+from ..train.reward.settings import RewardTrainingConfig
 from .recipe import BaseRecipe
 
 
 class VisionPreferRecipe(BaseRecipe, VisionPreferLoop):
-    """VisionPrefer's loop, and the training on its preferences."""
+    """VisionPrefer's loop, and the trainings on its preferences: of an image reward, and of a generator by it."""
 
     loop: Literal["visionprefer"] = "visionprefer"
+    train_reward: RewardTrainingConfig | None = None
+    train_generator: GeneratorTrainingConfig | None = None
+    """Where a reward is trained, the generator learns from that one, whatever its own `reward` says."""
 
 
 def visionprefer() -> VisionPreferRecipe:
