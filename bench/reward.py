@@ -40,6 +40,7 @@ def run(*, width: int = 256, layers: int = 12, rounds: int = 3, to: Path | None 
         operations = {side: _operations(official, side) for side in SIDES}
     torch.manual_seed(0)
     network = RewardNetwork(ImageRewardModel(_config(width, layers)), FROZEN)
+    torch.nn.init.normal_(network.heads.weight)  # rewards that differ, so that equal losses say something
     pixels = torch.randn(IMAGES, 3, network.image_size, network.image_size)
     features = network.features(pixels)
     raw = take_turns({side: partial(_timed, network, side, pixels, features) for side in SIDES}, rounds)

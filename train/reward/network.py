@@ -3,8 +3,8 @@
 ImageReward freezes the first 70 % of the layers of both towers, with the embeddings before them. What of that can be
 computed once and kept?
 
-- The image's states after the last frozen layer of its tower depend on the image alone: these are kept, and two thirds
-  of the network's work with them.
+- The image's states after the last frozen layer of its tower depend on the image alone: these are kept, and with them
+  more than a third of a step's operations (`prefmill bench reward`).
 - The text tower looks at the image from its first layer on, and what it looks at are the last states of the image
   tower, whose last layers learn. So nothing behind the first look can be kept, frozen or not. What is before it, the
   embeddings and one self-attention, depends on the text alone, and is less than half a percent of a step.

@@ -7,11 +7,15 @@ from prefmill.train.reward.training import train_reward
 from .conftest import ASPECTS
 
 
+SPLIT = 0.19
+"""Holds out four of the twelve prompts: eight are two whole batches."""
+
+
 @pytest.fixture(scope="module")
 def alone(compared_run, reward_settings, train_here, tmp_path_factory):
     """The lines of four steps of one process, which the others are held against."""
     output = tmp_path_factory.mktemp("alone") / "output"
-    train_here(compared_run, output, reward_settings(max_steps=4))
+    train_here(compared_run, output, reward_settings(max_steps=4, validation_share=SPLIT))
     return MetricsFile(output / METRICS).read()
 
 
@@ -28,7 +32,7 @@ def _require_equal(lines, others, tolerance):
 
 def test_two_processes_under_zero_2_learn_what_one_learns(alone, compared_run, reward_settings, tmp_path):
     """Two processes of two prompts each take the steps of one with four."""
-    config = reward_settings(max_steps=4, batch_size=2, processes=2, zero_stage=2)
+    config = reward_settings(max_steps=4, validation_share=SPLIT, batch_size=2, processes=2, zero_stage=2)
     manifest = train_reward(compared_run, tmp_path / "output", config)
     assert manifest.backend.processes == 2
     assert manifest.backend.engine == "deepspeed.runtime.engine.DeepSpeedEngine"
@@ -42,7 +46,7 @@ def test_a_stopped_training_continues_to_the_same_numbers(alone, compared_run, r
         if event.kind == "step" and event.step == 3:
             raise KeyboardInterrupt
 
-    config = reward_settings(max_steps=4)
+    config = reward_settings(max_steps=4, validation_share=SPLIT)
     with pytest.raises(KeyboardInterrupt):
         train_reward(compared_run, output, config, stop)
     manifest = train_reward(compared_run, output, config)
