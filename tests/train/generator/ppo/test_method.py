@@ -15,7 +15,6 @@ from prefmill.engine.sd3.denoise import Drawing, Schedule
 from prefmill.engine.sd3.guidance import Conditioning
 from prefmill.engine.sd3.step import Steps
 from prefmill.engine.sd3.text import TextEmbedding
-from prefmill.engine.tiny.image_models import build_text_to_image
 from prefmill.kernels.guided_step import guided_step
 from prefmill.pipeline.records import Prompt
 from prefmill.train.generator.catalogue import make_method
@@ -64,10 +63,9 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    folder = build_text_to_image(tmp_path_factory.mktemp("generator") / "text-to-image", with_t5=False)
-    config = GeneratorTrainingConfig.model_validate({**SETTINGS, "model": str(folder)})
-    return Policy.load(config, folder, torch.device("cpu"), torch.float32)
+def loaded(generator_folder):
+    config = GeneratorTrainingConfig.model_validate({**SETTINGS, "model": str(generator_folder)})
+    return Policy.load(config, generator_folder, torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture
