@@ -169,6 +169,15 @@ def test_broken_rewards_and_equal_groups_are_left_out(policy):
     assert all_equal.metrics()["dropped_groups"] == 4
 
 
+def test_a_reward_that_is_never_a_number_ends_the_training(policy):
+    class Nothing(Brightness):
+        def __call__(self, images, prompts):
+            return ImageScores(torch.full((len(prompts),), math.nan), [False] * len(prompts))
+
+    with pytest.raises(PrefmillError, match="every image of rollout 1"):
+        gradients(Ppo(make_task(policy, Nothing())), 0)
+
+
 def test_an_image_that_overflowed_leaves_the_others_gradients_alone(task):
     method = Ppo(task)
     method.losses(0).__next__()
