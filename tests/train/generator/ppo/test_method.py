@@ -15,7 +15,6 @@ from prefmill.engine.sd3.denoise import Drawing, Schedule
 from prefmill.engine.sd3.guidance import Conditioning
 from prefmill.engine.sd3.step import Steps
 from prefmill.engine.sd3.text import TextEmbedding
-from prefmill.engine.tiny.image_models import build_text_to_image
 from prefmill.kernels.guided_step import guided_step
 from prefmill.pipeline.records import Prompt
 from prefmill.train.generator.catalogue import make_method
@@ -64,10 +63,9 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    folder = build_text_to_image(tmp_path_factory.mktemp("generator") / "text-to-image", with_t5=False)
-    config = GeneratorTrainingConfig.model_validate({**SETTINGS, "model": str(folder)})
-    return Policy.load(config, folder, torch.device("cpu"), torch.float32)
+def loaded(generator_folder):
+    config = GeneratorTrainingConfig.model_validate({**SETTINGS, "model": str(generator_folder)})
+    return Policy.load(config, generator_folder, torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture
@@ -169,6 +167,15 @@ def test_broken_rewards_and_equal_groups_are_left_out(policy):
     all_equal = Ppo(make_task(policy, Brightness(equal="dogs")))
     assert gradients(all_equal, 0)[1] == []
     assert all_equal.metrics()["dropped_groups"] == 4
+
+
+def test_a_reward_that_is_never_a_number_ends_the_training(policy):
+    class Nothing(Brightness):
+        def __call__(self, images, prompts):
+            return ImageScores(torch.full((len(prompts),), math.nan), [False] * len(prompts))
+
+    with pytest.raises(PrefmillError, match="every image of rollout 1"):
+        gradients(Ppo(make_task(policy, Nothing())), 0)
 
 
 def test_an_image_that_overflowed_leaves_the_others_gradients_alone(task):
