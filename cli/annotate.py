@@ -23,12 +23,15 @@ def annotate_command(
     ] = None,
     settings: Settings = None,
     remake: Remake = None,
+    humans: Annotated[
+        str | None, typer.Option(help="a table of images that people compared: chosen, rejected and optionally aspect")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Have the images of a run rated by chat models, and make preferences of the ratings. Continues where it stopped."""
+    """Have the images of a run rated by chat models, and make preferences of it. Continues where it stopped."""
     from ..pipeline.stages.prefer import STAGE as PREFER
     from ..pipeline.store import Run
-    from ..recipes.annotate import annotate_run, annotation_recipe
+    from ..recipes.annotate import agreement_with, annotate_run, annotation_recipe
     from ..recipes.settings import override
     from .progress import watched
     from .show import print_summary
@@ -38,7 +41,11 @@ def annotate_command(
     began = time.monotonic()
     with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
         finished = annotate_run(folder, config, progress, remake=remake)
-    statistics = finished.summary["stages"][PREFER.name].get("measures", {})
+        statistics = dict(finished.summary["stages"][PREFER.name].get("measures", {}))
+        if humans is not None:
+            statistics["agreement with people"], unused = agreement_with(humans, folder, config)
+            for reason, count in unused.items():
+                progress.notice(f"{humans}: {count} rows are left out: {reason}")
     if as_json:
         told = {"run": str(folder), "report": str(finished.report), "wall_seconds": round(time.monotonic() - began, 1)}
         typer.echo(json.dumps({**finished.summary, "statistics": statistics, **told}))

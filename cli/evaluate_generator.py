@@ -45,8 +45,8 @@ def generator_command(
     as_json: Json = False,
 ) -> None:
     """Draw the same prompts with base and tuned generators, and compare: preference, diversity, harm. Continues."""
-    from ..bench.evaluators.generator import Drawing, evaluation_of, find_adapter
-    from ..bench.evaluators.generator_result import Comparison, evaluate_generators
+    from ..bench.evaluators.generator import DrawingSettings, evaluation_of, find_adapter
+    from ..bench.evaluators.generator_result import ComparisonSettings, evaluate_generators
     from ..bench.result_file import called
     from ..pipeline.prompts import PromptsConfig
     from ..recipes.settings import override, validated
@@ -54,13 +54,13 @@ def generator_command(
 
     given = [f"generate.model={json.dumps(base)}"] if base else []
     given += [f"generate.guidance=[{guidance}]"] if guidance else []
-    drawing = override(Drawing(**_drawing_of(base, recipe)), [*given, *(settings or [])])
+    drawing = override(DrawingSettings(**_drawing_of(base, recipe)), [*given, *(settings or [])])
     names, judges = _judges(scorer, model or [])
     adapters = [find_adapter(one) for one in adapter]
     chosen = PromptsConfig(path=prompts, limit=limit)
     evaluation = evaluation_of(chosen, drawing, adapters, judges, images=images, with_oracle=ORACLE in names)
     comparison = validated(
-        Comparison,
+        ComparisonSettings,
         {"ties": _numbers("--tie", tie or []), "harmful_below": _numbers("--harmful", harmful or []), "shown": shown},
     )
     with watched("the same command") as progress:

@@ -80,4 +80,5 @@ def _share(measure: dict[str, Any]) -> str:
 def _points(one: dict[str, Any]) -> str:
     if one["value"] is None:
         return "-"
-    return f"{100 * one['value']:.2f} [{100 * one['low']:.2f}, {100 * one['high']:.2f}]"
+    interval = "" if one["low"] is None else f" [{100 * one['low']:.2f}, {100 * one['high']:.2f}]"
+    return f"{100 * one['value']:.2f}{interval}"

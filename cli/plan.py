@@ -53,8 +53,8 @@ def _print(plan: RunPlan) -> None:
             stage.state,
             hours,
         )
-    if plan.trains:
-        table.add_row("training", "", "", "", "begins", "")
+    for training in plan.trainings:
+        table.add_row(training, "", "", "", "begins", "")
     Console().print(table, markup=False)
     for model in plan.models:
         typer.echo(printable(f"{model.setting}: {model.source} ({model.where})"))

@@ -117,3 +117,10 @@ class GeneratorConfig(GenerateConfig):
     """One of several generators."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="names the folder of its images")
+
+    @field_validator("batch_size")
+    @classmethod
+    def _is_a_number(cls, value: int | str) -> int | str:
+        if value == "auto":
+            raise ValueError("auto is for one generator: give a number")
+        return value

@@ -191,7 +191,8 @@ def _imported_pairs(run: Run, shown: int) -> Iterator[dict[str, Any]]:
 
 def _guidance_share(run: Run) -> list[tuple[str, float, int]]:
     """Return (guidance, share of the selections, count): the published Fig. 4 of this run."""
-    selections, scale = run.dataset("selections", Selection), {}
+    selections = run.dataset("selections", Selection)
+    scale: dict[str, float | None] = {}
     for dataset in candidates_in(run):
         scale |= zip(dataset.column("id"), dataset.column("guidance"), strict=True)
     counts = Counter(scale.get(image) for image in selections.column("image_id"))

@@ -239,9 +239,10 @@ def is_imported(run: Run, stage: str) -> bool:
 
 
 def remake_from(run: Run, loop: Loop, stage: str, progress: Progress, only: Collection[str] | None = None) -> None:
-    """Set a stage's rows aside, and those of all stages after it, so that they are made again; `only`: as in `tasks_of`.
+    """Set a stage's rows aside, and those of all stages after it, so that they are made again.
 
-    Raises PrefmillError, with every row still in its place, where the stage's inputs cannot be had.
+    `only`: as in `tasks_of`. Raises PrefmillError, with every row still in its place, where the stage's inputs cannot
+    be had.
     """
     tasks = tasks_of(run, loop, only)
     names = [task.name for task in tasks]

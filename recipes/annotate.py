@@ -6,13 +6,19 @@ beside it, in annotate.yaml.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from ..base.errors import PrefmillError
 from ..base.progress import Progress
+from ..pipeline.annotating.humans import human_agreement, read_human_pairs
+from ..pipeline.annotating.presentations import Numbers
+from ..pipeline.declaration import Inputs
 from ..pipeline.report import write_report
 from ..pipeline.stages.annotate import STAGE as ANNOTATE
+from ..pipeline.stages.generate import GENERATORS
 from ..pipeline.stages.prefer import STAGE as PREFER
+from ..pipeline.stages.prefer import rated_prompts
 from ..pipeline.store import Run
 from ..pipeline.summary import summarize
 from ..pipeline.synthesis import remake_from, synthesize
@@ -68,6 +74,18 @@ def annotate_run(
         synthesize(run, recipe, progress, only=ONLY)
         report = write_report(run)
         return Finished(folder, summarize(run), report)
+
+
+def agreement_with(humans: str, folder: Path, recipe: BaseRecipe) -> tuple[dict[str, Numbers], Counter[str]]:
+    """Return how an annotated run agrees with people's pairs in a table, and what could not be used of it, by reason.
+
+    Raises PrefmillError where no row can be used.
+    """
+    run = Run.open(folder)
+    read = read_human_pairs(humans, run, GENERATORS)
+    folders = {ANNOTATE.name: [name for name in run.stages() if ANNOTATE.owns(name)]}
+    config = recipe.settings_of(PREFER)
+    return human_agreement(rated_prompts(Inputs(run, config, folders)), read, config), read.unused
 
 
 def _annotates(recipe: BaseRecipe) -> bool:

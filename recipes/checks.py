@@ -12,12 +12,14 @@ from ..engine.responders.adapter import require_adapter
 from ..engine.settings import EngineSettings
 from ..pipeline.generate_settings import GenerateConfig
 from ..train.extras import require_libraries
-from ..train.launch_settings import changed_settings
-from ..train.manifest import PreferencePlan, read_manifest, read_plan
-from ..train.settings import DPOTrainingConfig
+from ..train.launch_settings import LaunchSettings, changed_settings
+from ..train.manifest import read_finished, read_plan
 from .disk import DiskEstimate, nearest
 from .plan import PlannedModel, Problem
 from .recipe import BaseRecipe
+from .trainings import RecipeTraining
+
+_COMMANDS = {"train": "train", "train_reward": "train reward", "train_generator": "train generator"}
 
 
 def folder_problems(folder: Path) -> Iterator[Problem]:
@@ -35,27 +37,29 @@ def folder_problems(folder: Path) -> Iterator[Problem]:
         yield Problem("--to", f"cannot write to {folder}: {place} {reason}", "choose another folder with --to")
 
 
-def is_trained(folder: Path) -> bool:
-    """Return whether a training has been finished in a folder."""
+def is_trained(training: RecipeTraining) -> bool:
+    """Return whether a training has been finished."""
     try:
-        return read_manifest(folder) is not None
+        return read_finished(training.output, training.kind.manifest) is not None
     except PrefmillError:  # `training_problems` says why
         return False
 
 
-def training_problems(folder: Path, config: DPOTrainingConfig) -> Iterator[Problem]:
-    """Yield why a training in `folder` would not continue with these settings."""
+def training_problems(training: RecipeTraining) -> Iterator[Problem]:
+    """Yield why a training would not continue in its folder with these settings."""
+    folder = training.output
     try:
-        begun, _ = read_plan(folder, PreferencePlan), read_manifest(folder)
+        begun, _ = read_plan(folder, training.kind.plan), read_finished(folder, training.kind.manifest)
     except PrefmillError as error:
-        yield Problem.of("train", error)
+        yield Problem.of(training.setting, error)
         return
-    changes = changed_settings(begun.config.model_dump(), config.model_dump()) if begun else []
+    changes = changed_settings(begun.config.model_dump(), training.config.model_dump()) if begun else []
     if changes:
+        command = _COMMANDS[training.setting]
         yield Problem(
-            "train",
+            training.setting,
             f"{folder} was begun with other settings: {'; '.join(changes)}",
-            f"restore them, give --no-train, or train apart: prefmill train {folder.parent} --to FOLDER",
+            f"restore them, give --no-train, or train apart: prefmill {command} {folder.parent} --to FOLDER",
         )
 
 
@@ -98,21 +102,21 @@ def device_problems(engine: EngineSettings) -> Iterator[Problem]:
         yield Problem.of("engine.device", error)
 
 
-def trainer_problems(config: DPOTrainingConfig) -> Iterator[Problem]:
-    """Yield why the training would find no GPU or no library: it comes last, hours after everything else."""
+def trainer_problems(setting: str, config: LaunchSettings) -> Iterator[Problem]:
+    """Yield why a training would find no GPU or no library: it comes last, hours after everything else."""
     import torch
 
     try:
         require_libraries(config)
     except PrefmillError as error:
-        yield Problem.of("train", error)
+        yield Problem.of(setting, error)
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.device == "cuda" and not gpus:
-        yield Problem("train.device", "it is 'cuda', but torch sees no GPU here", "--set train.device=cpu")
+        yield Problem(f"{setting}.device", "it is 'cuda', but torch sees no GPU here", f"--set {setting}.device=cpu")
     elif config.device != "cpu" and gpus and config.processes > gpus:
         message = f"it is {config.processes}, but torch sees {gpus} GPU(s) here"
-        yield Problem("train.processes", message, f"--set train.processes={gpus}")
+        yield Problem(f"{setting}.processes", message, f"--set {setting}.processes={gpus}")
 
 
 def disk_problems(disk: DiskEstimate | None) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..base.errors import PrefmillError
 from ..base.paths import user_path
 from ..engine.settings import MICRO_CHECKPOINTS, MICRO_PREFIX, RANDOM_PREFIX
+from ..pipeline.generate_settings import GenerateConfig
 from ..pipeline.store import Run
 from .plan import PlannedStage
 from .recipe import BaseRecipe, Recipe
@@ -54,17 +55,28 @@ class DiskEstimate:
 
 def estimate_disk(run: Run, recipe: BaseRecipe, stages: list[PlannedStage]) -> DiskEstimate | None:
     """Return what the rest of a run takes; None where that is not known, or nothing is drawn or answered."""
-    drawing = next((stage for stage in stages if stage.name == "candidates"), None)
     prompts = next((stage for stage in stages if stage.name == "prompts"), None)
-    if not isinstance(recipe, Recipe) or drawing is None or prompts is None or prompts.inputs is None:
+    drawing = _drawing(recipe, stages)
+    if prompts is None or prompts.inputs is None or not drawing:
         return None
-    missing = max(0, prompts.inputs - drawing.done)
-    answers = sum(responder.sampling.max_new_tokens for responder in recipe.responders) * recipe.instruct.per_image
-    size, basis = _image_bytes(run, recipe)
-    images = round(missing * drawing.fan_out * size)
+    images, missing, basis = 0.0, 0, ""
+    for stage, config in drawing:
+        size, basis = _image_bytes(run, stage.name, config)
+        missing = max(0, prompts.inputs - stage.done)
+        images += missing * stage.fan_out * size
     if not images:
         return None
-    return DiskEstimate(images, missing * answers * BYTES_PER_TOKEN, free_bytes(run.folder), basis)
+    answers = 0
+    if isinstance(recipe, Recipe):
+        answers = sum(responder.sampling.max_new_tokens for responder in recipe.responders) * recipe.instruct.per_image
+    return DiskEstimate(round(images), missing * answers * BYTES_PER_TOKEN, free_bytes(run.folder), basis)
+
+
+def _drawing(recipe: BaseRecipe, stages: list[PlannedStage]) -> list[tuple[PlannedStage, GenerateConfig]]:
+    """Return the stages that draw, each with its settings."""
+    planned = {stage.name: stage for stage in stages}
+    entries = (entry for stage in recipe.STAGES for entry in stage.instances(recipe.settings_of(stage)).items())
+    return [(planned[name], entry) for name, entry in entries if isinstance(entry, GenerateConfig) and name in planned]
 
 
 def nearest(folder: Path) -> Path:
@@ -77,14 +89,14 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(nearest(folder)).free
 
 
-def _image_bytes(run: Run, recipe: Recipe) -> tuple[float, str]:
+def _image_bytes(run: Run, name: str, config: GenerateConfig) -> tuple[float, str]:
     """Return the bytes of one image: this run's own mean where it has drawn some, else by the pixels."""
-    manifest, folder = run.manifest("candidates"), run.folder / "candidates"
+    manifest, folder = run.manifest(name), run.folder / name
     if rows := manifest.get("outputs"):
         return sum(file.stat().st_size for file in folder.glob("*.parquet")) / rows, "like the images of this run"
-    side = default_side(recipe.generate.model)
-    width, height = recipe.generate.width or side, recipe.generate.height or side
-    return width * height * BYTES_PER_PIXEL[recipe.generate.format], f"images of {width} x {height} pixels"
+    side = default_side(config.model)
+    width, height = config.width or side, config.height or side
+    return width * height * BYTES_PER_PIXEL[config.format], f"images of {width} x {height} pixels"
 
 
 def default_side(source: str) -> int:

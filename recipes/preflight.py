@@ -22,8 +22,7 @@ from .engines import engine_models, engine_problems
 from .plan import PlannedModel, PlannedStage, Problem, plan_stages
 from .recipe import BaseRecipe
 from .server_calls import server_calls, server_problems
-
-TRAINING = "training"
+from .trainings import trainings_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class RunPlan:
 
     folder: Path
     stages: tuple[PlannedStage, ...]
-    trains: bool
+    trainings: tuple[str, ...]
+    """The folders of those still to be done."""
     models: tuple[PlannedModel, ...]
     disk: DiskEstimate | None
     problems: tuple[Problem, ...]
@@ -88,7 +88,7 @@ def plan_run(
     """
     problems = [*checks.folder_problems(folder)]
     if problems:  # a path that cannot be looked at
-        return RunPlan(folder, (), False, (), None, tuple(problems), (), None)
+        return RunPlan(folder, (), (), (), None, tuple(problems), (), None)
     run, planned = Run(folder), recipe
     if found := [*checks.device_problems(recipe.engine)]:
         problems += found
@@ -100,13 +100,13 @@ def plan_run(
     except PrefmillError as error:
         stages, found = [], [Problem.of("generate.batch_size", error)]
     problems += found
-    config = recipe.train if train else None
-    trains = config is not None and not checks.is_trained(folder / TRAINING)
-    if config is not None:
-        problems += checks.training_problems(folder / TRAINING, config)
-        problems += checks.trainer_problems(config) if trains else []
+    trainings = trainings_of(recipe, folder) if train else []
+    open_trainings = [training for training in trainings if not checks.is_trained(training)]
+    for training in trainings:
+        problems += checks.training_problems(training)
+        problems += checks.trainer_problems(training.setting, training.config) if training in open_trainings else []
     sources = [entry for stage in stages if stage.missing != 0 for entry in stage.models]
-    sources += [("train.model", config.model)] if config is not None and trains else []
+    sources += [entry for training in open_trainings for entry in training.checkpoints]
     models = tuple(PlannedModel(setting, source, _where(source)) for setting, source in sources)
     problems += checks.checkpoint_problems(models)
     open_stages = {stage.name for stage in stages if stage.missing != 0}
@@ -118,7 +118,8 @@ def plan_run(
     notes += server_calls(run, recipe, stages)
     notes += [disk.text] if disk is not None and disk.tight and not disk.clearly_short else []
     price = recipe.executor.price_per_device_hour
-    plan = RunPlan(folder, tuple(stages), trains, models, disk, tuple(problems), tuple(notes), price)
+    begun = tuple(training.output.name for training in open_trainings)
+    plan = RunPlan(folder, tuple(stages), begun, models, disk, tuple(problems), tuple(notes), price)
     if problems:  # models that cannot be had cannot be asked
         return plan
     return replace(plan, problems=tuple(engine_problems(engine_models(recipe, plan.computed), words)))

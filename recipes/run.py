@@ -11,12 +11,12 @@ from ..pipeline.report import write_report
 from ..pipeline.store import Run
 from ..pipeline.summary import summarize
 from ..pipeline.synthesis import remake_from, synthesize
-from ..train.progress import train_with_progress
 from .batch_size import settle_batch_size
 from .engine_builds import build_missing
-from .preflight import TRAINING, plan_run
+from .preflight import plan_run
 from .recipe import BaseRecipe
 from .saved import save
+from .trainings import trainings_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def run_recipe(
         if remake:
             remake_from(run, recipe, remake, progress)
         synthesize(run, recipe, progress, discard=discard)
-        if train and recipe.train is not None:
-            train_with_progress(folder, folder / TRAINING, recipe.train, progress)
+        for training in trainings_of(recipe, folder) if train else ():
+            training.start(folder, progress)
         report = write_report(run)
         return Finished(folder, summarize(run), report)

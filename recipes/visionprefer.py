@@ -7,22 +7,27 @@ from typing import Literal
 from ..pipeline.annotating.settings import AnnotatorChoice
 from ..pipeline.generate_settings import GeneratorConfig
 from ..pipeline.vision_prefer import VisionPreferLoop
+from ..train.generator.settings import GeneratorTrainingConfig
+from ..train.reward.settings import RewardTrainingConfig
 from .recipe import BaseRecipe
 
 
 class VisionPreferRecipe(BaseRecipe, VisionPreferLoop):
-    """VisionPrefer's loop, and the training on its preferences."""
+    """VisionPrefer's loop, and the trainings on its preferences: of an image reward, and of a generator by it."""
 
     loop: Literal["visionprefer"] = "visionprefer"
+    train_reward: RewardTrainingConfig | None = None
+    train_generator: GeneratorTrainingConfig | None = None
+    """Where a reward is trained, the generator learns from that one, whatever its own `reward` says."""
 
 
 def visionprefer() -> VisionPreferRecipe:
     """VisionPrefer's loop: images of two generators, rated by GPT-4o on four aspects, become preferences.
 
-    The paper: prompts of DiffusionDB; four images each, of SD 1.5, SD 2.1, Dreamlike Photoreal 2.0 and SDXL, at guidance
-    scales that are not published; GPT-4V rates each 1 to 5 on the four aspects with a rationale. Ours: generators of the
-    kind that the engines here draw with, the scales, the rubrics and requests, the annotator's successor, and the
-    formula that makes preferences of ratings.
+    The paper: prompts of DiffusionDB; four images each, of SD 1.5, SD 2.1, Dreamlike Photoreal 2.0 and SDXL, at
+    guidance scales that are not published; GPT-4V rates each 1 to 5 on the four aspects, with a rationale. Ours: the
+    generators, which are of the kind that is drawn with here, the scales, the rubrics and requests, the annotator's
+    successor, and the formula that makes preferences of ratings.
     """
     return VisionPreferRecipe(
         generators=(

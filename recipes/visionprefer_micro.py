@@ -24,7 +24,7 @@ def visionprefer_micro() -> VisionPreferRecipe:
                 model="micro:annotator-a",
                 rubrics=RUBRICS,
                 presentations=2,
-                sampling=Sampling(max_new_tokens=200),
+                sampling=Sampling(max_new_tokens=96),
                 batch_size=16,
             ),
         ),

@@ -46,7 +46,7 @@ BASE = "base"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
-class Drawing(Settings):
+class DrawingSettings(Settings):
     """How the base draws, and on what: the settings of a recipe that an evaluation takes over."""
 
     generate: GenerateConfig = GenerateConfig()
@@ -173,7 +173,7 @@ def find_adapter(given: str) -> TunedAdapter:
 
 def evaluation_of(
     prompts: PromptsConfig,
-    drawing: Drawing,
+    drawing: DrawingSettings,
     adapters: Sequence[TunedAdapter],
     judges: Sequence[ScoreConfig],
     *,

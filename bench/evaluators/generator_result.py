@@ -32,7 +32,7 @@ from .generator_values import Evaluated, read_values
 RESULT, PAGE = "evaluation.json", "evaluation.html"
 
 
-class Comparison(Settings):
+class ComparisonSettings(Settings):
     """How images are compared, once they are drawn and judged."""
 
     ties: dict[str, Weight] = Field(
@@ -53,7 +53,7 @@ def evaluate_generators(
     folder: Path,
     evaluation: GeneratorEvaluation,
     adapters: Sequence[TunedAdapter],
-    comparison: Comparison,
+    comparison: ComparisonSettings,
     progress: Progress,
     *,
     command: str,

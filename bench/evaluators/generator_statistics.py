@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..studies.study import RESAMPLINGS, Interval, bootstrap
+from ..studies.study import Interval, bootstrap
 from .generator import BASE
 from .generator_values import Evaluated, Values
+from .measures import Ratio, Resampling
 
 ALL, BEST = "all", "against_best"
 
@@ -48,14 +49,9 @@ def by_prompt(values: np.ndarray) -> np.ndarray:
     return np.nanmean(kept, axis=1)
 
 
-def bootstrap_ratio(over: np.ndarray, under: np.ndarray) -> Interval:
-    """Return the ratio of two means over the same prompts [P], with its 95 % percentile-bootstrap interval."""
-    picks = np.random.default_rng(0).integers(len(over), size=(RESAMPLINGS, len(over)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = over[picks].mean(1) / under[picks].mean(1)
-        ratio = over.mean() / under.mean()
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return Interval(float(ratio), float(low), float(high))
+def ratio_of(over: np.ndarray, under: np.ndarray) -> Interval | None:
+    """Return the ratio of two means over the same prompts [P] with its 95 % interval; None where it is none."""
+    return Resampling([str(prompt) for prompt in range(len(over))]).interval(Ratio(over.tolist(), under.tolist()))
 
 
 def compared(found: Evaluated, ties: dict[str, float]) -> dict[str, Any]:
@@ -124,7 +120,7 @@ def _diversity(found: Evaluated, values: Values, name: str) -> dict[str, Any]:
         whole = np.isfinite(base[:, chosen]).all(1) & np.isfinite(tuned[:, chosen]).all(1)
         if whole.any():
             over, under = tuned[whole][:, chosen].mean(1), base[whole][:, chosen].mean(1)
-            ratio = bootstrap_ratio(over, under) if under.mean() > 0 else None
+            ratio = ratio_of(over, under)
             result[scale] = {
                 "prompts": int(whole.sum()),
                 "base": float(under.mean()),

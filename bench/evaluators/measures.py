@@ -7,6 +7,7 @@ two measures that are resampled with the same draws can be compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
@@ -53,14 +54,21 @@ class Resampling:
         return np.concatenate(found)
 
     def interval(self, ratio: Ratio) -> Interval | None:
-        """Return the value with its 95 % percentile-bootstrap interval; None where there is no value."""
-        return None if ratio.value is None else _interval(ratio.value, self.values(ratio))
+        """Return the value with its 95 % percentile-bootstrap interval; None where there is no value.
+
+        One group alone says nothing of others: the interval's ends are NaN.
+        """
+        return None if ratio.value is None else self._interval(ratio.value, self.values(ratio))
 
     def difference(self, one: Ratio, other: Ratio) -> Interval | None:
         """Return by how much one value exceeds the other, drawn together."""
         if one.value is None or other.value is None:
             return None
-        return _interval(one.value - other.value, self.values(one) - self.values(other))
+        return self._interval(one.value - other.value, self.values(one) - self.values(other))
+
+    def _interval(self, value: float, draws: np.ndarray) -> Interval:
+        low, high = np.nanpercentile(draws, [2.5, 97.5]) if self.count > 1 else (math.nan, math.nan)
+        return Interval(value, float(low), float(high))
 
 
 def plain(ratio: Ratio, resampling: Resampling) -> dict[str, Any]:
@@ -74,12 +82,8 @@ def plain(ratio: Ratio, resampling: Resampling) -> dict[str, Any]:
 
 
 def stated(interval: Interval | None) -> dict[str, float | None]:
-    """An interval as a report's three numbers."""
+    """An interval as a report's three numbers; None for what there is not."""
     if interval is None:
         return {"value": None, "low": None, "high": None}
-    return {"value": interval.mean, "low": interval.low, "high": interval.high}
-
-
-def _interval(value: float, draws: np.ndarray) -> Interval:
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+    low, high = (None if math.isnan(end) else end for end in (interval.low, interval.high))
+    return {"value": interval.mean, "low": low, "high": high}

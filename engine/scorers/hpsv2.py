@@ -14,7 +14,7 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPTextConfig,
-    CLIPTokenizerFast,
+    CLIPTokenizer,
     CLIPVisionConfig,
     PreTrainedTokenizerBase,
 )
@@ -59,7 +59,7 @@ def load_hpsv2(folder: Path, dtype: torch.dtype = torch.float32) -> CLIPModel:
     config = CLIPConfig.from_pretrained(folder) if (folder / "config.json").is_file() else official_config()
     converted = convert_open_clip_state_dict(_state_dict(official[0]))
     with quiet_loading():
-        model, report = CLIPModel.from_pretrained(
+        loaded: Any = CLIPModel.from_pretrained(
             None,
             config=config,
             state_dict=converted,
@@ -67,6 +67,7 @@ def load_hpsv2(folder: Path, dtype: torch.dtype = torch.float32) -> CLIPModel:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # not to ignore them: to have them all in the report
         )
+    model, report = loaded
     raise_for_report(folder, report)
     return model.eval()
 
@@ -112,7 +113,7 @@ def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         return load_tokenizer(folder)
     try:  # the official folder has none: all CLIPs share one vocabulary
-        return CLIPTokenizerFast.from_pretrained(TOKENIZER)
+        return CLIPTokenizer.from_pretrained(TOKENIZER)
     except Exception as error:  # offline, mostly
         raise PrefmillError(
             f"{folder} has no tokenizer, and that of {TOKENIZER} is not to be had from the hub.",

@@ -5,7 +5,7 @@ A third of the prompts has an unsafe thing, which is rare otherwise. A group is 
 for, with what one of its pictures shows, or with a near miss of that. No dev or test combination comes in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +18,26 @@ from ..world.aspects import RUBRICS, aspect_ratings
 from ..world.candidates import Candidates, draw_candidates, judged_groups, open_generator
 from ..world.language import caption
 from ..world.oracle import Reading
-from ..world.scenes import UNSAFE_KINDS, Scene, sample_scenes
+from ..world.scenes import CELLS, UNSAFE_KINDS, Scene, sample_scenes
 from ..world.truth import cell_labels
 from .annotator_lessons import Errors, lesson
 from .annotator_words import answer_tokens, request_tokens
 from .morphs import morph_candidates
 from .packing import IGNORED
 from .preferences import GROUP, PreferenceStream, of_training_only, rendered_candidates
-from .responder_models import IMAGE_TOKENS
 from .training import OnProgress, TrainingStep, reproducible
 
 DRAWN, MORPHED, RENDERED = 300, 900, 1200
 GUIDANCE = (1.0, 3.0, 5.0, 9.0)
 DRAWING_STEPS = 10
-FEWEST = 2
-"""Images of a request; GROUP at most."""
+IMAGES = (1, 2, 3, 3, 4, 4, 4, 4)
+"""Images of a request, drawn evenly from these: most prompts have four, and one that lost some has fewer."""
 CELL_STATES = 5
 """Of a cell: empty as asked, as asked, another thing than asked, missing, too much."""
+_ASPECT_SHARES = (0.4, 0.2, 0.2, 0.2)
+"""Whether a prompt was followed is the hardest to learn."""
+_SEED = 606
+"""Apart from the seeds of other checkpoints' pictures."""
 _UNSAFE_SHARE = 1 / 3
 _RATING_WEIGHT = 3.0
 
@@ -55,10 +58,17 @@ class Lessons:
     asked: torch.Tensor
     ratings: torch.Tensor
 
+    def without_answers(self) -> "Lessons":
+        """The requests alone; the shorter ones keep a part of their answers behind them."""
+        length = int((self.labels == IGNORED).int().cumprod(1).sum(1).max()) + 1
+        cut = {name: getattr(self, name)[:, :length] for name in ("input_ids", "labels", "weights")}
+        return replace(self, **cut)
+
 
 def annotator_pool(generator: Path, seed: int, on_progress: OnProgress) -> Candidates:
     """Training pictures in groups of four, read by the oracle."""
     model = open_generator(generator)
+    seed += _SEED
     with reproducible(seed + 1):
         drawn = draw_candidates(model, _scenes(DRAWN, seed + 31), seed + 32, guidance=GUIDANCE, steps=DRAWING_STEPS)
         on_progress(TrainingStep("pictures to rate", DRAWN, DRAWN, 1 - float(drawn.exact.mean()), 0.0))
@@ -81,14 +91,14 @@ class LessonStream:
         self.random = np.random.default_rng([seed, 6])
 
     def batch(self, count: int) -> Lessons:
-        """Lessons about two, three or four images each, as many in all of them."""
-        shown = int(self.random.integers(FEWEST, GROUP + 1))
+        """Lessons about one to four images each, as many in all of them."""
+        shown = int(self.random.choice(IMAGES))
         rows, turns, asked, ratings = [], [], [], []
         for number in self.random.integers(len(self.groups.asked), size=count).tolist():
             scene = self.groups.prompt_of(number)
             chosen = (number * GROUP + self.random.permutation(GROUP)[:shown]).tolist()
             readings = [self.readings[row] for row in chosen]
-            aspect = ASPECTS[int(self.random.integers(len(ASPECTS)))]
+            aspect = str(self.random.choice(ASPECTS, p=_ASPECT_SHARES))
             turns.append(self._turn(aspect, scene, readings))
             rows.append(chosen)
             asked.append(scene)
@@ -104,7 +114,7 @@ class LessonStream:
         text = request_text(aspect, caption(asked), len(readings))
         tokens: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]  # type: ignore[assignment]
         said = answer_tokens(lesson(aspect, asked, readings, self.errors, self.random), self.vocabulary)
-        return request_tokens(tokens, len(readings), IMAGE_TOKENS, self.vocabulary), [*said, self.vocabulary["</s>"]]
+        return request_tokens(tokens, len(readings), len(CELLS), self.vocabulary), [*said, self.vocabulary["</s>"]]
 
     def _padded(self, turns: list[tuple[list[int], list[int]]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         shape = (len(turns), max(len(read) + len(said) for read, said in turns) - 1)

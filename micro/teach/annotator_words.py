@@ -4,7 +4,7 @@ A request is long, and most of it says the same every time. Words that the annot
 they read it: no model of two megabytes would learn more from them, and a fifth of the tokens takes a fifth of the time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -17,7 +17,9 @@ from .tokenizers import IMAGE_TOKEN
 
 CONTEXT = 512
 """Tokens; a request with four images and its answer take about 220."""
-OPEN, RATING, NEXT, CLOSE = '{"images": [{"rationale": "', '", "rating": ', '}, {"rationale": "', "}]}"
+OPENINGS = ('{"images": [{"rationale": "', *(f'}},{" " * place}{{"rationale": "' for place in (1, 2, 3)))
+"""Of each image's entry. A model this small counts badly: what it wrote itself says which image it is at."""
+RATING, CLOSE = '", "rating": ', "}]}"
 NUMBERS = ("1", "2", "3", "4", "5")
 _SPECIALS = ("<unk>", "<s>", "</s>", "<pad>", IMAGE_TOKEN)
 _SAID = (
@@ -41,24 +43,23 @@ def annotator_tokenizer() -> PreTrainedTokenizerFast:
     texts = (*_SAID, *KINDS, *COLOURS, *CELLS, *BACKGROUNDS, *RUBRICS.values())
     known = sorted({word for text in texts for word in text.split() if word.isalpha()})
     words = ["user", "assistant", *NUMBERS, *known]
-    pieces = [OPEN, RATING, NEXT, CLOSE, "null", ",", "."]
+    pieces = [*OPENINGS, RATING, CLOSE, "null", ","]
     numbered = {word: number for number, word in enumerate([*_SPECIALS, *words, *pieces])}
     backend = Tokenizer(WordLevel(numbered, unk_token="<unk>"))
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(rf"\b(?:{'|'.join(words)})\b"), behavior="removed", invert=True)
     # words apart by spaces, and none inside the quotes of the JSON
-    spaces = {'": " ': '": "', ' ", "': '", "', ":  ": ": ", " }": "}", "[ ": "["}
+    spaces = {'": " ': '": "', ' ", "': '", "', ":  ": ": ", " }": "}", "},   {": "}, {", "},  {": "}, {"}
     joined = [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse()]
     backend.decoder = decoders.Sequence([*joined, *(decoders.Replace(*pair) for pair in spaces.items())])
     return language_tokenizer(backend, _SPECIALS, max_length=CONTEXT, bos="<s>", eos="</s>", pad="<pad>", unk="<unk>")
 
 
-def answer_tokens(entries: Iterable[tuple[str, int | None]], vocabulary: dict[str, int]) -> list[int]:
+def answer_tokens(entries: Sequence[tuple[str, int | None]], vocabulary: dict[str, int]) -> list[int]:
     """The answer of (rationale, rating) for each image as tokens, without the end of the text."""
     words: list[str] = []
-    for rationale, rating in entries:
-        number = "null" if rating is None else str(rating)
-        words += [NEXT if words else OPEN, *rationale.split(), RATING, number]
+    for (rationale, rating), opening in zip(entries, OPENINGS, strict=False):
+        words += [opening, *rationale.split(), RATING, "null" if rating is None else str(rating)]
     return [vocabulary[word] for word in [*words, CLOSE]]
 
 

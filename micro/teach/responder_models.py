@@ -21,9 +21,8 @@ from ...engine.tiny.tokenizers import VICUNA_TEMPLATE
 from ..world.render import IMAGE_SIZE
 from .lessons import Noise
 from .tokenizers import IMAGE_TOKEN, responder_tokenizer
-from .vision_heads import PATCH_SIZE, PATCHES_PER_SIDE
+from .vision_heads import PATCH_SIZE
 
-IMAGE_TOKENS = PATCHES_PER_SIDE**2
 _HEAD_WIDTH = 32
 
 
@@ -69,7 +68,12 @@ def build_untrained(spec: ResponderSpec) -> tuple[LlavaForConditionalGeneration,
 
 
 def build_llava(
-    tokenizer: PreTrainedTokenizerFast, vision_width: int, vision_layers: int, text_width: int, text_layers: int
+    tokenizer: PreTrainedTokenizerFast,
+    vision_width: int,
+    vision_layers: int,
+    text_width: int,
+    text_layers: int,
+    patch_size: int = PATCH_SIZE,
 ) -> LlavaForConditionalGeneration:
     """A LLaVA with fresh weights, of these sizes, for what a tokenizer writes and as long as that allows."""
     vision = CLIPVisionConfig(
@@ -79,7 +83,7 @@ def build_llava(
         num_hidden_layers=vision_layers,
         num_attention_heads=vision_width // _HEAD_WIDTH,
         image_size=IMAGE_SIZE,
-        patch_size=PATCH_SIZE,
+        patch_size=patch_size,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -98,7 +102,7 @@ def build_llava(
         vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.get_vocab()[IMAGE_TOKEN],
-        image_seq_length=IMAGE_TOKENS,
+        image_seq_length=(IMAGE_SIZE // patch_size) ** 2,
         # Micro towers have no layer to spare: the last one is read, where LLaVA 1.5 reads the last but one.
         vision_feature_layer=-1,
         tie_word_embeddings=False,
@@ -111,7 +115,7 @@ def build_llava(
     return model
 
 
-def llava_processor(tokenizer: PreTrainedTokenizerFast, template: str) -> LlavaProcessor:
+def llava_processor(tokenizer: PreTrainedTokenizerFast, template: str, patch_size: int = PATCH_SIZE) -> LlavaProcessor:
     """The processor of such a model, with a chat template."""
     half = [0.5, 0.5, 0.5]
     image_processor = CLIPImageProcessorPil(
@@ -123,7 +127,7 @@ def llava_processor(tokenizer: PreTrainedTokenizerFast, template: str) -> LlavaP
     return LlavaProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        patch_size=PATCH_SIZE,
+        patch_size=patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=template,

@@ -55,15 +55,10 @@ class PatchHeads(torch.nn.Module):
 
     def loss(self, patches: torch.Tensor, cells: torch.Tensor, grounds: torch.Tensor) -> torch.Tensor:
         """Summed cross-entropy of the three, for labels [B, 4, 2] and [B]."""
-        spread = spread_over_patches(cells)
+        grid = cells.view(len(cells), _CELLS_PER_SIDE, _CELLS_PER_SIDE, 2)
+        spread = grid.repeat_interleave(_INSIDE, 1).repeat_interleave(_INSIDE, 2).flatten(1, 2)
         ground = grounds[:, None].expand(-1, PATCHES_PER_SIDE**2)
         return _losses(self(patches), (spread[..., 0], spread[..., 1], ground)).sum()
-
-
-def spread_over_patches(cells: torch.Tensor) -> torch.Tensor:
-    """What is said of each cell, [B, 4, C], said of each of its patches: [B, 16, C]."""
-    grid = cells.view(len(cells), _CELLS_PER_SIDE, _CELLS_PER_SIDE, -1)
-    return grid.repeat_interleave(_INSIDE, 1).repeat_interleave(_INSIDE, 2).flatten(1, 2)
 
 
 def _losses(logits: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]) -> torch.Tensor:

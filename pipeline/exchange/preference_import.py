@@ -23,21 +23,21 @@ BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class RankedRow(ImageRow):
+class PreferenceImageRow(ImageRow):
     """An image of a row that has several: `part` is its number there."""
 
     part: int = 0
 
 
 @dataclass(frozen=True)
-class RankedImages(ImageInputs):
+class PreferenceImages(ImageInputs):
     """The images of a table of preferences."""
 
     _last: dict[int, tuple[RankedImage, ...]] = field(default_factory=dict)
 
     def embedded(self, row: ImageRow) -> bytes | None:
         """Return the bytes the table itself holds for an image. Cheap only in the order of the rows."""
-        if self.table is None or not self.table.embeds or row.fault or not isinstance(row, RankedRow):
+        if self.table is None or not self.table.embeds or row.fault or not isinstance(row, PreferenceImageRow):
             return None
         if row.number not in self._last:
             self._last.clear()
@@ -45,19 +45,19 @@ class RankedImages(ImageInputs):
         return self._last[row.number][row.part].said.data
 
 
-def ranked_images(table: Table, root: Path | None, identity: dict[str, str]) -> RankedImages:
+def ranked_images(table: Table, root: Path | None, identity: dict[str, str]) -> PreferenceImages:
     """Return every image that a table of preferences names or holds; the same image may be in many rows."""
     rows = [image for row in table.scan() for image in _described(row)]
-    return RankedImages(rows, image_root(table.folder, root), identity, table, shared=True)
+    return PreferenceImages(rows, image_root(table.folder, root), identity, table, shared=True)
 
 
-def _described(row: Row) -> Iterator[RankedRow]:
+def _described(row: Row) -> Iterator[PreferenceImageRow]:
     try:
         if row.fault:
             raise row.fault
         said = preferences_said(row.fields)
         for part, image in enumerate(said.images):
-            yield RankedRow(
+            yield PreferenceImageRow(
                 f"{row.place}#{part}",
                 row.number,
                 image.said.path,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DeepSpeedPlugin
+from accelerate.utils import DeepSpeedPlugin, InitProcessGroupKwargs
 
 from ..zero2 import require_engine, zero2_config
 from .policy import Policy
@@ -59,7 +59,9 @@ def start_accelerator(config: GeneratorTrainingConfig, device: str, precision: s
     }
     told["zero_optimization"] |= {"reduce_bucket_size": _BUCKET}
     plugin = DeepSpeedPlugin(hf_ds_config=told)
-    return Accelerator(cpu=device == "cpu", mixed_precision="no", deepspeed_plugin=plugin)
+    # accelerate takes `cpu` for a refusal of DeepSpeed, which finds by itself that there is no GPU
+    meeting = [InitProcessGroupKwargs(backend="gloo")] if device == "cpu" else []
+    return Accelerator(mixed_precision="no", deepspeed_plugin=plugin, kwargs_handlers=meeting)
 
 
 def make_stepper(policy: Policy, accelerator: Accelerator) -> Stepper:

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import cast
 
 from ...base.progress import Progress
-from ..events import TrainingEvent
 from ..launch import OnEvent, TrainingKind, launch, require_apart
 from ..manifest import ADAPTER
+from ..shown import shown
 from .manifest import PANELS, GeneratorManifest, GeneratorPlan, check_product
 from .settings import GeneratorTrainingConfig
 
+_COLUMNS = {
+    "loss": ".4g",
+    **dict.fromkeys(("reward", "accuracy", "kl", "diversity", "eval_reward", "eval_diversity"), ".3g"),
+}
 KIND = TrainingKind("generator", GeneratorPlan, GeneratorManifest, ADAPTER, check_product, PANELS)
 
 
@@ -40,21 +44,4 @@ def train_generator_with_progress(
     run_folder: Path, output: Path, config: GeneratorTrainingConfig, progress: Progress, name: str = "generator"
 ) -> GeneratorManifest:
     """Train and report every step, and return the manifest."""
-    reached: int | None = None
-
-    def show(event: TrainingEvent) -> None:
-        nonlocal reached
-        if event.kind != "step":
-            progress.line(f"{name}: {event.message}")
-            return
-        if reached is None:
-            reached = event.step - 1
-            progress.begin(name, event.steps, reached, "steps")
-        told = [f"loss {event.metrics['loss']:.4g}"]
-        for column in ("reward", "accuracy", "kl", "diversity", "eval_reward", "eval_diversity", "dollars"):
-            if column in event.metrics:
-                told.append(f"{column.replace('_', ' ')} {event.metrics[column]:.3g}")
-        progress.step(name, event.step - reached, f", {', '.join(told)}")
-        reached = event.step
-
-    return train_generator(run_folder, output, config, show)
+    return train_generator(run_folder, output, config, shown(progress, name, _COLUMNS))

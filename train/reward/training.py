@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import cast
 
 from ...base.progress import Progress
-from ..events import TrainingEvent
 from ..launch import OnEvent, TrainingKind, launch, require_apart
 from ..nodes import require_work
+from ..shown import shown
 from .manifest import PANELS, REWARD, RewardManifest, RewardPlan, check_reward, read_reward_manifest
 from .settings import RewardTrainingConfig
 
+_COLUMNS = {"loss": ".4f", "accuracy": ".2f", "eval_accuracy": ".3f"}
 KIND = TrainingKind("reward", RewardPlan, RewardManifest, REWARD, check_reward, PANELS)
 
 
@@ -45,22 +46,4 @@ def train_reward_with_progress(
     run_folder: Path, output: Path, config: RewardTrainingConfig, progress: Progress, name: str = "reward"
 ) -> RewardManifest:
     """Train and report every step, and return the manifest."""
-    reached: int | None = None
-
-    def show(event: TrainingEvent) -> None:
-        nonlocal reached
-        if event.kind != "step":
-            progress.line(f"{name}: {event.message}")
-            return
-        if reached is None:
-            reached = event.step - 1
-            progress.begin(name, event.steps, reached, "steps")
-        told = [f"loss {event.metrics['loss']:.4f}", f"accuracy {event.metrics['accuracy']:.2f}"]
-        if "eval_accuracy" in event.metrics:
-            told.append(f"held out {event.metrics['eval_accuracy']:.3f}")
-        if "dollars" in event.metrics:
-            told.append(f"{event.metrics['dollars']:.2f} dollars")
-        progress.step(name, event.step - reached, f", {', '.join(told)}")
-        reached = event.step
-
-    return train_reward(run_folder, output, config, show)
+    return train_reward(run_folder, output, config, shown(progress, name, _COLUMNS))

@@ -61,6 +61,8 @@ def test_the_bootstrap_draws_prompts():
     by_prompt, naive = Resampling(prompts), Resampling([str(number) for number in range(400)])
     assert by_prompt.interval(ratio) == Resampling([str(number) for number in range(40)]).interval(alone)
     wide, narrow = by_prompt.interval(ratio), naive.interval(ratio)
+    assert wide
+    assert narrow
     expected = 1.96 * 0.5 / 40**0.5
     assert wide.high - wide.mean == pytest.approx(expected, rel=0.1)
     assert narrow.high - narrow.mean == pytest.approx(expected / 10**0.5, rel=0.1)
@@ -71,7 +73,9 @@ def test_differences_are_drawn_together():
     one = random.random(100)
     resampling = Resampling([str(number) for number in range(100)])
     same = Ratio(list(one), [1.0] * 100)
-    assert resampling.difference(same, Ratio(list(one + 0.01), [1.0] * 100)).low == pytest.approx(-0.01)
+    difference = resampling.difference(same, Ratio(list(one + 0.01), [1.0] * 100))
+    assert difference
+    assert (difference.low, difference.high) == pytest.approx((-0.01, -0.01))
     assert len(resampling.values(same)) == RESAMPLINGS
 
 
@@ -80,3 +84,8 @@ def test_a_share_of_nothing_has_no_value():
     resampling = Resampling(["a", "b"])
     assert plain(nothing, resampling) == {"value": None, "low": None, "high": None, "over": 0, "of": 0, "items": 0}
     assert resampling.difference(nothing, nothing) is None
+
+
+def test_one_prompt_alone_has_no_interval():
+    found = plain(Ratio([1.0, 0.0], [1.0, 1.0]), Resampling(["a", "a"]))
+    assert found == {"value": 0.5, "low": None, "high": None, "over": 1, "of": 2, "items": 2}

@@ -8,9 +8,9 @@ import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
 from prefmill.bench.evaluators import generator_result
-from prefmill.bench.evaluators.generator import BASE, Drawing, TunedAdapter, evaluation_of, find_adapter
+from prefmill.bench.evaluators.generator import BASE, DrawingSettings, TunedAdapter, evaluation_of, find_adapter
 from prefmill.bench.evaluators.generator_oracle import OracleStage
-from prefmill.bench.evaluators.generator_result import Comparison, evaluate_generators
+from prefmill.bench.evaluators.generator_result import ComparisonSettings, evaluate_generators
 from prefmill.bench.evaluators.generator_training import TrainingReward, shared_with_reward, training_of, warnings_of
 from prefmill.engine.images import encode_image
 from prefmill.engine.settings import EngineSettings
@@ -29,7 +29,7 @@ from prefmill.pipeline.store import Run
 EVIL = "<script>alert('x')</script> a boat"
 MODEL = "random:text-to-image"
 CLIP = ScoreConfig(scorer="clip", model="random:clip")
-DRAWING = Drawing(
+DRAWING = DrawingSettings(
     generate=GenerateConfig(model=MODEL, guidance=(1.0, 3.0), steps=2, width=32, height=32, t5_tokens=8),
     engine=EngineSettings(device="cpu", dtype="float32"),
 )
@@ -67,7 +67,9 @@ class Told(Progress):
 
 def evaluate(folder, prompts, tuned, told, **comparison):
     evaluation = evaluation_of(PromptsConfig(path=str(prompts)), DRAWING, [tuned], [CLIP], images=2)
-    return evaluate_generators(folder, evaluation, [tuned], Comparison(**comparison), told, command="the command")
+    return evaluate_generators(
+        folder, evaluation, [tuned], ComparisonSettings(**comparison), told, command="the command"
+    )
 
 
 @pytest.fixture(scope="module")

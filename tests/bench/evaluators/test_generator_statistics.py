@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from prefmill.bench.evaluators.generator_spread import mean_angle, mean_distance
-from prefmill.bench.evaluators.generator_statistics import bootstrap_ratio, by_prompt, compare, compared, levels
+from prefmill.bench.evaluators.generator_statistics import by_prompt, compare, compared, levels, ratio_of
 from prefmill.bench.evaluators.generator_values import Evaluated
 
 NAN = math.nan
@@ -45,9 +45,13 @@ def test_images_of_one_prompt_are_no_independent_witnesses():
 
 def test_a_ratio_of_means_has_its_interval_over_the_same_prompts():
     over, under = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])
-    ratio = bootstrap_ratio(over, under)
+    ratio = ratio_of(over, under)
+    assert ratio is not None
     assert (ratio.mean, ratio.low, ratio.high) == (0.5, 0.5, 0.5)  # the same ratio in every prompt: no doubt about it
-    assert bootstrap_ratio(np.array([1.0, 4.0]), np.array([2.0, 4.0])).mean == pytest.approx(5 / 6)
+    other = ratio_of(np.array([1.0, 4.0]), np.array([2.0, 4.0]))
+    assert other is not None
+    assert other.mean == pytest.approx(5 / 6)
+    assert ratio_of(over, np.zeros(3)) is None
 
 
 def test_distances_are_those_of_the_hand():

@@ -8,6 +8,7 @@ scores by 5e-6. Of its ViT-H-14, all names were converted and all shapes were th
 """
 
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +32,9 @@ def pictures(*sizes):
     return [Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize(size) for size in sizes]
 
 
-def open_clip_names(model: CLIPModel) -> dict[str, torch.Tensor]:
+def open_clip_names(model: Any) -> dict[str, torch.Tensor]:
     """A transformers CLIP's weights under open_clip's names, tower by tower and layer by layer."""
-    state = {"logit_scale": model.logit_scale.data, "attn_mask": torch.zeros(77, 77)}
+    state: dict[str, torch.Tensor] = {"logit_scale": model.logit_scale.data, "attn_mask": torch.zeros(77, 77)}
     vision, text = model.vision_model, model.text_model
     state["visual.class_embedding"] = vision.embeddings.class_embedding.data
     state["visual.conv1.weight"] = vision.embeddings.patch_embedding.weight.data
@@ -42,7 +43,7 @@ def open_clip_names(model: CLIPModel) -> dict[str, torch.Tensor]:
     state["token_embedding.weight"] = text.embeddings.token_embedding.weight.data
     state["positional_embedding"] = text.embeddings.position_embedding.weight.data
     state["text_projection"] = model.text_projection.weight.data.T
-    norms = {"visual.ln_pre": vision.pre_layrnorm, "visual.ln_post": vision.post_layernorm}
+    norms: dict[str, Any] = {"visual.ln_pre": vision.pre_layrnorm, "visual.ln_post": vision.post_layernorm}
     norms["ln_final"] = text.final_layer_norm
     for prefix, tower in (("visual.", vision), ("", text)):
         for number, layer in enumerate(tower.encoder.layers):

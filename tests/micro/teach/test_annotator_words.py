@@ -5,9 +5,10 @@ from PIL import Image
 from prefmill.engine.responders.chat import Chat
 from prefmill.engine.responders.image_ratings import ASPECTS, ratings_form
 from prefmill.engine.responders.structured import read_form
+from prefmill.micro.teach.annotator import PATCH_SIZE
 from prefmill.micro.teach.annotator_pictures import request_text
 from prefmill.micro.teach.annotator_words import TEMPLATE, annotator_tokenizer, answer_tokens, request_tokens
-from prefmill.micro.teach.responder_models import IMAGE_TOKENS, llava_processor
+from prefmill.micro.teach.responder_models import llava_processor
 
 ENTRIES = [("the ball is blue , not red", 3), ("all as asked", 5), ("a car not asked , and more", None)]
 
@@ -29,13 +30,13 @@ def test_answers_are_the_form_that_is_asked_for(tokenizer):
 
 @pytest.mark.parametrize("images", [1, 2, 4])
 def test_taught_tokens_are_those_that_the_processor_makes(tokenizer, images):
-    processor = llava_processor(tokenizer, TEMPLATE)
+    processor = llava_processor(tokenizer, TEMPLATE, PATCH_SIZE)
     text = request_text("aesthetic", "a red ball at top left on gray", images)
     rendered = Chat(processor, "annotator").render(text, images)
     picture = Image.new("RGB", (32, 32))
     read = processor(images=[[picture] * images], text=[rendered], return_tensors="pt")["input_ids"][0].tolist()
     taught = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert read == request_tokens(taught, images, IMAGE_TOKENS, tokenizer.get_vocab())
+    assert read == request_tokens(taught, images, 4, tokenizer.get_vocab())
     assert tokenizer.unk_token_id not in read
 
 

@@ -7,6 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from prefmill.base.errors import PrefmillError
+from prefmill.bench.evaluators.agreement import decided_pairs
+from prefmill.bench.evaluators.rankings_hpdv2 import read_hpdv2
+from prefmill.bench.evaluators.rankings_imagereward import read_imagereward
+from prefmill.bench.evaluators.rankings_pick_a_pic import read_pick_a_pic
 from prefmill.cli.transfer import export_command
 from prefmill.pipeline.exchange.image_preferences import export_image_preferences, standing
 from prefmill.pipeline.exchange.preference_writers import mean_ranks, ranks
@@ -130,6 +134,25 @@ def test_datasets_loads_the_pairs_with_aspects_settings_and_ratings(judged, tmp_
         ("fidelity", 5, 0),
         ("aesthetic", 2, 1),
     ]
+
+
+def test_the_evaluation_of_rewards_reads_what_was_exported(judged, tmp_path, picture):
+    """Its parsers are of the official files, written by others."""
+    for format, read in (("imagereward", read_imagereward), ("hpdv2", read_hpdv2)):
+        export_image_preferences(judged, tmp_path / format, format)
+        found = read(tmp_path / format / f"{format}.json", tmp_path / format)
+        (item,) = found.items
+        assert set(decided_pairs(item.ranks)) == {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)}
+        assert found.read_images(item) == [picture(n) for n in range(4)]
+    export_image_preferences(judged, tmp_path / "pairs.parquet", "image-pairs")
+    found = read_pick_a_pic(tmp_path / "pairs.parquet", None)
+    better = {}
+    for item in found.items:
+        ((one, other),) = decided_pairs(item.ranks)
+        better[item.id] = (item.images[one], item.images[other])
+        assert found.read_images(item)[one] == picture(int(item.images[one][1]))
+    wanted = judged.dataset("image_preferences", ImagePreference)
+    assert better == {one.id: (one.chosen_id, one.rejected_id) for one in wanted}
 
 
 def test_what_a_ranking_cannot_hold_is_counted(run_with, tmp_path):

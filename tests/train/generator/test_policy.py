@@ -23,12 +23,18 @@ def base_images(folder, scale=2.0):
 
 
 def test_reference_is_the_base_to_the_bit_and_the_learner_is_not(policy, generator_folder):
-    base = base_images(generator_folder)
-    assert torch.equal(policy.images(WORDS[:2], 2.0, [4, 5]), base)  # a fresh adapter adds nothing
+    fresh = policy.images(WORDS[:2], 2.0, [4, 5])
     scattered(policy)
     with policy.reference():
-        assert torch.equal(policy.images(WORDS[:2], 2.0, [4, 5]), base)
-    assert not torch.allclose(policy.images(WORDS[:2], 2.0, [4, 5]), base, atol=1e-3)
+        reference = policy.images(WORDS[:2], 2.0, [4, 5])
+    learner = policy.images(WORDS[:2], 2.0, [4, 5])
+    policy.adapted.unload()  # leaves the base, of the very same tensors
+    base = policy.images(WORDS[:2], 2.0, [4, 5])
+    assert torch.equal(fresh, base)
+    assert torch.equal(reference, base)
+    assert not torch.allclose(learner, base, atol=1e-3)
+    # loaded once more its tensors lie elsewhere in memory, which small products feel in their last bits
+    torch.testing.assert_close(base, base_images(generator_folder), rtol=0, atol=1e-5)
 
 
 def test_gradients_reach_the_adapter_and_nothing_else(policy):
@@ -40,7 +46,9 @@ def test_gradients_reach_the_adapter_and_nothing_else(policy):
     assert touched == {name for name, each in policy.adapted.named_parameters() if each.requires_grad}
     assert touched
     assert all("lora_" in name for name in touched)
-    assert all(each.grad.abs().sum() > 0 for each in policy.parameters)
+    still = {name for name, each in policy.adapted.named_parameters() if each.grad is not None and not each.grad.any()}
+    # what the last block's text asks for is thrown away
+    assert all(".transformer_blocks.1.attn.add_q_proj." in name for name in still)
     frozen = [policy.engine.autoencoder, *(clip.network.module for clip in policy.engine.text.clips)]
     assert not any(each.requires_grad for part in frozen for each in part.parameters())
 
