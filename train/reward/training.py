@@ -9,6 +9,7 @@ from ...base.progress import Progress
 from ..launch import OnEvent, TrainingKind, launch, require_apart
 from ..nodes import require_work
 from ..shown import shown
+from ..shown import shown
 from .manifest import PANELS, REWARD, RewardManifest, RewardPlan, check_reward, read_reward_manifest
 from .settings import RewardTrainingConfig
 
@@ -46,4 +47,5 @@ def train_reward_with_progress(
     run_folder: Path, output: Path, config: RewardTrainingConfig, progress: Progress, name: str = "reward"
 ) -> RewardManifest:
     """Train and report every step, and return the manifest."""
-    return train_reward(run_folder, output, config, shown(progress, name, _COLUMNS))
+    columns = {"loss": ".4f", "accuracy": ".2f", "eval_accuracy": ".3f"}
+    return train_reward(run_folder, output, config, shown(progress, name, columns))

@@ -6,7 +6,6 @@ from prefmill.train.reward.training import train_reward
 
 from .conftest import ASPECTS
 
-
 SPLIT = 0.19
 """Holds out four of the twelve prompts: eight are two whole batches."""
 
