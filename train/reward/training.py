@@ -9,7 +9,6 @@ from ...base.progress import Progress
 from ..launch import OnEvent, TrainingKind, launch, require_apart
 from ..nodes import require_work
 from ..shown import shown
-from ..shown import shown
 from .manifest import PANELS, REWARD, RewardManifest, RewardPlan, check_reward, read_reward_manifest
 from .settings import RewardTrainingConfig
 
