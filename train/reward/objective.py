@@ -24,21 +24,21 @@ class Comparisons(NamedTuple):
     aspect: torch.Tensor
 
 
-class PairLosses(NamedTuple):
+class PairOutcomes(NamedTuple):
     """Per pair [P]: the difference of its rewards, and its loss."""
 
     difference: torch.Tensor
     loss: torch.Tensor
 
 
-def compare(rewards: torch.Tensor, pairs: Comparisons, label_smoothing: float = 0.0) -> PairLosses:
+def compare(rewards: torch.Tensor, pairs: Comparisons, label_smoothing: float = 0.0) -> PairOutcomes:
     """Raw rewards [I, H] of a batch's images to what its pairs say."""
     difference = rewards[pairs.chosen, pairs.head] - rewards[pairs.rejected, pairs.head]
     loss = -(1 - label_smoothing) * logsigmoid(difference) - label_smoothing * logsigmoid(-difference)
-    return PairLosses(difference, pairs.weight * loss)
+    return PairOutcomes(difference, pairs.weight * loss)
 
 
-def sums_by_prompt(compared: PairLosses, pairs: Comparisons, prompts: int, aspects: int) -> torch.Tensor:
+def sums_by_prompt(compared: PairOutcomes, pairs: Comparisons, prompts: int, aspects: int) -> torch.Tensor:
     """Return [prompts, aspects, 4]: sums over the pairs of loss, right order (equal is wrong), difference, and 1."""
     right = (compared.difference > 0).to(compared.loss.dtype)
     values = torch.stack([compared.loss, right, compared.difference, torch.ones_like(right)], dim=1)
