@@ -51,6 +51,10 @@ class Task:
         in an order drawn anew for each."""
         return [self._in_round(count, place) for place in range(step * number, (step + 1) * number)]
 
+    def guidance(self, scales: Sequence[float], step: int) -> float:
+        """The scale of a step where steps take them by turns; the training's where there are none."""
+        return scales[step % len(scales)] if scales else self.config.guidance
+
     def own(self, items: Sequence[Item]) -> list[Item]:
         """This process's share: neighbours together, as many as every other has."""
         share = len(items) // self.processes

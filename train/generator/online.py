@@ -47,7 +47,7 @@ class OnlinePairs:
             for prompt in prompts
             for number in range(size)
         ]
-        latents, images = self._drawn(texts, seeds)
+        latents, images = self._drawn(texts, seeds, self.task.guidance(self.settings.guidance, step))
         rewards = self.task.reward(images, texts).values.view(-1, size)
         if not self.task.gather(rewards.isfinite().sum().view(1).to(self.task.policy.device)).any():
             raise PrefmillError(
@@ -80,12 +80,12 @@ class OnlinePairs:
             "images": float(rewards.numel()),
         }
 
-    def _drawn(self, texts: list[str], seeds: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _drawn(self, texts: list[str], seeds: list[int], guidance: float) -> tuple[torch.Tensor, torch.Tensor]:
         policy, batch = self.task.policy, self.task.config.drawing_batch
         latents, images = [], []
         for start in range(0, len(texts), batch):
             rows = slice(start, start + batch)
-            *_, last = policy.draw(texts[rows], self.task.config.guidance, seeds[rows])
+            *_, last = policy.draw(texts[rows], guidance, seeds[rows])
             latents.append(last.latents.float())
             with torch.no_grad():
                 images.append(policy.engine.decode(last.latents))

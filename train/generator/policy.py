@@ -234,3 +234,11 @@ class Policy:
         """Write the averaged weights in peft's layout, which `generate.adapter` takes."""
         with self.averaged():
             self.adapted.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def guided(prompted: torch.Tensor, unprompted: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    """The velocities [B, C, h, w] that a drawing follows, in float32: u + w (c - u)."""
+    if conditioning.unprompted is None:
+        return prompted.float()
+    scales = conditioning.guidance.view(-1, 1, 1, 1)
+    return unprompted.float() + scales * (prompted.float() - unprompted.float())
