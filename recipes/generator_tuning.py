@@ -8,6 +8,7 @@ from pathlib import Path
 from ..base.errors import PrefmillError
 from ..engine.scorers.choice import ScorerChoice
 from ..engine.settings import MICRO_PREFIX
+from ..train.generator.ppo.settings import PpoSettings
 from ..train.generator.settings import FlowDpoSettings, GeneratorTrainingConfig, ReflSettings
 from .saved import generators_of, has_recipe
 
@@ -25,6 +26,8 @@ def micro() -> GeneratorTrainingConfig:
         reward=ScorerChoice(model="micro:image-reward"),
         flow_dpo=FlowDpoSettings(),
         refl=ReflSettings(),
+        # from one noise the few images of minutes say more; both scales that it is used at
+        ppo=PpoSettings(prompts=8, clip=1e-3, beta=0.0, noise_level=0.8, guidance=(1.0, 5.0), same_start=True),
         guidance=1.0,
         sampling_steps=16,
         eval_steps=16,

@@ -85,6 +85,11 @@ class Ppo(Method):
         if own.old == "recomputed":
             self.drawn = [replace(one, transitions=self._recomputed(one)) for one in self.drawn]
         rewards = task.gather(torch.stack([one.scores.values for one in self.drawn]))
+        if not rewards.isfinite().any():
+            raise PrefmillError(
+                f"the reward of every image of rollout {rollout + 1} is no number",
+                "try `prefmill score` on some images, or set another reward",
+            )
         if own.combine == "advantages" and (weights := task.config.reward.mixture):
             gathered = {
                 name: task.gather(torch.stack([one.scores.parts[name] for one in self.drawn])) for name in weights

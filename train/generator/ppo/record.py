@@ -9,7 +9,8 @@ import torch
 from .advantage import Advantages
 from .objective import Objective, clipped
 
-_SUMS = ("policy_loss", "kl", "ratio", "clipped")
+_SUMS = ("policy_loss", "kl", "ratio", "clip_share")
+_TOTALS = ("images", "unusable", "dropped_groups")
 
 
 class Record:
@@ -28,16 +29,16 @@ class Record:
     def rollout(self, rewards: torch.Tensor, own: Advantages, diversity: torch.Tensor) -> None:
         """Take the rewards [groups, size] of all processes, what became of them, and how groups differ [groups]."""
         usable = rewards[rewards.isfinite()]
-        groups = len(rewards)
         self._rollouts.append(
             {
-                "reward/mean": float(usable.mean()) if len(usable) else 0.0,
-                "reward/deviation": float(usable.std(correction=0)) if len(usable) else 0.0,
-                "reward/unusable_share": own.unusable / rewards.numel(),
-                "advantage/deviation": float(own.values[own.kept].std(correction=0)) if own.kept.any() else 0.0,
-                "groups/equal_share": own.equal / groups,
-                "groups/small_share": own.small / groups,
+                "reward": float(usable.mean()) if len(usable) else 0.0,
+                "reward_std": float(usable.std(correction=0)) if len(usable) else 0.0,
+                "advantage_std": float(own.values[own.kept].std(correction=0)) if own.kept.any() else 0.0,
+                "no_spread_share": own.equal / len(rewards),
                 "diversity": float(diversity.nanmean().nan_to_num()),
+                "images": rewards.numel(),
+                "unusable": own.unusable,
+                "dropped_groups": own.equal + own.small,
             }
         )
 
@@ -60,10 +61,11 @@ class Record:
         sums, largest = gather(self._sums[None]).sum(0), gather(extremes).amax(0)
         found: dict[str, float] = {}
         for name in self._rollouts[0] if self._rollouts else ():
-            found[name] = sum(one[name] for one in self._rollouts) / len(self._rollouts)
+            total = float(sum(one[name] for one in self._rollouts))
+            found[name] = total if name in _TOTALS else total / len(self._rollouts)
         if sums[-1]:
             found |= {name: float(value / sums[-1]) for name, value in zip(_SUMS, sums[:-1], strict=True)}
-            smallest, most, first = (-largest[0], largest[1], largest[2])
-            found |= {"ratio/min": float(smallest), "ratio/max": float(most), "ratio/first_error": float(first)}
+            smallest, most, first = largest.tolist()
+            found |= {"ratio_min": -smallest, "ratio_max": most, "first_ratio_error": first}
         self._clear()
         return found
