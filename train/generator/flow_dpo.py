@@ -20,7 +20,7 @@ from torch.nn.functional import softplus
 
 from ...base.errors import PrefmillError
 from ...pipeline.records import seed_for
-from .method import Method, Task
+from .method import Method, TuningTask
 from .online import OnlinePairs
 from .policy import guided
 from .preferences import ImagePair, StoredImages
@@ -54,7 +54,7 @@ def pair_losses(errors: torch.Tensor, reference: torch.Tensor, beta: float) -> P
 class FlowDpo(Method):
     """See the module. `images` are a run's, for its preferences."""
 
-    def __init__(self, task: Task, images: StoredImages | None = None) -> None:
+    def __init__(self, task: TuningTask, images: StoredImages | None = None) -> None:
         super().__init__(task)
         self.settings = task.config.flow_dpo
         self.images = images

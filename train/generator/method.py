@@ -30,7 +30,7 @@ def _alone(values: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Task:
+class TuningTask:
     """What a method works with, in process `rank` of `processes`.
 
     `gather` returns the values [N, ...] of all processes [processes * N, ...], in the order of their ranks; all of them
@@ -68,7 +68,7 @@ class Task:
 class Method(ABC):
     """One training's method. Called in every process, in step."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         self.task = task
 
     @abstractmethod

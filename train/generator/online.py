@@ -13,7 +13,7 @@ import torch
 
 from ...base.errors import PrefmillError
 from ...pipeline.records import Prompt, seed_for
-from .method import Task
+from .method import TuningTask
 from .rewards import diversity
 
 
@@ -31,7 +31,7 @@ class Extremes:
 class OnlinePairs:
     """Draws the groups of a step and judges them."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         self.task, self.settings = task, task.config.flow_dpo
         self._rewards: list[torch.Tensor] = []
         self._spreads: list[torch.Tensor] = []

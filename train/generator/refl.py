@@ -18,14 +18,14 @@ import torch
 
 from ...base.errors import PrefmillError
 from ...pipeline.records import Prompt, seed_for
-from .method import Method, Task
+from .method import Method, TuningTask
 from .policy import guided
 
 
 class Refl(Method):
     """See the module."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         super().__init__(task)
         self.settings = task.config.refl
         self._rewards: list[torch.Tensor] = []
