@@ -136,9 +136,9 @@ class Policy:
     ) -> Iterator[State]:
         """The states of a drawing, step by step and without gradients; by default a rollout's, of the flow's ODE."""
         rows = (prompts, [guidance] * len(prompts), seeds)
-        size = {"steps": steps or self.config.sampling_steps, "width": self.width, "height": self.height}
+        count = steps or self.config.sampling_steps
         with torch.no_grad():
-            drawing = self.engine.denoise(*rows, **size, sampler=sampler)
+            drawing = self.engine.denoise(*rows, steps=count, width=self.width, height=self.height, sampler=sampler)
         while True:
             with torch.no_grad():
                 state = next(drawing, None)
