@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .method import Method, Task
+from .method import Method, TuningTask
 
 
-def make_method(task: Task, run_folder: Path) -> Method:
+def make_method(task: TuningTask, run_folder: Path) -> Method:
     """The method that the settings name."""
     if task.config.method == "refl":
         from .refl import Refl

@@ -6,8 +6,8 @@ one draw and one level s for winner and loser, x_s = (1 - s) x_0 + s e, v* = e -
     loss = -log sigmoid(-beta / 2 ((E_w - E_w^ref) - (E_l - E_l^ref)))
 
 (Diffusion-DPO, arXiv 2311.12908, as Flow-GRPO and VideoAlign, arXiv 2501.13918, have it for flows.) Pairs are a run's
-preferences, or are made on the way: see `online.py`. Prompts are not guided here: what is learnt is the velocity under
-the prompt, which every guidance scale uses.
+preferences, or are made on the way: see `online.py`. Velocities are those under the prompt, which every guidance scale
+uses, or the guided ones that an image was drawn by.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from torch.nn.functional import softplus
 
 from ...base.errors import PrefmillError
 from ...pipeline.records import seed_for
-from .method import Method, Task
+from .method import Method, TuningTask
 from .online import OnlinePairs
+from .policy import guided
 from .preferences import ImagePair, StoredImages
 
 
@@ -53,7 +54,7 @@ def pair_losses(errors: torch.Tensor, reference: torch.Tensor, beta: float) -> P
 class FlowDpo(Method):
     """See the module. `images` are a run's, for its preferences."""
 
-    def __init__(self, task: Task, images: StoredImages | None = None) -> None:
+    def __init__(self, task: TuningTask, images: StoredImages | None = None) -> None:
         super().__init__(task)
         self.settings = task.config.flow_dpo
         self.images = images
@@ -117,11 +118,12 @@ class FlowDpo(Method):
         clean = torch.stack([*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]).to(policy.device)
         share = levels.to(policy.device).view(-1, 1, 1, 1)
         mixed, wanted = (1 - share) * clean + share * noise, noise - clean
-        conditioning = policy.conditioning([pair.prompt for pair in pairs] * 2, guidance=1.0)
+        scale = self.task.guidance(self.settings.guidance, step) if self.settings.guided else 1.0
+        conditioning = policy.conditioning([pair.prompt for pair in pairs] * 2, scale)
 
         def errors() -> torch.Tensor:
-            velocity, _ = policy.velocities(mixed, policy.times(levels), conditioning)
-            return (velocity.float() - wanted).square().flatten(1).mean(1).view(2, number)
+            velocity = guided(*policy.velocities(mixed, policy.times(levels), conditioning), conditioning)
+            return (velocity - wanted).square().flatten(1).mean(1).view(2, number)
 
         with policy.reference():
             reference = errors()

@@ -30,7 +30,7 @@ def _alone(values: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Task:
+class TuningTask:
     """What a method works with, in process `rank` of `processes`.
 
     `gather` returns the values [N, ...] of all processes [processes * N, ...], in the order of their ranks; all of them
@@ -51,6 +51,10 @@ class Task:
         in an order drawn anew for each."""
         return [self._in_round(count, place) for place in range(step * number, (step + 1) * number)]
 
+    def guidance(self, scales: Sequence[float], step: int) -> float:
+        """The scale of a step where steps take them by turns; the training's where there are none."""
+        return scales[step % len(scales)] if scales else self.config.guidance
+
     def own(self, items: Sequence[Item]) -> list[Item]:
         """This process's share: neighbours together, as many as every other has."""
         share = len(items) // self.processes
@@ -64,7 +68,7 @@ class Task:
 class Method(ABC):
     """One training's method. Called in every process, in step."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         self.task = task
 
     @abstractmethod

@@ -13,7 +13,7 @@ import torch
 
 from ...base.errors import PrefmillError
 from ...pipeline.records import Prompt, seed_for
-from .method import Task
+from .method import TuningTask
 from .rewards import diversity
 
 
@@ -31,7 +31,7 @@ class Extremes:
 class OnlinePairs:
     """Draws the groups of a step and judges them."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         self.task, self.settings = task, task.config.flow_dpo
         self._rewards: list[torch.Tensor] = []
         self._spreads: list[torch.Tensor] = []
@@ -47,7 +47,7 @@ class OnlinePairs:
             for prompt in prompts
             for number in range(size)
         ]
-        latents, images = self._drawn(texts, seeds)
+        latents, images = self._drawn(texts, seeds, self.task.guidance(self.settings.guidance, step))
         rewards = self.task.reward(images, texts).values.view(-1, size)
         if not self.task.gather(rewards.isfinite().sum().view(1).to(self.task.policy.device)).any():
             raise PrefmillError(
@@ -80,12 +80,12 @@ class OnlinePairs:
             "images": float(rewards.numel()),
         }
 
-    def _drawn(self, texts: list[str], seeds: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _drawn(self, texts: list[str], seeds: list[int], guidance: float) -> tuple[torch.Tensor, torch.Tensor]:
         policy, batch = self.task.policy, self.task.config.drawing_batch
         latents, images = [], []
         for start in range(0, len(texts), batch):
             rows = slice(start, start + batch)
-            *_, last = policy.draw(texts[rows], self.task.config.guidance, seeds[rows])
+            *_, last = policy.draw(texts[rows], guidance, seeds[rows])
             latents.append(last.latents.float())
             with torch.no_grad():
                 images.append(policy.engine.decode(last.latents))

@@ -136,9 +136,9 @@ class Policy:
     ) -> Iterator[State]:
         """The states of a drawing, step by step and without gradients; by default a rollout's, of the flow's ODE."""
         rows = (prompts, [guidance] * len(prompts), seeds)
-        size = {"steps": steps or self.config.sampling_steps, "width": self.width, "height": self.height}
+        count = steps or self.config.sampling_steps
         with torch.no_grad():
-            drawing = self.engine.denoise(*rows, **size, sampler=sampler)
+            drawing = self.engine.denoise(*rows, steps=count, width=self.width, height=self.height, sampler=sampler)
         while True:
             with torch.no_grad():
                 state = next(drawing, None)
@@ -234,3 +234,11 @@ class Policy:
         """Write the averaged weights in peft's layout, which `generate.adapter` takes."""
         with self.averaged():
             self.adapted.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def guided(prompted: torch.Tensor, unprompted: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
+    """The velocities [B, C, h, w] that a drawing follows, in float32: u + w (c - u)."""
+    if conditioning.unprompted is None:
+        return prompted.float()
+    scales = conditioning.guidance.view(-1, 1, 1, 1)
+    return unprompted.float() + scales * (prompted.float() - unprompted.float())

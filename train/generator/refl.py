@@ -18,13 +18,14 @@ import torch
 
 from ...base.errors import PrefmillError
 from ...pipeline.records import Prompt, seed_for
-from .method import Method, Task
+from .method import Method, TuningTask
+from .policy import guided
 
 
 class Refl(Method):
     """See the module."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         super().__init__(task)
         self.settings = task.config.refl
         self._rewards: list[torch.Tensor] = []
@@ -83,14 +84,13 @@ class Refl(Method):
         """Standardised rewards [B] of the images that step `place` predicts, with a gradient."""
         policy, settings = self.task.policy, self.settings
         seeds = [seed_for(prompt.id, "refl", step, self.task.config.seed) for prompt in prompts]
-        texts, guidance = [prompt.text for prompt in prompts], self.task.config.guidance
+        texts, guidance = [prompt.text for prompt in prompts], self.task.guidance(settings.guidance, step)
         latents = policy.engine.noise(seeds, width=policy.width, height=policy.height)
         for state in islice(policy.draw(texts, guidance, seeds), place):
             latents = state.latents
         schedule, conditioning = policy.schedule(), policy.conditioning(texts, guidance)
         prompted, unprompted = policy.velocities(latents, schedule.times[place].expand(len(prompts)), conditioning)
-        scales = conditioning.guidance.view(-1, 1, 1, 1)
-        velocity = unprompted.float() + scales * (prompted.float() - unprompted.float())
+        velocity = guided(prompted, unprompted, conditioning)
         clean = latents.float() - float(schedule.levels[place]) * velocity
         rewards = self.task.reward.with_gradient(policy.decode(clean), texts)
         return (rewards - settings.reward_mean) / settings.reward_deviation

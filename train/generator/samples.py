@@ -21,7 +21,7 @@ from ...base.files import make_folder, replacing, write_text
 from ...engine.images import encode_image
 from ...engine.sd3.decode import quantize
 from ...pipeline.records import seed_for
-from .method import Task
+from .method import TuningTask
 from .rewards import diversity
 
 SAMPLES = "samples"
@@ -30,7 +30,7 @@ SAMPLES = "samples"
 class Samples:
     """Draws a training's samples into OUTPUT/samples; in one process alone."""
 
-    def __init__(self, task: Task, output: Path) -> None:
+    def __init__(self, task: TuningTask, output: Path) -> None:
         self.task, self.folder = task, output / SAMPLES
         self.prompts = list(task.prompts)[: task.config.eval_prompts]
         make_folder(self.folder)

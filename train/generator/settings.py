@@ -47,6 +47,11 @@ class FlowDpoSettings(Settings):
     """online: images per prompt and step."""
     reference_every: int = Field(default=0, ge=0)
     """Steps after which the reference becomes what the learner then is; 0: it stays the base."""
+    guidance: tuple[float, ...] = ()
+    """online: guidance scales that steps draw at by turns; empty: that of the training."""
+    guided: bool = False
+    """True: the velocities compared are guided, by the scale that a step draws at; the learner then fits the guided
+    drawing. False: those under the prompt alone, as published."""
     aspect: str = "overall"
     """Of the run's preferences, those by this aspect."""
 
@@ -54,6 +59,8 @@ class FlowDpoSettings(Settings):
 class ReflSettings(Settings):
     """ReFL (arXiv 2304.05977): the gradient of a differentiable reward through one late step and the decoder."""
 
+    guidance: tuple[float, ...] = ()
+    """Guidance scales that steps take by turns; empty: that of the training."""
     batch_size: Positive = 8
     """Prompts per optimizer step, of all processes; one image each."""
     micro_batch: Positive = 4

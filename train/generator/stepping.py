@@ -60,7 +60,7 @@ def start_accelerator(config: GeneratorTrainingConfig, device: str, precision: s
     told["zero_optimization"] |= {"reduce_bucket_size": _BUCKET}
     plugin = DeepSpeedPlugin(hf_ds_config=told)
     # accelerate takes `cpu` for a refusal of DeepSpeed, which finds by itself that there is no GPU
-    meeting = [InitProcessGroupKwargs(backend="gloo")] if device == "cpu" else []
+    meeting: list[Any] = [InitProcessGroupKwargs(backend="gloo")] if device == "cpu" else []
     return Accelerator(mixed_precision="no", deepspeed_plugin=plugin, kwargs_handlers=meeting)
 
 

@@ -22,7 +22,7 @@ from ..manifest import Backend
 from ..usage import resources
 from .catalogue import make_method
 from .job import GeneratorJob
-from .method import Method, Task
+from .method import Method, TuningTask
 from .policy import Policy
 from .rewards import Reward
 from .samples import Samples
@@ -45,11 +45,12 @@ class GeneratorTrainer:
     def __init__(self, job: GeneratorJob) -> None:
         self.job, self.config = job, job.config
         self.accelerator: Accelerator = start_accelerator(self.config, job.device, job.precision)
-        device = self.accelerator.device
+        # accelerate numbers CPUs, of which an engine knows one
+        device = torch.device("cpu") if job.device == "cpu" else self.accelerator.device
         dtype = torch.bfloat16 if job.precision == "bfloat16" else torch.float32
         self.policy = Policy.load(self.config, job.model_folder, device, dtype, len(job.prompts))
         self.stepper: Stepper = make_stepper(self.policy, self.accelerator)
-        self.task = Task(
+        self.task = TuningTask(
             self.policy,
             self.config,
             job.prompts,

@@ -18,7 +18,7 @@ from prefmill.pipeline.records import Candidate, ImagePreference, Prompt, conten
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
 from prefmill.train.generator.job import GeneratorJob
-from prefmill.train.generator.method import Task
+from prefmill.train.generator.method import TuningTask
 from prefmill.train.generator.policy import Policy
 from prefmill.train.generator.preferences import load_image_pairs, load_prompts
 from prefmill.train.generator.rewards import Reward
@@ -106,13 +106,13 @@ def image_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_task(generator_folder: Path, image_run: Path) -> Callable[..., Task]:
+def make_task(generator_folder: Path, image_run: Path) -> Callable[..., TuningTask]:
     """A task of one process, with the linear reward."""
 
-    def make(config: GeneratorTrainingConfig, broken: tuple[str, ...] = ()) -> Task:
+    def make(config: GeneratorTrainingConfig, broken: tuple[str, ...] = ()) -> TuningTask:
         policy = Policy.load(config, generator_folder, torch.device("cpu"), torch.float32)
         pairs = load_image_pairs(image_run, "overall")
-        return Task(policy, config, load_prompts(image_run), Reward(LinearScorer(broken)), pairs)
+        return TuningTask(policy, config, load_prompts(image_run), Reward(LinearScorer(broken)), pairs)
 
     return make
 

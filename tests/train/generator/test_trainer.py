@@ -56,38 +56,45 @@ def test_rates_of_the_schedules(generator_settings):
     assert [learning_rate(config, step) for step in range(6)] == pytest.approx(expected)
 
 
-def test_what_a_training_leaves(image_run, generator_settings, generator_folder, tmp_path):
-    """Through the launcher: an adapter that draws, its manifest, samples over time; and it is recognised as done."""
-    config = generator_settings(method="refl", eval_every=2)
-    manifest = train_generator(image_run, tmp_path / "out", config)
-    assert manifest.backend.name == "refl"
-    assert manifest.steps == 4
-    assert manifest.prompts == 4
-    samples = json.loads((tmp_path / "out/samples/samples.json").read_text())
-    assert [one["step"] for one in samples["steps"]] == [0, 2, 4]
-    with Image.open(tmp_path / "out/samples/strip.png") as strip:
-        assert strip.size == (16, 3 * 16)
-    lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4]
-    assert lines[3]["eval_reward"] == manifest.summary["samples"]["last"]["eval_reward"]
+SETTINGS = {"flow_dpo": {"online": True, "group_size": 2, "beta": 20.0}, "steps": 3, "eval_every": 3}
+
+
+@pytest.fixture(scope="module")
+def one(image_run, generator_settings, tmp_path_factory, forked_workers):
+    """A training of one process, through the launcher: its folder and its manifest."""
+    folder = tmp_path_factory.mktemp("one") / "out"
+    return folder, train_generator(image_run, folder, generator_settings(**SETTINGS))
+
+
+def lines_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_a_training_leaves(one, image_run, generator_settings, generator_folder):
+    """An adapter that draws, its manifest, samples over time; and it is recognised as done."""
+    folder, manifest = one
+    assert (manifest.backend.name, manifest.steps, manifest.prompts, manifest.pairs) == ("flow-dpo", 3, 4, 0)
+    samples = json.loads((folder / "samples/samples.json").read_text())
+    assert [step["step"] for step in samples["steps"]] == [0, 3]
+    with Image.open(folder / "samples/strip.png") as strip:
+        assert strip.size == (16, 2 * 16)
+    lines = lines_of(folder)
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[2]["eval_reward"] == manifest.summary["samples"]["last"]["eval_reward"]
     adapted = TextToImage.from_pretrained(
-        str(generator_folder), EngineSettings(device="cpu"), t5_tokens=0, adapter=tmp_path / "out/adapter"
+        str(generator_folder), EngineSettings(device="cpu"), t5_tokens=0, adapter=folder / "adapter"
     )
     assert adapted.generate_float(["a boat"], [1.0], [1], steps=2, width=16, height=16).isfinite().all()
-    assert train_generator(image_run, tmp_path / "out", config) == manifest
+    assert train_generator(image_run, folder, generator_settings(**SETTINGS)) == manifest
 
 
-def test_two_processes_under_zero_are_one(image_run, generator_settings, tmp_path):
-    """Losses, norms and weights of ZeRO-2 in two processes against one process without DeepSpeed."""
-    settings = {"flow_dpo": {"online": True, "group_size": 2, "beta": 20.0}, "steps": 3, "eval_every": 3}
-    told = []
-    for name, world in (("one", {"zero_stage": 0}), ("two", {"zero_stage": 2, "processes": 2})):
-        train_generator(image_run, tmp_path / name, generator_settings(**settings, **world))
-        text = (tmp_path / name / "metrics.jsonl").read_text()
-        told.append([json.loads(line) for line in text.splitlines()])
-    one, two = told
-    assert len(one) == len(two) == 3
+def test_two_processes_under_zero_are_one(one, image_run, generator_settings, tmp_path):
+    """Losses and norms of ZeRO-2 in two processes against one process without DeepSpeed."""
+    manifest = train_generator(image_run, tmp_path / "two", generator_settings(**SETTINGS, zero_stage=2, processes=2))
+    assert (manifest.backend.engine, manifest.backend.processes) == ("deepspeed.runtime.engine.DeepSpeedEngine", 2)
+    alone, together = lines_of(one[0]), lines_of(tmp_path / "two")
+    assert len(alone) == len(together) == 3
     for name in ("loss", "grad_norm", "reward", "accuracy"):
-        assert [line[name] for line in one] == pytest.approx([line[name] for line in two], rel=1e-4, abs=1e-5)
-    assert max(abs(a["loss"] - b["loss"]) for a, b in zip(one, two, strict=True)) <= 1e-5
-    assert one[0]["loss"] != one[2]["loss"]
+        assert [line[name] for line in alone] == pytest.approx([line[name] for line in together], rel=1e-4, abs=1e-5)
+    assert max(abs(a["loss"] - b["loss"]) for a, b in zip(alone, together, strict=True)) <= 1e-5
+    assert alone[0]["loss"] != alone[2]["loss"]

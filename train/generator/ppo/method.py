@@ -15,7 +15,7 @@ from itertools import islice
 import torch
 
 from ....base.errors import PrefmillError
-from ..method import Method, Task
+from ..method import Method, TuningTask
 from .advantage import Advantages, added_advantages, advantages
 from .objective import Noise, Transitions, Velocities, evaluate, objective
 from .record import Record
@@ -29,7 +29,7 @@ class Ppo(Method):
     drawn: list[Drawn]
     advantages: Advantages
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TuningTask) -> None:
         """Raises PrefmillError for a window that does not fit the schedule, and more groups than there are prompts."""
         super().__init__(task)
         self.settings = task.config.ppo

@@ -18,7 +18,7 @@ from prefmill.engine.sd3.text import TextEmbedding
 from prefmill.kernels.guided_step import guided_step
 from prefmill.pipeline.records import Prompt
 from prefmill.train.generator.catalogue import make_method
-from prefmill.train.generator.method import Task
+from prefmill.train.generator.method import TuningTask
 from prefmill.train.generator.policy import Policy
 from prefmill.train.generator.ppo.method import Ppo
 from prefmill.train.generator.ppo.rollout import Group, Sampler, draw_group
@@ -83,7 +83,7 @@ def task(policy):
 def make_task(policy, reward=None, ppo=(), mixture=()):
     own = {"ppo": {**PPO, **dict(ppo)}, "reward": {"mixture": dict(mixture)}}
     config = GeneratorTrainingConfig.model_validate({**SETTINGS, **own})
-    return Task(policy, config, PROMPTS, reward or Brightness())
+    return TuningTask(policy, config, PROMPTS, reward or Brightness())
 
 
 def gradients(method, step):
