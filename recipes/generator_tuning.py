@@ -26,7 +26,7 @@ def micro() -> GeneratorTrainingConfig:
         reward=ScorerChoice(model="micro:image-reward"),
         flow_dpo=FlowDpoSettings(guidance=(1.0, 5.0), guided=True),
         refl=ReflSettings(batch_size=16, micro_batch=16, guidance=(1.0, 5.0), earliest=0.3),
-        # from one noise the few images of minutes say more; both scales that it is used at
+        # begun from one noise, a group's rewards differ by what the trained steps did alone
         ppo=PpoSettings(prompts=8, clip=1e-3, beta=0.0, noise_level=0.8, guidance=(1.0, 5.0), same_start=True),
         guidance=1.0,
         sampling_steps=16,
