@@ -30,8 +30,11 @@ class ReportedTrainer(Protocol):
 class ReportedJob(Protocol):
     """What the reporter asks of a job; `config` are LaunchSettings with a learning rate, `pairs` what is trained on."""
 
-    output: Path
-    resume: Checkpoint | None
+    @property
+    def output(self) -> Path: ...
+
+    @property
+    def resume(self) -> Checkpoint | None: ...
 
     @property
     def config(self) -> Any: ...

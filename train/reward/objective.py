@@ -49,7 +49,7 @@ def sums_by_prompt(compared: PairOutcomes, pairs: Comparisons, prompts: int, asp
 def means(sums: torch.Tensor, aspects: tuple[str, ...]) -> dict[str, float]:
     """Sums [aspects, 4] to the means over pairs: loss, accuracy and margin, with several aspects also each one's."""
     total = sums.sum(0)
-    named = dict(zip(("loss", "accuracy", "margin"), (total[:3] / total[3]).tolist(), strict=True))
+    named: dict[str, float] = dict(zip(("loss", "accuracy", "margin"), (total[:3] / total[3]).tolist(), strict=True))
     if len(aspects) > 1:
         for aspect, own in zip(aspects, sums, strict=True):
             if own[3]:

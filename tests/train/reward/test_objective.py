@@ -59,7 +59,7 @@ def test_gradients_of_a_batch_are_those_of_a_plain_loop_over_pairs(blip_folder, 
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if hasattr(module, "dropout_prob"):
-            module.dropout_prob = 0.0
+            module.dropout_prob = 0.0  # type: ignore[reportArgumentType]
     network = RewardNetwork(model, frozen_share=0.4)
     images = RunImages(compared_run)
     prompts = compared_prompts(load_preferences(compared_run, ASPECTS))[:4]
