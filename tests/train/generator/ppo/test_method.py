@@ -126,7 +126,8 @@ def test_what_is_learnt_moves_ratios_and_divergence(task):
     gradients(method, 1)
     told = method.metrics()
     assert told["kl"] > 0
-    assert told["ratio_min"] < 1 < told["ratio_max"]
+    assert told["ratio_min"] < told["ratio"] < told["ratio_max"]
+    assert abs(told["ratio"] - 1) > 1e-5
     assert "reward" not in told  # the rollout was told of with its first update
 
 
@@ -231,7 +232,7 @@ def test_advantages_of_a_mixture_can_be_added(policy):
     class Parts(Brightness):
         def __call__(self, images, prompts):
             scores = super().__call__(images, prompts)
-            return replace(scores, parts={"imagereward": scores.values, "clip": -100 * scores.values})
+            return replace(scores, parts={"imagereward": 100 * scores.values, "clip": -10_000 * scores.values})
 
     mixture = {"imagereward": 1, "clip": 1}
     method = Ppo(make_task(policy, Parts(), {"combine": "advantages"}, mixture))
