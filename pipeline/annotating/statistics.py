@@ -39,7 +39,7 @@ _NOT_ASKED = ("image_", "no_image", "no_prompt")
 
 def statistics_of(run: Run, rated: RatedPrompts, config: PreferConfig) -> Measures:
     """Return all measures of a run's ratings; those that nothing is known of are left out. Reads all rows once."""
-    levels, places, swaps, pairs = Levels(), Places(), Swaps(), Pairs(config)
+    levels, places, swaps, pairs = Levels(), Places(), Swaps(), PairCounts(config)
     panels: dict[str, list[dict[str, list[float | None]]]] = {aspect: [] for aspect in ASPECTS}
     correlations = Correlations(config.annotators)
     several = len(rated.datasets) > 1
@@ -110,7 +110,7 @@ class Correlations:
         }
 
 
-class Pairs:
+class PairCounts:
     """Every two images of a prompt, by each aspect and overall."""
 
     def __init__(self, config: PreferConfig) -> None:
@@ -151,7 +151,7 @@ def _replies(datasets: Iterable[Dataset[Annotation]]) -> dict[str, Numbers]:
     return found
 
 
-def _cost(run: Run, datasets: Iterable[Dataset[Annotation]], pairs: Pairs) -> dict[str, Numbers]:
+def _cost(run: Run, datasets: Iterable[Dataset[Annotation]], pairs: PairCounts) -> dict[str, Numbers]:
     costs = [run.manifest(dataset.name).get("cost") for dataset in datasets]
     known = [cost for cost in costs if cost is not None]
     if not known or len(known) < len(costs):

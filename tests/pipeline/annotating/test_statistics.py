@@ -6,7 +6,7 @@ import pytest
 from prefmill.pipeline.annotating.presentations import Places, Swaps
 from prefmill.pipeline.annotating.ratings import RatedPrompt
 from prefmill.pipeline.annotating.settings import PreferConfig
-from prefmill.pipeline.annotating.statistics import Correlations, Levels, Pairs
+from prefmill.pipeline.annotating.statistics import Correlations, Levels, PairCounts
 from prefmill.pipeline.records import Annotation, Prompt
 
 
@@ -51,7 +51,7 @@ def test_how_aspects_go_together():
 
 def test_ties_are_counted():
     prompt = rated(("fidelity", 0, [("a", 1), ("b", 1), ("c", 3)]), ("aesthetic", 0, [("a", 2), ("b", 4), ("c", None)]))
-    found = gathered(Pairs(PreferConfig(by=("overall", "fidelity", "aesthetic"))), prompt).measure()
+    found = gathered(PairCounts(PreferConfig(by=("overall", "fidelity", "aesthetic"))), prompt).measure()
     assert found["fidelity"] == {"compared": 3, "preferences": 2, "ties": 1, "not_compared": 0, "tie_share": 0.333333}
     assert found["aesthetic"] == {"compared": 1, "preferences": 1, "ties": 0, "not_compared": 2, "tie_share": 0.0}
     assert found["overall"] == {"compared": 3, "preferences": 3, "ties": 0, "not_compared": 0, "tie_share": 0.0}

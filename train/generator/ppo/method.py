@@ -17,16 +17,16 @@ import torch
 from ....base.errors import PrefmillError
 from ..method import Method, TuningTask
 from .advantage import Advantages, added_advantages, advantages
-from .objective import Noise, Transitions, Velocities, evaluate, objective
+from .objective import SamplerNoise, Transitions, Velocities, evaluate, objective
 from .record import Record
-from .rollout import Drawn, Group, Sampler, draw_group
+from .rollout import DrawnGroup, Group, Sampler, draw_group
 from .window import stochastic_steps
 
 
 class Ppo(Method):
     """See the module. `drawn` are this process's groups of the rollout, `advantages` those of all processes."""
 
-    drawn: list[Drawn]
+    drawn: list[DrawnGroup]
     advantages: Advantages
 
     def __init__(self, task: TuningTask) -> None:
@@ -39,7 +39,7 @@ class Ppo(Method):
                 "give more prompts, or lower ppo.prompts",
             )
         self._window(0)
-        self.noise = Noise(self.settings.noise_level, float(task.policy.schedule().levels[1]))
+        self.noise = SamplerNoise(self.settings.noise_level, float(task.policy.schedule().levels[1]))
         self._record = Record(self.settings.clip)
 
     def losses(self, step: int) -> Iterator[torch.Tensor]:
@@ -126,7 +126,7 @@ class Ppo(Method):
         return Velocities(*self.task.policy.velocities(steps.before, steps.times, conditioning))
 
     @torch.no_grad()
-    def _recomputed(self, drawn: Drawn) -> list[list[Transitions]]:
+    def _recomputed(self, drawn: DrawnGroup) -> list[list[Transitions]]:
         def again(steps: Transitions) -> Transitions:
             return replace(steps, logp=evaluate(steps, self._velocities(drawn.group, steps), self.noise)[0])
 

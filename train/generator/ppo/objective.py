@@ -52,14 +52,14 @@ class Velocities(NamedTuple):
     unprompted: torch.Tensor
 
 
-class Noise(NamedTuple):
+class SamplerNoise(NamedTuple):
     """The sampler's numbers: how much noise, and the schedule's second level, which stands for a first one of 1."""
 
     level: float
     first_level: float
 
 
-class Objective(NamedTuple):
+class StepObjective(NamedTuple):
     """Per step [B]: `policy` loss, `divergence` from the reference (0 without one) and `ratio`."""
 
     policy: torch.Tensor
@@ -76,9 +76,9 @@ def objective(
     advantage: torch.Tensor,
     now: Velocities,
     reference: Velocities | None,
-    noise: Noise,
+    noise: SamplerNoise,
     clip: float,
-) -> Objective:
+) -> StepObjective:
     """The objective of transitions with advantages [B] under the velocities of now, differentiable in them."""
     logp, mean = evaluate(steps, now, noise)
     ratio = (logp - steps.logp).exp()
@@ -90,10 +90,10 @@ def objective(
             _, still = evaluate(steps, reference, noise)
         rates = coefficients(steps.guidance, steps.level, steps.following, *noise, steps.before)
         divergence = (mean - still).square().flatten(1).mean(1) / (2 * rates.spread.square())
-    return Objective(policy, divergence, ratio)
+    return StepObjective(policy, divergence, ratio)
 
 
-def evaluate(steps: Transitions, velocities: Velocities, noise: Noise) -> tuple[torch.Tensor, torch.Tensor]:
+def evaluate(steps: Transitions, velocities: Velocities, noise: SamplerNoise) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability [B] and mean [B, C, h, w] of the steps under other velocities."""
     wide = torch.float64 if steps.before.dtype == torch.float64 else torch.float32
     result = stochastic_step(

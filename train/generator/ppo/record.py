@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from .advantage import Advantages
-from .objective import Objective, clipped
+from .objective import StepObjective, clipped
 
 _SUMS = ("policy_loss", "kl", "ratio", "clip_share")
 _TOTALS = ("images", "unusable", "dropped_groups")
@@ -42,7 +42,7 @@ class Record:
             }
         )
 
-    def step(self, result: Objective, advantage: torch.Tensor, counts: torch.Tensor, *, first: bool) -> None:
+    def step(self, result: StepObjective, advantage: torch.Tensor, counts: torch.Tensor, *, first: bool) -> None:
         """Take one micro-batch; `counts` [B] tells which rows count, `first` that nothing was learnt from it yet."""
         if not counts.any():
             return

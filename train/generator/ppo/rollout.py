@@ -59,7 +59,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnGroup:
     """A group that was drawn: its rewards, its transitions by batch of rows and by step, and how its images differ."""
 
     group: Group
@@ -68,7 +68,7 @@ class Drawn:
     diversity: float
 
 
-def draw_group(policy: Policy, group: Group, sampler: Sampler, reward: Reward) -> Drawn:
+def draw_group(policy: Policy, group: Group, sampler: Sampler, reward: Reward) -> DrawnGroup:
     """Draw a group and score its images, without gradients."""
     schedule = policy.schedule()
     images: list[torch.Tensor] = []
@@ -89,4 +89,4 @@ def draw_group(policy: Policy, group: Group, sampler: Sampler, reward: Reward) -
         transitions.append(kept)
         images.append(policy.engine.decode(latents))
     pictures = torch.cat(images)
-    return Drawn(group, reward(pictures, [group.prompt] * group.size), transitions, diversity(pictures))
+    return DrawnGroup(group, reward(pictures, [group.prompt] * group.size), transitions, diversity(pictures))

@@ -1,6 +1,6 @@
 """Which steps of a rollout are stochastic, and so are trained: a window that moves, or all that can be.
 
-Noise in a few steps alone costs a fraction of the training, and says which steps earned the reward (MixGRPO,
+SamplerNoise in a few steps alone costs a fraction of the training, and says which steps earned the reward (MixGRPO,
 arXiv 2507.21802; Flow-GRPO-Fast). The first steps decide what is in an image, so a window stays in the schedule's first
 part. The last step is never in it: a step to level 0 has no density.
 """

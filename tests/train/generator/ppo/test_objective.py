@@ -3,9 +3,9 @@
 import math
 
 import torch
-from prefmill.train.generator.ppo.objective import Noise, Transitions, Velocities, clipped, evaluate, objective
+from prefmill.train.generator.ppo.objective import SamplerNoise, Transitions, Velocities, clipped, evaluate, objective
 
-NOISE = Noise(0.7, 0.9)
+NOISE = SamplerNoise(0.7, 0.9)
 SHAPE = (4, 2, 3, 3)
 
 
