@@ -104,7 +104,7 @@ class Correlations:
     def measure(self) -> dict[str, Numbers]:
         """Return Pearson's correlation where both aspects were rated; None where one of the two never differs."""
         return {
-            f"{one} and {other}": {"images": sums[0], "pearson": rounded(_pearson(*sums))}
+            f"{one} and {other}": {"images": int(sums[0]), "pearson": rounded(_pearson(*sums))}
             for (one, other), sums in self.sums.items()
             if sums[0] > 1
         }
