@@ -46,6 +46,8 @@ class CheckpointRecipe:
     train: Callable[[Path, int, OnProgress], object]
     measure: Callable[[Path, bool], Measured]
     needs: tuple[str, ...] = ()
+    shipped: bool = True
+    """Whether it is good enough to come with the package."""
 
 
 def _responder(name: str) -> CheckpointRecipe:
@@ -59,6 +61,7 @@ def _annotator(name: str) -> CheckpointRecipe:
     return CheckpointRecipe(
         lambda root, seed, report: train_annotator(name, root / name, seed, report, root / "text-to-image"),
         lambda root, quick: measure_annotator(root, name, quick=quick),
+        shipped=False,
         needs=("text-to-image",),
     )
 
