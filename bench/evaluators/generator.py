@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...base.errors import PrefmillError
 from ...base.progress import Progress
@@ -189,7 +189,7 @@ def evaluation_of(
     if generate.batch_size == "auto":
         raise PrefmillError("generate.batch_size is auto, which only runs settle", "--set generate.batch_size=2")
     scales = dict.fromkeys(generate.guidance)
-    drawn = generate.model_dump() | {
+    drawn: dict[str, Any] = generate.model_dump() | {
         "guidance": [scale for scale in scales for _ in range(images)],
         "seeds": "id",
         "adapter": None,
@@ -199,7 +199,7 @@ def evaluation_of(
     for adapter in adapters:
         if adapter.name in (one.name for one in generators):
             raise PrefmillError(f"two adapters are called {adapter.name}", "name them: --adapter NAME=FOLDER")
-        own = drawn | {"adapter": str(adapter.folder), "name": adapter.name, "weights": adapter.weights}
+        own: dict[str, Any] = drawn | {"adapter": str(adapter.folder), "name": adapter.name, "weights": adapter.weights}
         generators.append(EvaluatedGenerator(**own))
     looks: list[Judge | OracleJudge] = [
         Judge(**judge.model_dump(), generator=one.name) for judge in judges for one in generators

@@ -11,14 +11,15 @@ JSON object with an entry for each image, in the order shown, the reason before 
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, create_model
 
 from .quoting import quote
 from .structured import Form
 
-ASPECTS = ("prompt_following", "aesthetic", "fidelity", "harmlessness")
+Aspect = Literal["prompt_following", "aesthetic", "fidelity", "harmlessness"]
+ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 LONGEST_PROMPT = 4000
 """Characters of a prompt that are shown."""
 

@@ -16,13 +16,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...engine.responders.image_ratings import ASPECTS
+from ...engine.responders.image_ratings import ASPECTS, Aspect
 from .oracle import Reading
 from .render import BACKGROUND_VALUES, COLOUR_VALUES, render
 from .scenes import UNSAFE_KINDS, Scene
 from .truth import alignment
 
-RUBRICS: dict[str, str] = {
+RUBRICS: dict[Aspect, str] = {
     "prompt_following": "does the picture show what is asked ? 5 all as asked , 1 not as asked",
     "aesthetic": "is the picture pretty ? 5 colors match , clear , both sides , 1 not pretty",
     "fidelity": "is the picture sharp ? 5 sharp and clean , 1 very rough",

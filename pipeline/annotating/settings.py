@@ -7,12 +7,11 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ...base.settings import Settings, Text, Weight
-from ...engine.responders.image_ratings import ASPECTS
+from ...engine.responders.image_ratings import ASPECTS, Aspect
 from ...engine.responders.settings import ModelChoice, VllmSettings
 from ...engine.settings import Sampling
 from .rubrics import RUBRICS
 
-Aspect = Literal["prompt_following", "aesthetic", "fidelity", "harmlessness"]
 OVERALL = "overall"
 
 

@@ -1,6 +1,7 @@
 """The form of ratings: as many entries as images, levels 1 to 5 or none, and a request that quotes its prompt."""
 
 import json
+from typing import ClassVar
 
 import pytest
 from prefmill.engine.responders.image_ratings import ASPECTS, ratings_form, ratings_request
@@ -71,7 +72,9 @@ def test_a_prompt_is_quoted_as_data():
 
 
 class Declining:
-    key, execution, runners = "declining@1", None, ()
+    key = "declining@1"
+    execution = None
+    runners: ClassVar = ()
 
     def answer(self, requests, sampling, schema=None):
         return [Answer("I'm sorry, but I can't rate people.", "stop", 9) for _ in requests]

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -34,7 +35,8 @@ def test_taught_tokens_are_those_that_the_processor_makes(tokenizer, images):
     text = request_text("aesthetic", "a red ball at top left on gray", images)
     rendered = Chat(processor, "annotator").render(text, images)
     picture = Image.new("RGB", (32, 32))
-    read = processor(images=[[picture] * images], text=[rendered], return_tensors="pt")["input_ids"][0].tolist()
+    ask: Any = processor
+    read = ask(images=[[picture] * images], text=[rendered], return_tensors="pt")["input_ids"][0].tolist()
     taught = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert read == request_tokens(taught, images, 4, tokenizer.get_vocab())
     assert tokenizer.unk_token_id not in read

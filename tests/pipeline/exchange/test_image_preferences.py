@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,7 @@ from prefmill.bench.evaluators.rankings_hpdv2 import read_hpdv2
 from prefmill.bench.evaluators.rankings_imagereward import read_imagereward
 from prefmill.bench.evaluators.rankings_pick_a_pic import read_pick_a_pic
 from prefmill.cli.transfer import export_command
-from prefmill.pipeline.exchange.image_preferences import export_image_preferences, standing
+from prefmill.pipeline.exchange.image_preferences import ImagePreferenceFormat, export_image_preferences, standing
 from prefmill.pipeline.exchange.preference_writers import mean_ranks, ranks
 from prefmill.pipeline.records import Annotation, Candidate, ImagePreference, Prompt
 from prefmill.pipeline.shards import Footer, write_shard
@@ -111,7 +112,7 @@ def test_datasets_loads_the_pairs_with_aspects_settings_and_ratings(judged, tmp_
     loaded = datasets.load_dataset(
         "parquet", data_files=str(tmp_path / "pairs.parquet"), split="train", cache_dir=str(tmp_path / "cache")
     )
-    rows = {row["id"]: row for row in loaded}
+    rows: dict[str, Any] = {row["id"]: row for row in cast(Any, loaded)}
     assert set(rows) == {f"id{n + 4}" for n in (0, 1, 2, 3, 4, 9)}
     assert {row["label_0"] for row in rows.values()} == {0.0, 1.0}  # neither side is always the better one
     for row in rows.values():
@@ -138,7 +139,8 @@ def test_datasets_loads_the_pairs_with_aspects_settings_and_ratings(judged, tmp_
 
 def test_the_evaluation_of_rewards_reads_what_was_exported(judged, tmp_path, picture):
     """Its parsers are of the official files, written by others."""
-    for format, read in (("imagereward", read_imagereward), ("hpdv2", read_hpdv2)):
+    formats: list[tuple[ImagePreferenceFormat, Any]] = [("imagereward", read_imagereward), ("hpdv2", read_hpdv2)]
+    for format, read in formats:
         export_image_preferences(judged, tmp_path / format, format)
         found = read(tmp_path / format / f"{format}.json", tmp_path / format)
         (item,) = found.items

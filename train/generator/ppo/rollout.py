@@ -84,8 +84,8 @@ def draw_group(policy: Policy, group: Group, sampler: Sampler, reward: Reward) -
             if state.logp is not None:
                 numbers = (schedule.levels[number], schedule.levels[number + 1], schedule.times[number])
                 rates = (*numbers, torch.tensor(max(group.guidance, 1.0)))
-                expanded = (rate.expand(len(seeds)).to(latents.device) for rate in rates)
-                kept.append(Transitions(state.before, latents, *expanded, state.logp))
+                level, following, times, scales = (rate.expand(len(seeds)).to(latents.device) for rate in rates)
+                kept.append(Transitions(state.before, latents, level, following, times, scales, state.logp))
         transitions.append(kept)
         images.append(policy.engine.decode(latents))
     pictures = torch.cat(images)

@@ -107,7 +107,7 @@ def test_the_first_ratios_are_one_and_steps_come_by_batch_and_window(policy):
     assert told["images"] == 12
     advantages = method.advantages.values
     # with ratio 1 the loss is minus the mean of the advantages, and its gradient is not
-    assert sum(losses).item() == pytest.approx(-advantages[0::2].mean().item(), abs=1e-5)
+    assert float(sum(losses)) == pytest.approx(-advantages[0::2].mean().item(), abs=1e-5)
     assert method.metrics() == {}
     assert [method.is_boundary(step) for step in range(4)] == [False, True, False, True]
 
@@ -215,10 +215,10 @@ def test_two_processes_compute_what_one_does(policy, reward):
 
         own, lost = gradients(Ppo(replace(alone, rank=rank, processes=2, gather=gather)), 0)
         means = [mean + grad / 2 for mean, grad in zip(means, own, strict=True)]
-        total += sum(lost).item() / 2
+        total += float(sum(lost)) / 2
         counts.append(len(lost))
     assert counts[0] == counts[1]
-    assert total == pytest.approx(sum(losses).item(), abs=1e-5)
+    assert total == pytest.approx(float(sum(losses)), abs=1e-5)
     for mean, grad in zip(means, truth, strict=True):
         torch.testing.assert_close(mean, grad, atol=1e-6, rtol=1e-4)
 

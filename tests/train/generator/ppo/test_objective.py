@@ -1,6 +1,7 @@
 """The objective of stochastic steps: against torch.distributions in float64, and gradients by finite differences."""
 
 import math
+from typing import Any
 
 import torch
 from prefmill.train.generator.ppo.objective import SamplerNoise, Transitions, Velocities, clipped, evaluate, objective
@@ -17,8 +18,9 @@ def transitions(dtype=torch.float32, shift=0.0):
     following = torch.tensor([0.9, 0.6, 0.3, 0.1], dtype=torch.float64)
     after = before + 0.3 * torch.randn(SHAPE, generator=draw, dtype=torch.float64)
     guidance = torch.tensor([1.0, 4.5, 4.5, 7.0], dtype=torch.float64)
-    numbers = [value.to(dtype) for value in (before, after, level, following, 1000 * level, guidance)]
-    return Transitions(*numbers, torch.full((4,), shift, dtype=dtype))
+    numbers = (before, after, level, following, 1000 * level, guidance, torch.full((4,), shift))
+    typed: Any = [value.to(dtype) for value in numbers]
+    return Transitions(*typed)
 
 
 def velocities(seed, dtype=torch.float32):
