@@ -24,6 +24,8 @@ class VisionPreferRecipe(BaseRecipe, VisionPreferLoop):
 def visionprefer() -> VisionPreferRecipe:
     """VisionPrefer's loop: images of two generators, rated by GPT-4o on four aspects, become preferences.
 
+    An image reward is trained on them, and a generator by that reward.
+
     The paper: prompts of DiffusionDB; four images each, of SD 1.5, SD 2.1, Dreamlike Photoreal 2.0 and SDXL, at
     guidance scales that are not published; GPT-4V rates each 1 to 5 on the four aspects, with a rationale. Ours: the
     generators, which are of the kind that is drawn with here, the scales, the rubrics and requests, the annotator's
@@ -37,4 +39,6 @@ def visionprefer() -> VisionPreferRecipe:
             ),
         ),
         annotators=(AnnotatorChoice(name="gpt-4o", model="gpt-4o", backend="openai"),),
+        train_reward=RewardTrainingConfig(),
+        train_generator=GeneratorTrainingConfig(method="ppo", width=512, height=512),
     )

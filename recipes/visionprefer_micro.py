@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..engine.settings import Sampling
 from ..pipeline.annotating.settings import AnnotatorChoice
 from ..pipeline.generate_settings import GeneratorConfig
+from .generator_tuning import micro
+from .micro_reward import micro_reward
 from .visionprefer import VisionPreferRecipe
 
 
@@ -28,4 +30,6 @@ def visionprefer_micro() -> VisionPreferRecipe:
                 batch_size=16,
             ),
         ),
+        train_reward=micro_reward(),
+        train_generator=micro(),
     )
