@@ -105,7 +105,7 @@ RATE = StageDeclaration(
     build=lambda settings, engine: Rate(settings),
 )
 ANNOTATE = StageDeclaration(
-    name="annotations",
+    name="remarks",
     output=Score,
     setting="annotate",
     reads=(RATE,),
@@ -171,7 +171,7 @@ def run_loop(folder, loop, **how):
 
 def test_a_loop_of_ones_own_runs_reads_and_is_summed_up_like_the_built_in_one(tmp_path, loop):
     run = run_loop(tmp_path / "run", loop)
-    names = ["prompts", "drawings-brush", "drawings-pen", "ratings", "annotations", "preferences"]
+    names = ["prompts", "drawings-brush", "drawings-pen", "ratings", "remarks", "preferences"]
     assert stage_names(run) == names
     assert [record_type_of(name) for name in names] == [Prompt, Candidate, Candidate, Score, Score, Pair]
     pairs = list(run.dataset("preferences", Pair))
@@ -218,7 +218,7 @@ def test_a_loop_without_an_instance_of_a_stage_says_how_to_come_by_one(tmp_path,
 
 
 def test_a_tuple_out_of_order_or_without_settings_is_a_mistake_of_its_author():
-    with pytest.raises(TypeError, match="annotations reads ratings, which does not precede it"):
+    with pytest.raises(TypeError, match="remarks reads ratings, which does not precede it"):
 
         class Backwards(Loop):
             STAGES: ClassVar = (PROMPTS, DRAW, ANNOTATE, RATE)
@@ -242,7 +242,7 @@ def imported(run, *folders):
 def test_imported_rows_are_left_alone_and_so_is_what_they_were_made_from(tmp_path, loop):
     with Run.writing(tmp_path / "run") as run:
         imported(run, "ratings", "drawings-pen")
-        assert [task.name for task in tasks_of(run, loop)] == ["annotations", "preferences"]
+        assert [task.name for task in tasks_of(run, loop)] == ["remarks", "preferences"]
         imported(run, "preferences")
         assert tasks_of(run, loop) == []
 
