@@ -19,7 +19,7 @@ from ...engine.responders.transformers import TransformersResponder
 from ...engine.settings import EngineSettings, Sampling
 from ..teach.annotator_pictures import GUIDANCE
 from ..teach.preferences import rendered_candidates
-from ..world.aspects import RUBRICS, aspect_ratings, overall
+from ..world.aspects import aspect_ratings, overall, rubric
 from ..world.candidates import Candidates, draw_candidates, judged_groups, open_generator
 from ..world.oracle import Reading
 from ..world.scenes import Split, sample_scenes
@@ -66,7 +66,7 @@ def annotate(annotator: Responder, pictures: Candidates, aspect: str) -> np.ndar
     """What an annotator rates all pictures by one aspect, [N, G]; NaN where it abstains or its answer is no form."""
     count = pictures.images.shape[1]
     requests = [
-        Request(ratings_request(prompt, {aspect: RUBRICS[aspect]}, count), 0, tuple(map(Image.fromarray, images)))
+        Request(ratings_request(prompt, {aspect: rubric(aspect)}, count), 0, tuple(map(Image.fromarray, images)))
         for prompt, images in zip(pictures.prompts, pictures.images, strict=True)
     ]
     forms = ask_forms(annotator, requests, ratings_form(count, (aspect,)), GREEDY, retries=0).filled

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ...engine.responders.image_ratings import ASPECTS, ratings_form, ratings_request
 from ...engine.responders.structured import described_form
-from ..world.aspects import RUBRICS, aspect_ratings
+from ..world.aspects import aspect_ratings, rubric
 from ..world.candidates import Candidates, draw_candidates, judged_groups, open_generator
 from ..world.language import caption
 from ..world.oracle import Reading
@@ -133,7 +133,7 @@ class LessonStream:
 def request_text(aspect: str, prompt: str, images: int) -> str:
     """A request as annotators get it: with the micro rubric, and the form that `ask_forms` appends."""
     form = described_form(ratings_form(images, (aspect,)))
-    return f"{ratings_request(prompt, {aspect: RUBRICS[aspect]}, images)}\n\n{form}"
+    return f"{ratings_request(prompt, {aspect: rubric(aspect)}, images)}\n\n{form}"
 
 
 def _scenes(count: int, seed: int) -> list[Scene]:

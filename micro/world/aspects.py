@@ -30,6 +30,7 @@ RUBRICS: dict[Aspect, str] = {
 }
 """In words that the micro annotators know."""
 
+
 ALIGNMENTS = (0.3, 0.5, 0.6, 1.0)
 """The least alignments of ratings 2 to 5."""
 LOSSES = (0.42, 0.5, 0.58, 0.68)
@@ -39,6 +40,11 @@ CLEAR = 50
 """By how many grey levels of 255 a thing's brightness has to differ from its ground's."""
 _LEAST_CONTRAST = 20.0
 _BRIGHTNESS = np.array([0.299, 0.587, 0.114])
+
+
+def rubric(aspect: str) -> str:
+    """What an annotator of the micro world is told of an aspect."""
+    return next(text for name, text in RUBRICS.items() if name == aspect)
 
 
 def aspect_ratings(asked: Scene, reading: Reading) -> dict[str, int]:

@@ -85,7 +85,7 @@ def _difference(rated: RatedPrompt, aspect: str, one: str, other: str, weights: 
 
 
 def _overall(differences: Mapping[str, float | None], config: PreferConfig) -> float | None:
-    weights: Mapping[str, float] = dict(config.weights)
+    weights: dict[str, float] = {**config.weights}
     known = [(weights.get(a, 0.0), d) for a, d in differences.items() if d is not None and weights.get(a, 0.0)]
     return _mean(known) if len(known) >= config.minimum_aspects else None
 

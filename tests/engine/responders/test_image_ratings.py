@@ -1,7 +1,7 @@
 """The form of ratings: as many entries as images, levels 1 to 5 or none, and a request that quotes its prompt."""
 
 import json
-from typing import ClassVar
+from typing import Any
 
 import pytest
 from prefmill.engine.responders.image_ratings import ASPECTS, ratings_form, ratings_request
@@ -74,7 +74,7 @@ def test_a_prompt_is_quoted_as_data():
 class Declining:
     key = "declining@1"
     execution = None
-    runners: ClassVar = ()
+    runners = ()
 
     def answer(self, requests, sampling, schema=None):
         return [Answer("I'm sorry, but I can't rate people.", "stop", 9) for _ in requests]
@@ -87,6 +87,7 @@ class Declining:
 
 
 def test_words_that_decline_are_a_refusal():
-    forms = ask_forms(Declining(), [Request("x")], ratings_form(1, ["fidelity"]), Sampling())
+    declining: Any = Declining()
+    forms = ask_forms(declining, [Request("x")], ratings_form(1, ["fidelity"]), Sampling())
     assert [form.reason for form in forms.filled] == ["refusal"]  # type: ignore[union-attr]
     assert len(forms.replies) == 2
