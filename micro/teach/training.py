@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ...engine.device import why_no_bfloat16
 from ..world.language import caption
 from ..world.render import render_all
 from ..world.scenes import Scene, sample_scenes
@@ -63,8 +64,11 @@ def plain_attention() -> Iterator[None]:
 
 @contextmanager
 def fast_on_cpu() -> Iterator[None]:
-    """bfloat16 products and plain attention: on a CPU that has bfloat16 1.5 times as fast to train as the defaults."""
-    with torch.autocast("cpu", torch.bfloat16), plain_attention():
+    """Plain attention, and bfloat16 products where the CPU has them: 1.5 times as fast to train as the defaults.
+
+    A CPU without them is 60 times as slow in bfloat16 as in float32.
+    """
+    with torch.autocast("cpu", torch.bfloat16, enabled=not why_no_bfloat16()), plain_attention():
         yield
 
 
