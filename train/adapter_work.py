@@ -6,16 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
-from ..base.errors import PrefmillError
-from ..base.files import copy_folder
-from ..base.versions import package_versions
-from ..engine.responders.adapter import CONFIG, WEIGHTS, check_files
 from .backends import backend_named
 from .checkpoints import CHECKPOINTS, newest_complete
-from .curves import write_curves
+from .curves import PANELS
 from .events import say
+from .finish import copy_adapter, last_checkpoint, spent, with_curves
 from .job import TrainingJob
-from .manifest import ADAPTER, MANIFEST, PLAN, AdapterManifest, PreferencePlan, read_plan, stages_of, summarize, write
+from .manifest import MANIFEST, PLAN, AdapterManifest, PreferencePlan, read_plan, stages_of, summarize, write
 from .place import resolve_place
 
 
@@ -73,24 +70,14 @@ def _base_model_key(plan: PreferencePlan, job: TrainingJob, output: Path) -> str
 
 
 def _finish(plan: PreferencePlan, job: TrainingJob, excluded: dict[str, list[str]], model_key: str) -> None:
-    from ..engine.device import hardware_description
     from ..pipeline.store import Run
     from .data import pairs_digest
 
-    last = newest_complete(job.checkpoints)
-    if last is None or not last.is_last:
-        raise PrefmillError(f"{job.checkpoints} lacks the last checkpoint", "give the same command again: it continues")
-    digests = {name: last.record.files[name].sha256 for name in (WEIGHTS, CONFIG)}
-    copy_folder([last.path / name for name in digests], job.output / ADAPTER)
-    check_files(job.output / ADAPTER, digests, "check the disk, then give the same command again: it copies it anew")
+    last = last_checkpoint(job.checkpoints)
+    digests = copy_adapter(last, job.output)
     lines = job.metrics.read()
-    backend = last.notes.backend
-    if undrawn := write_curves(job.output):
-        say(job.output, undrawn)
-        backend = backend.model_copy(update={"notes": (*backend.notes, undrawn)})
     manifest = AdapterManifest(
-        adapter_sha256=digests[WEIGHTS],
-        adapter_config_sha256=digests[CONFIG],
+        **digests,
         base_model=plan.config.model,
         base_model_key=model_key,
         run=plan.run,
@@ -101,15 +88,9 @@ def _finish(plan: PreferencePlan, job: TrainingJob, excluded: dict[str, list[str
         held_out_digest=pairs_digest(job.held_out) if job.held_out else None,
         excluded=excluded,
         config=plan.config,
-        backend=backend,
-        steps=last.step,
+        backend=with_curves(last.notes.backend, job.output, PANELS),
         loss=summarize(lines),
-        seconds=round(last.notes.seconds, 3),
-        device_seconds=round(
-            sum(line["seconds"] + line.get("eval_seconds", 0) for line in lines) * backend.processes, 3
-        ),
-        versions=package_versions(),
-        hardware=hardware_description(),
+        **spent(last, lines),
     )
     write(job.output / MANIFEST, manifest)
     shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states, several times the adapter's size

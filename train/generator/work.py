@@ -8,18 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ...base.errors import PrefmillError
-from ...base.files import copy_folder
-from ...base.versions import package_versions
 from ...engine.checkpoint import checkpoint_key
-from ...engine.device import hardware_description
-from ...engine.responders.adapter import CONFIG, WEIGHTS, check_files
 from ...engine.sources import resolve_checkpoint
 from ...pipeline.store import Run
 from ..checkpoints import CHECKPOINTS, newest_complete
-from ..curves import write_curves
 from ..events import say
-from ..manifest import ADAPTER, MANIFEST, PLAN, read_plan, stages_of, write
+from ..finish import copy_adapter, last_checkpoint, spent, with_curves
+from ..manifest import MANIFEST, PLAN, read_plan, stages_of, write
 from ..place import resolve_place
 from ..weights_only import weights_only
 from .job import GeneratorJob
@@ -71,21 +66,11 @@ def prepare(plan: GeneratorPlan, output: Path, started: float) -> GeneratorJob:
 
 def finish(job: GeneratorJob, plan: GeneratorPlan) -> None:
     """Write adapter, curves and manifest. Raises PrefmillError where a part is missing."""
-    last = newest_complete(job.checkpoints)
-    if last is None or not last.is_last:
-        raise PrefmillError(f"{job.checkpoints} lacks the last checkpoint", "give the same command again: it continues")
-    digests = {name: last.record.files[name].sha256 for name in (WEIGHTS, CONFIG)}
-    copy_folder([last.path / name for name in digests], job.output / ADAPTER)
-    check_files(job.output / ADAPTER, digests, "check the disk, then give the same command again: it copies it anew")
-    backend = last.notes.backend
-    if undrawn := write_curves(job.output, PANELS):
-        say(job.output, undrawn)
-        backend = backend.model_copy(update={"notes": (*backend.notes, undrawn)})
+    last = last_checkpoint(job.checkpoints)
+    digests = copy_adapter(last, job.output)
     lines = job.metrics.read()
-    seconds = sum(line["seconds"] + line.get("eval_seconds", 0) for line in lines)
     manifest = GeneratorManifest(
-        adapter_sha256=digests[WEIGHTS],
-        adapter_config_sha256=digests[CONFIG],
+        **digests,
         base_model=job.config.model,
         base_model_key=str(plan.model_key),
         reward_key=_reward_key(job),
@@ -95,13 +80,9 @@ def finish(job: GeneratorJob, plan: GeneratorPlan) -> None:
         pairs=len(job.pairs),
         examples_digest=plan.examples_digest,
         config=job.config,
-        backend=backend,
-        steps=last.step,
+        backend=with_curves(last.notes.backend, job.output, PANELS),
         summary=_summary(job, lines),
-        seconds=round(last.notes.seconds, 3),
-        device_seconds=round(seconds * backend.processes, 3),
-        versions=package_versions(),
-        hardware=hardware_description(),
+        **spent(last, lines),
     )
     write(job.output / MANIFEST, manifest)
     shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states, several times the adapter's size

@@ -14,18 +14,14 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from ...base.errors import PrefmillError
 from ...base.files import copy_folder, remove, sha256_of
-from ...base.versions import package_versions
-from ...engine.device import hardware_description
 from ...engine.networks.image_reward import ImageRewardModel
 from ...engine.quiet import quiet_loading
 from ...engine.scorers.image_reward import MAX_TEXT_TOKENS
 from ...engine.text import tokenize_prompts
 from ...pipeline.store import Run
-from ..checkpoints import newest_complete
-from ..curves import write_curves
 from ..events import say
+from ..finish import last_checkpoint, spent, with_curves
 from ..manifest import MANIFEST, stages_of, summarize, write
 from .data import compared_prompts, preferences_digest
 from .job import RewardJob
@@ -58,24 +54,18 @@ def standardise(model: ImageRewardModel, raw: torch.Tensor, weights: Sequence[fl
 def finish(trainer: RewardTrainer, tokenizer: PreTrainedTokenizerBase, run: Path) -> None:
     """Write checkpoint, curves and manifest into the job's output. Raises PrefmillError where a part is missing."""
     job = trainer.job
-    last = newest_complete(job.checkpoints)
-    if last is None or not last.is_last:
-        raise PrefmillError(f"{job.checkpoints} lacks the last checkpoint", "give the same command again: it continues")
+    last = last_checkpoint(job.checkpoints)
     say(job.output, "standardising the reward over the images trained on")
     model = trainer.network.model
     raw = trainer.raw_rewards()
     model.to(torch.float32)  # type: ignore[arg-type]  # the stub of `to` is that of a decorated function
     standardise(model, raw, job.config.weights)
     _write_checkpoint(model, tokenizer, job.output)
-    backend, undrawn = last.notes.backend, write_curves(job.output, PANELS)
-    if undrawn:
-        say(job.output, undrawn)
-        backend = backend.model_copy(update={"notes": (*backend.notes, undrawn)})
+    backend = with_curves(last.notes.backend, job.output, PANELS)
     lines = job.metrics.read()
     best = trainer.state.best_global_step if job.held_out else None
     prompts = compared_prompts(job.pairs)
     manifest = RewardManifest(
-        steps=last.step,
         reward_sha256=sha256_of(job.output / REWARD),
         start=job.config.model,
         start_key=job.model_key,
@@ -95,12 +85,7 @@ def finish(trainer: RewardTrainer, tokenizer: PreTrainedTokenizerBase, run: Path
         reward_mean=model.config.reward_mean,
         reward_deviation=model.config.reward_deviation,
         loss=summarize(lines, ("step", "loss", "margin", "accuracy")),
-        seconds=round(last.notes.seconds, 3),
-        device_seconds=round(
-            sum(line["seconds"] + line.get("eval_seconds", 0) for line in lines) * backend.processes, 3
-        ),
-        versions=package_versions(),
-        hardware=hardware_description(),
+        **spent(last, lines),
     )
     write(job.output / MANIFEST, manifest)
     shutil.rmtree(job.checkpoints, ignore_errors=True)  # optimizer states, several times the reward's size
