@@ -130,10 +130,16 @@ class RunImages:
         checksums = (shard.checksum for candidates in self._candidates for shard in candidates.shards)
         return hashlib.sha256(" ".join(checksums).encode()).hexdigest()
 
+    def candidate(self, image_id: str) -> Candidate | None:
+        """Return an image's row, None where the run does not have it."""
+        rows = next((found for found in self._candidates if image_id in found.rows_by("id")), None)
+        return None if rows is None else next(iter(rows.take([image_id])))
+
     def load(self, image_id: str) -> Image.Image:
         """Return an image as RGB. Raises PrefmillError, with the image's id, when its bytes are not an image."""
-        rows = next(found for found in self._candidates if image_id in found.rows_by("id"))
-        (candidate,) = rows.take([image_id])
+        candidate = self.candidate(image_id)
+        if candidate is None:
+            raise KeyError(image_id)
         try:
             return decode_image(candidate.image)
         except PrefmillError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ import torch
 from ...base.errors import PrefmillError
 from ...engine.images import decode_image
 from ...pipeline.records import Candidate, ImagePreference, Prompt
-from ...pipeline.store import Dataset, Run
-
-_CANDIDATES = re.compile(r"candidates(-.+)?")
+from ...pipeline.store import Run
+from ..data import RunImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +61,17 @@ class StoredImages:
     """The images of a run by id, whichever generator drew them."""
 
     def __init__(self, run_folder: Path) -> None:
-        run = Run.open(run_folder)
-        sets = [run.dataset(name, Candidate) for name in run.stages() if _CANDIDATES.fullmatch(name)]
-        self._places: dict[str, tuple[Dataset[Candidate], int]] = {
-            image_id: (images, row) for images in sets for image_id, row in images.rows_by("id").items()
-        }
-        self._folder = run_folder
+        self._images, self._folder = RunImages(Run.open(run_folder).folder), run_folder
 
     def candidate(self, image_id: str) -> Candidate:
         """One image's row. Raises PrefmillError where the run does not have it."""
-        if image_id not in self._places:
+        candidate = self._images.candidate(image_id)
+        if candidate is None:
             raise PrefmillError(
                 f"image {image_id}, which a preference names, is not in {self._folder}",
                 f"make the run whole with `prefmill run ... --to {self._folder}`",
             )
-        images, row = self._places[image_id]
-        return images.read(row, row + 1)[0]
+        return candidate
 
     def pixels(self, candidate: Candidate, width: int, height: int) -> torch.Tensor:
         """An image as float32 [3, H, W] in 0 to 1. Raises PrefmillError for one of another size, or unreadable."""
