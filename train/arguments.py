@@ -14,7 +14,8 @@ from .tracking import tracking_arguments
 from .zero2 import zero2_config
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
-_KEPT_CHECKPOINTS = 2  # the newest is not complete before it is marked; the one before it is the safe one
+_KEPT_CHECKPOINTS = 3
+"""The newest is complete once it is marked, after the oldest has gone; of the two before it, one may be damaged."""
 
 
 def trainer_arguments(job: TrainingJob) -> dict[str, Any]:
