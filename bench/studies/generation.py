@@ -31,6 +31,8 @@ LEVERS: dict[str, tuple[str, ...]] = {
     EXACT: (),
     "guidance reused once (guidance_cache 2)": ("generate.levers.guidance_cache=2",),
     "guidance reused three times (guidance_cache 4)": ("generate.levers.guidance_cache=4",),
+    "every other step extrapolated (step_cache 2)": ("generate.levers.step_cache=2",),
+    "two of three steps extrapolated (step_cache 3)": ("generate.levers.step_cache=3",),
     "guided from 0.9 down to 0.3 (guidance_interval)": ("generate.levers.guidance_interval=[0.3,0.9]",),
     "guided down to 0.5 (guidance_interval)": ("generate.levers.guidance_interval=[0.5,1]",),
     "best 2 of 4 finished after a look at step 8 (prune)": ("generate.prune.after=8", "generate.prune.keep=2"),

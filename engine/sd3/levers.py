@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 from ...base.errors import PrefmillError
 from ...base.settings import Settings
 
-Guide = Literal["guided", "reused", "plain"]
-"""How a step is guided: by both prompts; by the prompt and the direction of an earlier step; by the prompt alone."""
+Guide = Literal["guided", "reused", "plain", "extrapolated"]
+"""What a step runs: both prompts; the prompt, with the direction of an earlier step; the prompt alone; nothing."""
 
 
 class Levers(Settings):
@@ -29,6 +29,13 @@ class Levers(Settings):
         ge=1,
         description="what guidance adds to the prompted velocity is computed on every n-th guided step and reused "
         "between, where steps cost half; 1 reuses nothing",
+    )
+    step_cache: int = Field(
+        default=1,
+        ge=1,
+        description="after the first step the transformer runs on every n-th, and between them velocities are "
+        "extrapolated along the noise level from the last two that it gave (as arXiv 2503.06923 does with features); "
+        "1 extrapolates nothing",
     )
 
     @model_validator(mode="after")
@@ -46,16 +53,19 @@ class Levers(Settings):
 
     @property
     def always_guided(self) -> bool:
-        """Whether every step of a guided drawing runs the guided network."""
+        """Whether a guided drawing runs the guided network alone."""
         return self.guidance_interval is None and self.guidance_cache == 1
 
-    def guides(self, levels: Sequence[float]) -> list[Guide]:
-        """How every step of a guided drawing is guided; `levels` are those that the steps start from."""
+    def guides(self, levels: Sequence[float], *, guided_drawing: bool = True) -> list[Guide]:
+        """What every step of a drawing runs; `levels` are those that the steps start from."""
         low, high = self.guidance_interval or (-1.0, float("inf"))
         guides: list[Guide] = []
         guided = 0
-        for level in levels:
-            if not low < level <= high:
+        for number, level in enumerate(levels):
+            if number > 1 and (number - 1) % self.step_cache:
+                guides.append("extrapolated")
+                continue
+            if not (guided_drawing and low < level <= high):
                 guides.append("plain")
                 continue
             guides.append("reused" if guided % self.guidance_cache else "guided")

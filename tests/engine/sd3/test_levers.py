@@ -48,12 +48,19 @@ def drawing(levers=None, sampler=None, log=None):
 def by_hand(start, guides):
     """Euler's method with the guidance of `guides`, in float64."""
     x, direction = start.double(), torch.zeros_like(start).double()
+    past = []
     prompt, w = torch.tensor([2.0, 0.5]).double().view(-1, 1, 1, 1), SCALES.double().view(-1, 1, 1, 1)
     for number, guide in enumerate(guides):
         s, d = LEVELS[number].double(), (LEVELS[number + 1] - LEVELS[number]).double()
+        if guide == "extrapolated":
+            (first, then), (level, latest) = past[-2:]
+            x = x + d * (latest + (latest - then) / (level - first) * (s - level))
+            continue
         c = x + prompt * s
         direction = c - (x - s) if guide == "guided" else direction
-        x = x + d * (c + (w - 1) * direction if guide != "plain" else c)
+        velocity = c + (w - 1) * direction if guide != "plain" else c
+        past.append((s, velocity))
+        x = x + d * velocity
     return x
 
 
@@ -65,6 +72,9 @@ def by_hand(start, guides):
         (Levers(guidance_cache=9), ["guided"] + ["reused"] * 4),
         (Levers(guidance_interval=(0.125, 0.75)), ["plain", "guided", "guided", "guided", "plain"]),
         (Levers(guidance_interval=(0.125, 0.75), guidance_cache=2), ["plain", "guided", "reused", "guided", "plain"]),
+        (Levers(step_cache=2), ["guided", "guided", "extrapolated", "guided", "extrapolated"]),
+        (Levers(step_cache=3), ["guided", "guided", "extrapolated", "extrapolated", "guided"]),
+        (Levers(step_cache=2, guidance_cache=2), ["guided", "reused", "extrapolated", "guided", "extrapolated"]),
     ],
     ids=str,
 )
@@ -73,12 +83,17 @@ def test_a_lever_leaves_out_what_it_says_and_computes_the_rest(levers, guides):
     log = []
     start, states = drawing(levers, log=log)
     *_, last = states
-    assert [name for name, _ in log] == ["guided" if guide == "guided" else "plain" for guide in guides]
+    ran = [guide for guide in guides if guide != "extrapolated"]
+    assert [name for name, _ in log] == ["guided" if guide == "guided" else "plain" for guide in ran]
     torch.testing.assert_close(last.latents.double(), by_hand(start, guides), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(last.clean(), last.latents, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("levers", [Levers(), Levers(guidance_cache=3), Levers(guidance_interval=(0.3, 0.9))], ids=str)
+@pytest.mark.parametrize(
+    "levers",
+    [Levers(), Levers(guidance_cache=3), Levers(guidance_interval=(0.3, 0.9)), Levers(step_cache=2)],
+    ids=str,
+)
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_a_row_that_is_kept_goes_on_as_if_nothing_had_happened(levers, after):
     whole = list(drawing(levers)[1])[-1].latents
@@ -89,8 +104,15 @@ def test_a_row_that_is_kept_goes_on_as_if_nothing_had_happened(levers, after):
         if state.step == after:
             states.keep(torch.tensor([1]))
         last = state.latents
-    assert [rows for _, rows in log] == [2] * after + [1] * (5 - after)
+    ran = [number for number, guide in enumerate(levers.guides(LEVELS[:-1].tolist())) if guide != "extrapolated"]
+    assert [rows for _, rows in log] == [2 if number < after else 1 for number in ran]
     assert torch.equal(last, whole[1:])
+
+
+def test_unguided_drawings_are_extrapolated_too():
+    levers = Levers(step_cache=3)
+    guides = levers.guides(LEVELS[:-1].tolist(), guided_drawing=False)
+    assert guides == ["plain", "plain", "extrapolated", "extrapolated", "plain"]
 
 
 def test_levers_are_for_eulers_method():
