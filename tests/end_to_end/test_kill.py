@@ -18,7 +18,7 @@ KILLS, KILLS_PER_RUN = 20, 4
 PROMPTS = [
     f"scene {number}: a {color} {thing}"
     for number, (color, thing) in enumerate(
-        [("red", "kite"), ("blue", "boat"), ("green", "car"), ("white", "cup"), ("black", "key"), ("gold", "star")],
+        [("red", "kite"), ("blue", "boat"), ("green", "car"), ("white", "cup")],
         start=1,
     )
 ]
@@ -83,7 +83,7 @@ def test_twenty_random_kills_end_in_identical_records(forks, tmp_path, cache, ca
     duration = time.monotonic() - began
     assert whole.exitcode == 0
     expected, lines = content(undisturbed), pair_lines(undisturbed)
-    assert lines.count(b"\n") >= 3
+    assert lines.count(b"\n") >= 2
 
     draw, kills, runs, report = random.Random(20261121), 0, 0, []
     while kills < KILLS:
