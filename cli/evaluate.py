@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .evaluate_amber import amber_command, similarity_command
+from .evaluate_compare import compare_command
 from .evaluate_generator import generator_command
 from .evaluate_pope import pope_command
 from .evaluate_reward import reward_command
@@ -12,6 +13,7 @@ from .evaluate_reward import reward_command
 app = typer.Typer(no_args_is_help=True, help="Evaluate what was trained against human or other judgements.")
 app.command("amber")(amber_command)
 app.command("amber-similarity")(similarity_command)
+app.command("compare")(compare_command)
 app.command("generator")(generator_command)
 app.command("pope")(pope_command)
 app.command("reward")(reward_command)
