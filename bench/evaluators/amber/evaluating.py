@@ -66,18 +66,17 @@ def evaluate_amber(
     """
     file = read_records(answers, "--answers")
     given = answers_of(file, texts=("response", "answer", "text"))
-    if any(one.id is None for one in given):
-        raise PrefmillError(f"{file.name}: a row has no id, which AMBER's answers go by", "give every row its id")
     task = task or _task_of(given, data)
     asked = [one for one in data.annotations if one.dimension in TASKS[task]]
     ids = [one.id for one in asked]
-    matched = match_answers(given, ids, by="id", partial=partial, what=f"task {task}", belongs=_repeats(asked, data))
+    matched = match_answers(given, ids, partial=partial, what=f"task {task}", belongs=_repeats(asked, data))
     pairs = [(one, answer.text or "") for one, answer in zip(asked, matched.answers, strict=True) if answer is not None]
     describes = [one.dimension == "generative" for one, _ in pairs]
     how = describing() if any(describes) else None
     items = _items(pairs, data, how, reading)
     notes = [*(how.notes if how else ()), *_notes(pairs, items, data, reading)]
-    settings = {"task": task} | ({} if all(describes) else {"yes or no": reading}) | (how.settings if how else {})
+    settings = {"task": task, "matched by": matched.by}
+    settings |= ({} if all(describes) else {"yes or no": reading}) | (how.settings if how else {})
     return Evaluation(
         name="amber",
         title="AMBER",
@@ -94,6 +93,14 @@ def evaluate_amber(
 
 
 def _task_of(given: Sequence[GivenAnswer], data: AmberData) -> str:
+    """The task whose questions have the ids that are there; of answers without ids, the one with as many questions."""
+    if all(one.id is None for one in given):
+        sizes = {task: sum(one.dimension in own for one in data.annotations) for task, own in TASKS.items()}
+        fitting = [task for task, size in sizes.items() if size == len(given)]
+        if len(fitting) != 1:
+            told = ", ".join(f"{task} {size:,}" for task, size in sizes.items())
+            raise PrefmillError(f"{len(given):,} answers without ids; the tasks have {told}", "give ids, or --task")
+        return fitting[0]
     dimensions = {one.id: one.dimension for one in data.annotations}
     describes = {dimensions[one.id] == "generative" for one in given if one.id in dimensions}
     return {frozenset([True]): "g", frozenset([False]): "d"}.get(frozenset(describes), "a")

@@ -21,7 +21,7 @@ ODD = ("missing", "null", "duplicate", "conflicting", "zero", "out_of_range", "u
 """What of a `Coverage` stops an evaluation."""
 
 ID_FIELDS = ("question_id", "id")
-TEXT_FIELDS = ("answer", "text", "response")
+TEXT_FIELDS = ("answer", "response", "text")
 _WHOLE = re.compile("-?[0-9]{1,18}")
 
 

@@ -90,8 +90,8 @@ def check_version(questions: Sequence[ObjectQuestion], answered: Iterable[Id | N
     extra = 2 * len(ids & newer) > len(newer)
     if (own == older and extra) or (own == older | newer and ids == older):
         raise PrefmillError(
-            f"the answers are to the random file of {'3,000' if extra else '2,910'} questions, the questions are of the "
-            f"one of {len(own):,}, which has other questions under the same ids",
+            f"the answers are to the random file of {'3,000' if extra else '2,910'} questions, the questions are of "
+            f"the one of {len(own):,}, which has other questions under the same ids",
             "give the question file that was answered",
         )
 
