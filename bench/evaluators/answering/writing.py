@@ -1,0 +1,223 @@
+"""Write a model's answers to a benchmark's questions, in the form that its official script reads.
+
+`ANSWERS` appears whole, in the questions' order; `ANSWERS.written/` has every reply from the moment that it came, and
+a manifest. A call that was stopped continues with the same command. An image that cannot be read is named, and its
+question stays without an answer: nothing takes its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ....base.errors import PrefmillError
+from ....base.files import make_folder, read_text, replacing, sha256_of, write_text
+from ....base.progress import Progress
+from ....base.tables.table import BadRow
+from ....base.versions import package_versions
+from ....engine.responders.adapter import require_adapter
+from ....engine.responders.catalogue import backend_of
+from ....engine.responders.interface import Answer, Failure, Reply
+from ....engine.responders.settings import INDEPENDENT, ModelChoice
+from ....engine.settings import EngineSettings, Sampling
+from ....pipeline.exchange.image_files import locate
+from .asking import Item, ask_items
+from .questions import Question, QuestionFile
+
+MANIFEST = "manifest.json"
+SHORT, LONG = Sampling(max_new_tokens=64), Sampling(max_new_tokens=512)
+"""How yes/no questions, and all others, are answered: greedily."""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Who answers, and how. `suffix` is put after the questions that one word answers."""
+
+    choice: ModelChoice
+    images: Path | None
+    adapter: Path | None = None
+    engine: EngineSettings = EngineSettings()
+    suffix: str = ""
+    sampling: Sampling | None = None
+    """None: `SHORT` for questions that one word answers, else `LONG`."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """The file of answers; `model` wrote it, and `failures` says of questions by id why they have none."""
+
+    path: Path
+    model: str
+    answered: int
+    failures: dict[str, str]
+
+
+def write_answers(
+    target: Path,
+    file: QuestionFile,
+    answering: Answering,
+    progress: Progress,
+    *,
+    questions: Sequence[Question] | None = None,
+    partial_answers: bool = False,
+) -> Written:
+    """Write the answers to a file's questions, or to those of them that are given, or continue to.
+
+    A file that is complete is left as it is, and no model is loaded. Raises PrefmillError for a file that something
+    else wrote, for images that are missing or lead out of their folder before anything is asked, and for questions
+    that got no answer unless `partial_answers`.
+    """
+    chosen = file.questions if questions is None else questions
+    work = target.with_name(f"{target.name}.written")
+    settings = _settings(file, chosen, answering)
+    before = _before(target, work, settings)
+    if before is not None and target.exists() and (partial_answers or not before["failures"]):
+        return Written(target, before["model"], before["answered"], before["failures"])
+    items, failures = _items(chosen, answering, partial_answers=partial_answers)
+    backend_of(answering.choice).check(answering.choice)
+    if answering.adapter is not None:
+        require_adapter(answering.adapter)
+    make_folder(work)
+    write_text(work / MANIFEST, json.dumps({"settings": settings}, indent=1) + "\n")
+    replies, model = _asked(chosen, items, answering, work, target.name, progress)
+    failures |= {name: _why(reply) for name, reply in replies.items() if isinstance(reply, Failure)}
+    if failures and not partial_answers:
+        first, why = next(iter(failures.items()))
+        raise PrefmillError(
+            f"{len(failures)} of {len(chosen)} questions got no answer, as {first}: {why}",
+            "repair that and give the same command again, which asks only these; or give --allow-partial",
+        )
+    rows = [
+        {**question.row, question.field: reply.text}
+        for question in chosen
+        if isinstance(reply := replies.get(question.id), Answer)
+    ]
+    _write_rows(target, rows)
+    result = {"model": model, "answered": len(rows), "failures": failures, "versions": package_versions()}
+    write_text(work / MANIFEST, json.dumps({"settings": settings, "result": result}, indent=1) + "\n")
+    return Written(target, model, len(rows), failures)
+
+
+def _asked(
+    chosen: Sequence[Question],
+    items: dict[str, Item],
+    answering: Answering,
+    work: Path,
+    task: str,
+    progress: Progress,
+) -> tuple[dict[str, Reply], str]:
+    """The replies by question; questions of one length together, since a batch runs as long as its longest answer."""
+    replies: dict[str, Reply] = {}
+    model = ""
+    for short in (True, False):
+        part = [items[one.id] for one in chosen if one.short is short and one.id in items]
+        if not part:
+            continue
+        found = ask_items(
+            part,
+            answering.choice,
+            answering.sampling or (SHORT if short else LONG),
+            work,
+            progress,
+            adapter=answering.adapter,
+            engine=answering.engine,
+            task=task if short or len(part) == len(items) else f"{task}: descriptions",
+        )
+        model = found.model
+        replies |= dict(zip((one.name for one in part), found.replies, strict=True))
+    return replies, model
+
+
+def _settings(file: QuestionFile, chosen: Sequence[Question], answering: Answering) -> dict[str, Any]:
+    """What answers depend on; an adapter by its content."""
+    adapter = answering.adapter
+    sampling = answering.sampling.model_dump(mode="json") if answering.sampling else None
+    return {
+        "questions": file.source.sha256,
+        "asked": len(chosen),
+        "choice": answering.choice.model_dump(mode="json", exclude=set(INDEPENDENT | {"batch_size"})),
+        "adapter": sha256_of(adapter) if adapter is not None and adapter.is_dir() else str(adapter or ""),
+        "suffix": answering.suffix,
+        "sampling": sampling,
+    }
+
+
+def _before(target: Path, work: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """What an earlier call with these settings came to. Raises PrefmillError for a file of another's."""
+    fix = f"name another file with --answers, or remove {target}"
+    text = read_text(work / MANIFEST, fix)
+    if text is None:
+        if target.exists():
+            raise PrefmillError(
+                f"{target} is there, and was not written by this command", f"{fix}; without --model it is evaluated"
+            )
+        return None
+    try:
+        manifest = json.loads(text)
+        before, result = manifest["settings"], manifest.get("result")
+    except (ValueError, KeyError, TypeError) as error:
+        raise PrefmillError(f"{work / MANIFEST} is damaged", fix) from error
+    if changed := sorted(key for key in settings if before.get(key) != settings[key]):
+        raise PrefmillError(f"{target} was begun with other settings: {', '.join(changed)}", fix)
+    return result
+
+
+def _items(
+    questions: Sequence[Question], answering: Answering, *, partial_answers: bool
+) -> tuple[dict[str, Item], dict[str, str]]:
+    """What to ask by question, and of which questions the image is not there."""
+    items: dict[str, Item] = {}
+    failures: dict[str, str] = {}
+    for question in questions:
+        text = f"{question.text} {answering.suffix}" if question.short and answering.suffix else question.text
+        try:
+            items[question.id] = Item(question.id, text, _image_of(question, answering.images))
+        except PrefmillError as error:
+            if "unsafe" in error.fix or not partial_answers:
+                raise
+            failures[question.id] = error.message
+    return items, failures
+
+
+def _image_of(question: Question, folder: Path | None) -> Callable[[], bytes]:
+    """Return what reads a question's image. Raises PrefmillError where it is not there, or leads out of the folder."""
+    if question.embedded is not None:
+        return partial(bytes, question.embedded)
+    if folder is None:
+        raise PrefmillError("the images' folder is not given.", "name it with --images")
+    missing = ""
+    for name in question.images:
+        try:
+            found = locate(folder.resolve(), name)
+        except BadRow as fault:
+            if fault.reason == "unsafe_path":
+                fix = "correct the questions: an unsafe path is never read"
+                raise PrefmillError(f"question {question.id}: {fault.detail}", fix) from fault
+            missing = missing or fault.detail
+            continue
+        return partial(_read, found.read, question.id)
+    raise PrefmillError(
+        f"question {question.id}: {missing}", "correct --images, or leave it out with --allow-partial, which says so"
+    )
+
+
+def _read(read: Callable[[], bytes], question: str) -> bytes:
+    try:
+        return read()
+    except BadRow as fault:
+        raise PrefmillError(f"question {question}: {fault.detail}", "replace the image") from fault
+
+
+def _why(reply: Failure) -> str:
+    return f"{reply.reason}: {reply.detail}" if reply.detail else reply.reason
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    make_folder(path.parent)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=True) + "\n")
