@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ class Item:
 
     name: str
     text: str
+    sampling: Sampling
     image: Callable[[], bytes] | None = None
 
 
@@ -55,7 +57,6 @@ Accept = Callable[[str], Failure | None]
 def ask_items(
     items: Sequence[Item],
     choice: ModelChoice,
-    sampling: Sampling,
     folder: Path,
     progress: Progress,
     *,
@@ -74,11 +75,11 @@ def ask_items(
         replies: list[Reply] = []
         asked = 0
         for batch, images in _batches(items, choice.batch_size):
-            found, missing = _known(batch, images, responder.key, sampling, kept)
+            found, missing = _known(batch, images, responder.key, kept)
             for attempt in range(1 if accept is None else 2):
                 if missing:
                     asked += len(missing)
-                    _ask(responder, missing, sampling, kept, found, attempt, accept)
+                    _ask(responder, missing, kept, found, attempt, accept)
                 missing = [one for one in missing if accept and _is_unfit(found[one.item.name])]
             replies += [found[item.name] for item in batch]
             progress.step(task, len(batch))
@@ -116,7 +117,7 @@ class _Kept:
 
 
 def _known(
-    batch: Sequence[Item], images: Sequence[bytes | Failure | None], key: str, sampling: Sampling, kept: _Kept
+    batch: Sequence[Item], images: Sequence[bytes | Failure | None], key: str, kept: _Kept
 ) -> tuple[dict[str, Reply], list[_Open]]:
     """The replies that are there by the items' names, and what has to be asked."""
     found: dict[str, Reply] = {}
@@ -126,7 +127,7 @@ def _known(
             found[item.name] = image
             continue
         picture = None if image is None else hashlib.sha256(image).hexdigest()
-        parts: list[Any] = [key, sampling.model_dump(), item.name, item.text, picture]
+        parts: list[Any] = [key, item.sampling.model_dump(), item.name, item.text, picture]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
         if (answer := kept.replies.get(digest)) is not None:
             found[item.name] = answer
@@ -138,7 +139,6 @@ def _known(
 def _ask(
     responder: Responder,
     missing: Sequence[_Open],
-    sampling: Sampling,
     kept: _Kept,
     found: dict[str, Reply],
     attempt: int,
@@ -154,7 +154,8 @@ def _ask(
         name = f"{one.item.name}-{attempt}" if attempt else one.item.name
         requests.append(Request(one.item.text, seed_for(one.item.name, attempt), pictures, name))
         asked.append(one)
-    for one, reply in zip(asked, responder.answer(requests, sampling) if requests else [], strict=True):
+    replies = responder.answer(requests, asked[0].item.sampling) if asked else []
+    for one, reply in zip(asked, replies, strict=True):
         fault = accept(reply.text) if accept and isinstance(reply, Answer) else None
         found[one.item.name] = fault or reply
         if isinstance(reply, Answer) and fault is None:
@@ -171,8 +172,9 @@ UNFIT = "unfit"
 
 
 def _batches(items: Sequence[Item], size: int) -> Iterator[tuple[Sequence[Item], list[bytes | Failure | None]]]:
-    """Cut items into batches; the images of the next are read while one is asked."""
-    batches = [items[start : start + size] for start in range(0, len(items), size)]
+    """Cut items into batches of one sampling; the images of the next are read while one is asked."""
+    by_sampling = [list(group) for _, group in groupby(items, key=lambda item: item.sampling)]
+    batches = [group[start : start + size] for group in by_sampling for start in range(0, len(group), size)]
     with ThreadPoolExecutor(1) as pool:
         ahead = [pool.submit(_read, batch) for batch in batches[:1]]
         for number, batch in enumerate(batches):

@@ -21,10 +21,10 @@ from ....base.tables.table import BadRow
 from ....base.versions import package_versions
 from ....engine.responders.adapter import require_adapter
 from ....engine.responders.catalogue import backend_of
-from ....engine.responders.interface import Answer, Failure, Reply
+from ....engine.responders.interface import Answer, Failure
 from ....engine.responders.settings import INDEPENDENT, ModelChoice
 from ....engine.settings import EngineSettings, Sampling
-from ....pipeline.exchange.image_files import locate
+from ....pipeline.exchange.image_files import ImageFile, locate
 from .asking import Item, ask_items
 from .questions import Question, QuestionFile
 
@@ -77,59 +77,34 @@ def write_answers(
     before = _before(target, work, settings)
     if before is not None and target.exists() and (partial_answers or not before["failures"]):
         return Written(target, before["model"], before["answered"], before["failures"])
-    items, failures = _items(chosen, answering, partial_answers=partial_answers)
+    items, failures = _items(chosen, answering)
+    _require_whole(failures, chosen, "image", partial_answers=partial_answers)
     backend_of(answering.choice).check(answering.choice)
     if answering.adapter is not None:
         require_adapter(answering.adapter)
     make_folder(work)
     write_text(work / MANIFEST, json.dumps({"settings": settings}, indent=1) + "\n")
-    replies, model = _asked(chosen, items, answering, work, target.name, progress)
+    found = ask_items(
+        items,
+        answering.choice,
+        work,
+        progress,
+        adapter=answering.adapter,
+        engine=answering.engine,
+        task=target.name,
+    )
+    replies = {item.name: reply for item, reply in zip(items, found.replies, strict=True)}
     failures |= {name: _why(reply) for name, reply in replies.items() if isinstance(reply, Failure)}
-    if failures and not partial_answers:
-        first, why = next(iter(failures.items()))
-        raise PrefmillError(
-            f"{len(failures)} of {len(chosen)} questions got no answer, as {first}: {why}",
-            "repair that and give the same command again, which asks only these; or give --allow-partial",
-        )
+    _require_whole(failures, chosen, "answer", partial_answers=partial_answers)
     rows = [
         {**question.row, question.field: reply.text}
         for question in chosen
         if isinstance(reply := replies.get(question.id), Answer)
     ]
     _write_rows(target, rows)
-    result = {"model": model, "answered": len(rows), "failures": failures, "versions": package_versions()}
+    result = {"model": found.model, "answered": len(rows), "failures": failures, "versions": package_versions()}
     write_text(work / MANIFEST, json.dumps({"settings": settings, "result": result}, indent=1) + "\n")
-    return Written(target, model, len(rows), failures)
-
-
-def _asked(
-    chosen: Sequence[Question],
-    items: dict[str, Item],
-    answering: Answering,
-    work: Path,
-    task: str,
-    progress: Progress,
-) -> tuple[dict[str, Reply], str]:
-    """The replies by question; questions of one length together, since a batch runs as long as its longest answer."""
-    replies: dict[str, Reply] = {}
-    model = ""
-    for short in (True, False):
-        part = [items[one.id] for one in chosen if one.short is short and one.id in items]
-        if not part:
-            continue
-        found = ask_items(
-            part,
-            answering.choice,
-            answering.sampling or (SHORT if short else LONG),
-            work,
-            progress,
-            adapter=answering.adapter,
-            engine=answering.engine,
-            task=task if short or len(part) == len(items) else f"{task}: descriptions",
-        )
-        model = found.model
-        replies |= dict(zip((one.name for one in part), found.replies, strict=True))
-    return replies, model
+    return Written(target, found.model, len(rows), failures)
 
 
 def _settings(file: QuestionFile, chosen: Sequence[Question], answering: Answering) -> dict[str, Any]:
@@ -166,50 +141,61 @@ def _before(target: Path, work: Path, settings: dict[str, Any]) -> dict[str, Any
     return result
 
 
-def _items(
-    questions: Sequence[Question], answering: Answering, *, partial_answers: bool
-) -> tuple[dict[str, Item], dict[str, str]]:
-    """What to ask by question, and of which questions the image is not there."""
-    items: dict[str, Item] = {}
+def _items(questions: Sequence[Question], answering: Answering) -> tuple[list[Item], dict[str, str]]:
+    """What to ask, and of which questions the image is not there.
+
+    Questions that one word answers come first: a batch runs as long as its longest answer.
+    """
+    items: list[Item] = []
     failures: dict[str, str] = {}
-    for question in questions:
+    for question in sorted(questions, key=lambda one: not one.short):
         text = f"{question.text} {answering.suffix}" if question.short and answering.suffix else question.text
+        sampling = answering.sampling or (SHORT if question.short else LONG)
         try:
-            items[question.id] = Item(question.id, text, _image_of(question, answering.images))
-        except PrefmillError as error:
-            if "unsafe" in error.fix or not partial_answers:
-                raise
-            failures[question.id] = error.message
+            items.append(Item(question.id, text, sampling, _image_of(question, answering.images)))
+        except BadRow as fault:
+            failures[question.id] = fault.detail
     return items, failures
 
 
+def _require_whole(
+    failures: dict[str, str], questions: Sequence[Question], what: str, *, partial_answers: bool
+) -> None:
+    """Raise PrefmillError, which names the first, where questions lack something and that was not allowed."""
+    if failures and (not partial_answers or len(failures) == len(questions)):
+        named = "; ".join(f"question {name}: {why}" for name, why in list(failures.items())[:3])
+        raise PrefmillError(
+            f"{len(failures)} of {len(questions)} questions have no usable {what}: {named}",
+            "repair that (--images) and give the same command again, which asks only what is missing; or give "
+            "--allow-partial, which leaves them out and says so",
+        )
+
+
 def _image_of(question: Question, folder: Path | None) -> Callable[[], bytes]:
-    """Return what reads a question's image. Raises PrefmillError where it is not there, or leads out of the folder."""
+    """Return what reads a question's image: the first of its names that is there.
+
+    Raises BadRow where none is, and PrefmillError for a name that leads out of the folder, which is never read.
+    """
     if question.embedded is not None:
         return partial(bytes, question.embedded)
     if folder is None:
         raise PrefmillError("the images' folder is not given.", "name it with --images")
-    missing = ""
+    missing: BadRow | None = None
     for name in question.images:
         try:
-            found = locate(folder.resolve(), name)
+            return partial(_read, locate(folder.resolve(), name))
         except BadRow as fault:
             if fault.reason == "unsafe_path":
-                fix = "correct the questions: an unsafe path is never read"
-                raise PrefmillError(f"question {question.id}: {fault.detail}", fix) from fault
-            missing = missing or fault.detail
-            continue
-        return partial(_read, found.read, question.id)
-    raise PrefmillError(
-        f"question {question.id}: {missing}", "correct --images, or leave it out with --allow-partial, which says so"
-    )
+                raise PrefmillError(f"question {question.id}: {fault.detail}", "correct the questions") from fault
+            missing = missing or fault
+    raise missing or BadRow("file_missing", "it names no image")
 
 
-def _read(read: Callable[[], bytes], question: str) -> bytes:
+def _read(image: ImageFile) -> bytes:
     try:
-        return read()
+        return image.read()
     except BadRow as fault:
-        raise PrefmillError(f"question {question}: {fault.detail}", "replace the image") from fault
+        raise PrefmillError(f"{image.path.name}: {fault.detail}", "replace the image") from fault
 
 
 def _why(reply: Failure) -> str:
