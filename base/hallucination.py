@@ -7,6 +7,7 @@ of sums of such counts. POPE (arXiv 2305.10355) asks about things that are there
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,9 +60,12 @@ def yes_or_no_counts(said: Sequence[bool | None], truths: Sequence[bool]) -> lis
     ]
 
 
-def sums_of(counts: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
-    """Return the sums of counts by name over all items."""
-    return {name: sum(one[name] for one in counts) for name in names}
+def shares_of(shares: Mapping[str, Share], counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the shares of the summed counts of all items; NaN for a share of nothing."""
+    names = {name for share in shares.values() for name in (share.over, *share.under)}
+    sums = {name: sum(one[name] for one in counts) for name in names}
+    found = {name: share.of(sums) for name, share in shares.items()}
+    return {name: math.nan if value is None else value for name, value in found.items()}
 
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int, float]:
