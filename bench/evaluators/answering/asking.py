@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -76,10 +77,10 @@ def ask_items(
         asked = 0
         for batch, images in _batches(items, choice.batch_size):
             found, missing = _known(batch, images, responder.key, kept)
-            for attempt in range(1 if accept is None else 2):
+            for _ in range(1 if accept is None else 2):
                 if missing:
                     asked += len(missing)
-                    _ask(responder, missing, kept, found, attempt, accept)
+                    _ask(responder, missing, kept, found, accept)
                 missing = [one for one in missing if accept and _is_unfit(found[one.item.name])]
             replies += [found[item.name] for item in batch]
             progress.step(task, len(batch))
@@ -100,14 +101,22 @@ class _Kept:
     def __init__(self, folder: Path) -> None:
         self._ledger = Ledger(folder / REPLIES)
         self.replies: dict[str, Answer] = {}
+        self.unfit: Counter[str] = Counter()
+        """How often a question was answered in vain: the next try is another request, with another seed."""
         for _, value in self._ledger.lines():
             if isinstance(value, dict) and isinstance(value.get("asked"), str) and isinstance(value.get("text"), str):
                 known = {name: value[name] for name in _KEPT & value.keys()}
-                self.replies[value["asked"]] = Answer(**known)
+                self._note(value["asked"], Answer(**known), unfit=bool(value.get("unfit")))
 
-    def keep(self, digest: str, name: str, answer: Answer) -> None:
-        self.replies[digest] = answer
-        self._ledger.append({"name": name, "asked": digest, **asdict(answer)})
+    def keep(self, digest: str, name: str, answer: Answer, *, unfit: bool) -> None:
+        self._note(digest, answer, unfit=unfit)
+        self._ledger.append({"name": name, "asked": digest, **asdict(answer), **({"unfit": True} if unfit else {})})
+
+    def _note(self, digest: str, answer: Answer, *, unfit: bool) -> None:
+        if unfit:
+            self.unfit[digest] += 1
+        else:
+            self.replies[digest] = answer
 
     def sync(self) -> None:
         self._ledger.sync()
@@ -141,7 +150,6 @@ def _ask(
     missing: Sequence[_Open],
     kept: _Kept,
     found: dict[str, Reply],
-    attempt: int,
     accept: Accept | None,
 ) -> None:
     requests, asked = [], []
@@ -151,6 +159,7 @@ def _ask(
         except UnreadableImage as error:
             found[one.item.name] = Failure("unreadable", error.detail)
             continue
+        attempt = kept.unfit[one.digest]
         name = f"{one.item.name}-{attempt}" if attempt else one.item.name
         requests.append(Request(one.item.text, seed_for(one.item.name, attempt), pictures, name))
         asked.append(one)
@@ -158,8 +167,8 @@ def _ask(
     for one, reply in zip(asked, replies, strict=True):
         fault = accept(reply.text) if accept and isinstance(reply, Answer) else None
         found[one.item.name] = fault or reply
-        if isinstance(reply, Answer) and fault is None:
-            kept.keep(one.digest, one.item.name, reply)
+        if isinstance(reply, Answer):
+            kept.keep(one.digest, one.item.name, reply, unfit=fault is not None)
     kept.sync()
 
 

@@ -65,9 +65,7 @@ def _pope(record: Record, number: int) -> Question:
 def _amber(record: Record, number: int) -> Question:
     name = _number(record, "id")
     images = (_text(record, "image"),)
-    return Question(
-        str(name), _text(record, "query"), images, {"id": name}, "response", short=name > AMBER_GENERATIVE
-    )
+    return Question(str(name), _text(record, "query"), images, {"id": name}, "response", short=name > AMBER_GENERATIVE)
 
 
 def _objhal(record: Record, number: int) -> Question:

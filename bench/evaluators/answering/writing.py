@@ -40,7 +40,7 @@ class Answering:
     choice: ModelChoice
     images: Path | None
     adapter: Path | None = None
-    engine: EngineSettings = EngineSettings()
+    engine: EngineSettings | None = None
     suffix: str = ""
     sampling: Sampling | None = None
     """None: `SHORT` for questions that one word answers, else `LONG`."""

@@ -57,7 +57,9 @@ def evaluate_mmhal(file: AnsweredItems, verdicts: Verdicts, *, partial: bool = F
     notes += [f"{unparsed} verdicts state no rating, or several: they count 0"] if unparsed else []
     notes += [f"left out: {len(failed)} items without a verdict"] if failed else []
     if verdicts.template.version != "given":
-        notes.append("the request to the judge is ours: the numbers are not the published ones' (--template has theirs)")
+        notes.append(
+            "the request to the judge is ours: the numbers are not the published ones' (--template has theirs)"
+        )
     return Evaluation(
         "mmhal",
         "MMHal-Bench",

@@ -132,7 +132,9 @@ def _assigned(source: str, path: Path, fix: str) -> str:
     except (SyntaxError, ValueError) as error:
         raise PrefmillError(f"{path} is no Python: {error}", fix) from error
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and any(isinstance(one, ast.Name) and one.id == "template" for one in node.targets):
-            if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-                return node.value.value
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Constant):
+            continue
+        names = [one.id for one in node.targets if isinstance(one, ast.Name)]
+        if "template" in names and isinstance(node.value.value, str):
+            return node.value.value
     raise PrefmillError(f"{path} assigns no text to `template`.", fix)
