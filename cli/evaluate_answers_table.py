@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +14,24 @@ from rich.table import Table
 from rich.text import Text
 
 from ..base.text import printable
+
+if TYPE_CHECKING:
+    from ..bench.evaluators.answers.evaluation import Evaluation
+
+
+def finish(evaluation: Evaluation, to: Path | None, *, as_json: bool) -> None:
+    """End a command: write an evaluation's report where that is wanted, and print it."""
+    from ..bench.evaluators.report import write_report
+    from ..bench.result_file import called
+
+    report = evaluation.report(called("prefmill"))
+    if to is not None:
+        write_report(to, report)
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    print_evaluation(report)
+    typer.echo(f"report: {to}" if to else "give --to FILE for the report that `prefmill eval compare` reads")
 
 
 def print_evaluation(report: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from ..base.errors import PrefmillError
 from .evaluate_models import (
     Adapter,
     AllowPartial,
@@ -22,7 +20,8 @@ from .evaluate_models import (
     Questions,
     Report,
     chosen_models,
-    write_benchmark_answers,
+    required,
+    write_model_answers,
 )
 from .options import Json, as_path
 
@@ -49,23 +48,22 @@ def mmhal_command(
     as_json: Json = False,
 ) -> None:
     """MMHal-Bench: a judge rates 96 answers; score, hallucination rate, informativeness, by type. Continues."""
+    from ..bench.evaluators.answering.questions import read_questions
     from ..bench.evaluators.mmhal.evaluation import evaluate_mmhal
     from ..bench.evaluators.mmhal.items import read_items
     from ..bench.evaluators.mmhal.judging import Template, judge_items, read_template
-    from ..bench.evaluators.report import write_report
-    from ..bench.result_file import called
-    from .evaluate_answers_table import print_evaluation
+    from .evaluate_answers_table import finish
     from .progress import watched
 
     chosen = chosen_models(settings or [], model=model, judge=judge)
     request = Template() if template is None else read_template(template)
     if model is not None:
-        written = write_benchmark_answers(
-            "mmhal", answers, questions, images, adapter, chosen, limit=limit, allow_partial=allow_partial
+        asked = read_questions("mmhal", required(questions, "--questions", "questions to ask --model"))
+        answers = write_model_answers(
+            asked.questions, answers, images, adapter, chosen, limit=limit, allow_partial=allow_partial
         )
-        answers, questions = written.path, None  # the rows are the template's, with the answers
-    if answers is None:
-        raise PrefmillError("there are no answers to evaluate.", "give --answers FILE, or --model M to write them")
+        questions = None  # the rows are the template's, with the answers
+    answers = required(answers, "--answers", "answers to evaluate")
     file = read_items(answers, questions, partial=allow_partial)
     with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
         verdicts = judge_items(
@@ -76,9 +74,4 @@ def mmhal_command(
             progress,
             engine=chosen.engine,
         )
-    report = evaluate_mmhal(file, verdicts, partial=allow_partial).report(called("prefmill"))
-    if to is not None:
-        write_report(to, report)
-    print_evaluation(report)
-    if as_json:
-        typer.echo(json.dumps(report))
+    finish(evaluate_mmhal(file, verdicts, partial=allow_partial), to, as_json=as_json)

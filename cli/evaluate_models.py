@@ -15,7 +15,7 @@ from ..base.errors import PrefmillError
 from .options import as_path
 
 if TYPE_CHECKING:
-    from ..bench.evaluators.answering.writing import Written
+    from ..bench.evaluators.answering.questions import Question
     from ..engine.responders.settings import ModelChoice
     from ..engine.settings import EngineSettings, Sampling
 
@@ -86,10 +86,9 @@ def chosen_models(settings: Sequence[str], **models: str | None) -> ChosenModels
     return ChosenModels(choices, override(EngineSettings(), own["engine"]), sampling)
 
 
-def write_benchmark_answers(
-    benchmark: str,
+def write_model_answers(
+    questions: Sequence[Question],
     answers: Path | None,
-    questions: Path | None,
     images: Path | None,
     adapter: Path | None,
     chosen: ChosenModels,
@@ -97,24 +96,29 @@ def write_benchmark_answers(
     suffix: str = "",
     limit: int | None = None,
     allow_partial: bool = False,
-) -> Written:
-    """Have --model write its answers to a file of questions into --answers, or continue to."""
-    from ..bench.evaluators.answering.questions import first_of, read_questions
+) -> Path:
+    """Have --model write its answers to questions into --answers, or continue to; return the file.
+
+    `limit`: so many of the questions, spread over all.
+    """
+    from ..bench.evaluators.answering.questions import first_of
     from ..bench.evaluators.answering.writing import Answering, write_answers
     from .progress import watched
 
-    if questions is None or answers is None:
-        raise PrefmillError(
-            "--model needs to know what to ask and where to write the answers.",
-            "give --questions FILE and --answers FILE",
-        )
-    file = read_questions(benchmark, questions)
+    if answers is None:
+        raise PrefmillError("--model needs to know where to write the answers.", "give --answers FILE")
     answering = Answering(chosen.choices["model"], images, adapter, chosen.engine, suffix, chosen.sampling)
+    asked = first_of(questions, limit)
     with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
-        written = write_answers(
-            answers, file, answering, progress, questions=first_of(file.questions, limit), partial_answers=allow_partial
-        )
+        written = write_answers(answers, asked, answering, progress, partial_answers=allow_partial)
         progress.line(f"answers of {written.model}: {written.path}")
         for name, why in list(written.failures.items())[:5]:
             progress.notice(f"question {name} has no answer: {why}")
-    return written
+    return written.path
+
+
+def required(path: Path | None, option: str, what: str) -> Path:
+    """Return the path given with an option. Raises PrefmillError where none is."""
+    if path is None:
+        raise PrefmillError(f"there are no {what}.", f"give {option} FILE")
+    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -22,7 +21,8 @@ from .evaluate_models import (
     Questions,
     Report,
     chosen_models,
-    write_benchmark_answers,
+    required,
+    write_model_answers,
 )
 from .options import Json, as_path
 
@@ -66,9 +66,7 @@ def objhal_command(
     from ..bench.evaluators.halbench.extracting import extract_objects
     from ..bench.evaluators.halbench.language import language_of
     from ..bench.evaluators.halbench.words import ObjectWords
-    from ..bench.evaluators.report import write_report
-    from ..bench.result_file import called
-    from .evaluate_answers_table import print_evaluation
+    from .evaluate_answers_table import finish
     from .progress import watched
 
     chosen = chosen_models(settings or [], model=model, extractor=extractor)
@@ -76,14 +74,13 @@ def objhal_command(
     language = language_of(words.vocabulary, light=light)
     if template is not None and extractor is None:
         raise PrefmillError("--template is a request to --extractor, which is not given.", "give --extractor")
-    if model is not None:
-        written = write_benchmark_answers(
-            "objhal", answers, questions, images, adapter, chosen, limit=limit, allow_partial=allow_partial
-        )
-        answers = written.path
-    if answers is None:
-        raise PrefmillError("there are no answers to evaluate.", "give --answers FILE, or --model M to write them")
     asked = None if questions is None else read_questions("objhal", questions)
+    if model is not None:
+        wanted = asked or read_questions("objhal", required(questions, "--questions", "questions to ask --model"))
+        answers = write_model_answers(
+            wanted.questions, answers, images, adapter, chosen, limit=limit, allow_partial=allow_partial
+        )
+    answers = required(answers, "--answers", "answers to evaluate")
     file = read_described(answers, asked, partial=allow_partial)
     inputs = {"synonyms": InputFile(str(synonyms), sha256_of(synonyms))}
     inputs |= {} if asked is None else {"questions": asked.source}
@@ -101,9 +98,4 @@ def objhal_command(
             )
     truth = read_truth(coco, {one.image for one in file.answers}, words, language)
     found = evaluate_halbench(file, truth, words, language, inputs, extraction, partial=allow_partial)
-    report = found.report(called("prefmill"))
-    if to is not None:
-        write_report(to, report)
-    print_evaluation(report)
-    if as_json:
-        typer.echo(json.dumps(report))
+    finish(found, to, as_json=as_json)

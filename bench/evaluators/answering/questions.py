@@ -41,7 +41,7 @@ class QuestionFile:
 
 
 def read_questions(benchmark: str, path: Path) -> QuestionFile:
-    """Read the questions of pope, amber, objhal or mmhal.
+    """Read the questions of amber, objhal or mmhal.
 
     Raises PrefmillError, which names the row, for what is no question of the benchmark and an id that occurs twice.
     """
@@ -53,13 +53,6 @@ def read_questions(benchmark: str, path: Path) -> QuestionFile:
             raise PrefmillError(f"{record.place}: the question {question.id} occurs twice", "remove one of the two")
         found[question.id] = question
     return QuestionFile(file.source, tuple(found.values()))
-
-
-def _pope(record: Record, number: int) -> Question:
-    name, text = _number(record, "question_id"), _text(record, "text")
-    image = _text(record, "image")
-    kept = {key: record.fields[key] for key in ("category",) if key in record.fields}
-    return Question(str(name), text, (image,), {"question_id": name, "image": image, **kept}, "answer", short=True)
 
 
 def _amber(record: Record, number: int) -> Question:
@@ -89,7 +82,6 @@ def _mmhal(record: Record, number: int) -> Question:
 
 
 FORMATS: dict[str, Callable[[Record, int], Question]] = {
-    "pope": _pope,
     "amber": _amber,
     "objhal": _objhal,
     "mmhal": _mmhal,

@@ -7,6 +7,7 @@ question stays without an answer: nothing takes its place.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from ....engine.responders.settings import INDEPENDENT, ModelChoice
 from ....engine.settings import EngineSettings, Sampling
 from ....pipeline.exchange.image_files import ImageFile, locate
 from .asking import Item, ask_items
-from .questions import Question, QuestionFile
+from .questions import Question
 
 MANIFEST = "manifest.json"
 SHORT, LONG = Sampling(max_new_tokens=64), Sampling(max_new_tokens=512)
@@ -58,27 +59,25 @@ class Written:
 
 def write_answers(
     target: Path,
-    file: QuestionFile,
+    questions: Sequence[Question],
     answering: Answering,
     progress: Progress,
     *,
-    questions: Sequence[Question] | None = None,
     partial_answers: bool = False,
 ) -> Written:
-    """Write the answers to a file's questions, or to those of them that are given, or continue to.
+    """Write the answers to questions, or continue to.
 
     A file that is complete is left as it is, and no model is loaded. Raises PrefmillError for a file that something
     else wrote, for images that are missing or lead out of their folder before anything is asked, and for questions
     that got no answer unless `partial_answers`.
     """
-    chosen = file.questions if questions is None else questions
     work = target.with_name(f"{target.name}.written")
-    settings = _settings(file, chosen, answering)
+    settings = _settings(questions, answering)
     before = _before(target, work, settings)
     if before is not None and target.exists() and (partial_answers or not before["failures"]):
         return Written(target, before["model"], before["answered"], before["failures"])
-    items, failures = _items(chosen, answering)
-    _require_whole(failures, chosen, "image", partial_answers=partial_answers)
+    items, failures = _items(questions, answering)
+    _require_whole(failures, questions, "image", partial_answers=partial_answers)
     backend_of(answering.choice).check(answering.choice)
     if answering.adapter is not None:
         require_adapter(answering.adapter)
@@ -95,10 +94,10 @@ def write_answers(
     )
     replies = {item.name: reply for item, reply in zip(items, found.replies, strict=True)}
     failures |= {name: _why(reply) for name, reply in replies.items() if isinstance(reply, Failure)}
-    _require_whole(failures, chosen, "answer", partial_answers=partial_answers)
+    _require_whole(failures, questions, "answer", partial_answers=partial_answers)
     rows = [
         {**question.row, question.field: reply.text}
-        for question in chosen
+        for question in questions
         if isinstance(reply := replies.get(question.id), Answer)
     ]
     _write_rows(target, rows)
@@ -107,13 +106,13 @@ def write_answers(
     return Written(target, found.model, len(rows), failures)
 
 
-def _settings(file: QuestionFile, chosen: Sequence[Question], answering: Answering) -> dict[str, Any]:
-    """What answers depend on; an adapter by its content."""
+def _settings(questions: Sequence[Question], answering: Answering) -> dict[str, Any]:
+    """What answers depend on; questions and an adapter by their content."""
+    asked = json.dumps([[one.id, one.text, one.images] for one in questions])
     adapter = answering.adapter
     sampling = answering.sampling.model_dump(mode="json") if answering.sampling else None
     return {
-        "questions": file.source.sha256,
-        "asked": len(chosen),
+        "questions": hashlib.sha256(asked.encode()).hexdigest(),
         "choice": answering.choice.model_dump(mode="json", exclude=set(INDEPENDENT | {"batch_size"})),
         "adapter": sha256_of(adapter) if adapter is not None and adapter.is_dir() else str(adapter or ""),
         "suffix": answering.suffix,

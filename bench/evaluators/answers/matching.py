@@ -7,7 +7,7 @@ answers against other questions; `--allow-partial` evaluates the questions that 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,9 @@ from .records import Record, RecordFile
 
 Id = int | str
 Match = Literal["id", "order"]
+
+ODD = ("missing", "null", "duplicate", "conflicting", "zero", "out_of_range", "unknown", "foreign")
+"""What of a `Coverage` stops an evaluation."""
 
 ID_FIELDS = ("question_id", "id")
 TEXT_FIELDS = ("answer", "text", "response")
@@ -38,7 +41,8 @@ class Coverage:
 
     `questions` asked, `answered` of them; `rows` of answers; `missing` questions; rows with a null answer, with the id
     of a row before (of which `conflicting` say something else), with the id 0, an id outside the questions' range, and
-    another id that no question has. `empty` counts answers without a word, which are answers.
+    another id that no question has; rows that repeat another question than the one of their id (`foreign`). `empty`
+    counts answers without a word, which are answers.
     """
 
     questions: int
@@ -51,19 +55,20 @@ class Coverage:
     zero: int = 0
     out_of_range: int = 0
     unknown: int = 0
+    foreign: int = 0
     empty: int = 0
 
     @property
     def whole(self) -> bool:
         """Whether every question has exactly one answer, and every row is one."""
-        return not (self.missing or self.null or self.duplicate or self.zero or self.out_of_range or self.unknown)
+        return not any(getattr(self, name) for name in ODD)
 
     def __add__(self, other: Coverage) -> Coverage:
         return Coverage(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
 
     def __str__(self) -> str:
         said = [f"{self.answered:,} of {self.questions:,} questions answered, by {self.rows:,} rows"]
-        for name in ("missing", "null", "duplicate", "conflicting", "zero", "out_of_range", "unknown", "empty"):
+        for name in (*ODD, "empty"):
             if count := getattr(self, name):
                 said.append(f"{count:,} {name.replace('_', ' ')}")
         return "; ".join(said)
@@ -86,14 +91,21 @@ def answers_of(
     A number that is spelled as a text or as 12.0 is the id 12. Raises PrefmillError for a row without an answer, and
     for what is no text or no id.
     """
-    return [GivenAnswer(one.place, _id(one, ids), _text(one, texts), one.fields) for one in file.records]
+    return [GivenAnswer(one.place, id_of(one, ids), _text(one, texts), one.fields) for one in file.records]
 
 
 def match_answers(
-    answers: Sequence[GivenAnswer], ids: Sequence[Id], *, by: Match | None = None, partial: bool = False, what: str = ""
+    answers: Sequence[GivenAnswer],
+    ids: Sequence[Id],
+    *,
+    by: Match | None = None,
+    partial: bool = False,
+    what: str = "",
+    belongs: Callable[[GivenAnswer, int], bool] | None = None,
 ) -> Matched:
     """Return the answers of the questions with these ids. `by` None: by id where all rows have one, by order where none
-    has. `what` is said in errors: which answers these are.
+    has. `what` is said in errors: which answers these are. `belongs` is asked of an answer and the place of its
+    question whether what the row repeats of the question (its text, its image) is that question's.
 
     With `partial` the first answer of an id counts. Raises PrefmillError for anything that does not fit (see
     `Coverage`) unless `partial`; for ids on some rows alone; for another number of rows where they go by order; and
@@ -109,7 +121,7 @@ def match_answers(
         without = next(one for one in answers if one.id is None)
         raise PrefmillError(f"{without.place}: no id", "give every row its question's id, or match by order")
     by = by or ("id" if with_id else "order")
-    matched = _by_id(answers, ids) if by == "id" else _by_order(answers, ids)
+    matched = (_by_id if by == "id" else _by_order)(answers, ids, belongs or (lambda _, __: True))
     coverage, place = matched.coverage, f"{what or 'the answers'}: "
     if not coverage.answered:
         raise PrefmillError(f"{place}none belongs to a question ({coverage})", "give the answers to these questions")
@@ -121,27 +133,35 @@ def match_answers(
     return matched
 
 
-def _by_order(answers: Sequence[GivenAnswer], ids: Sequence[Id]) -> Matched:
+_Belongs = Callable[[GivenAnswer, int], bool]
+
+
+def _by_order(answers: Sequence[GivenAnswer], ids: Sequence[Id], belongs: _Belongs) -> Matched:
     if len(answers) != len(ids):
         raise PrefmillError(
             f"{len(answers):,} answers without ids to {len(ids):,} questions: which belongs to which is not known",
             "give one answer per question in the questions' order, or ids",
         )
-    found = tuple(one if one.text is not None else None for one in answers)
-    return Matched(found, _coverage(found, len(answers), null=sum(one is None for one in found)), "order")
+    null = sum(one.text is None for one in answers)
+    foreign = [not belongs(one, place) for place, one in enumerate(answers)]
+    found = tuple(None if other or one.text is None else one for one, other in zip(answers, foreign, strict=True))
+    return Matched(found, _coverage(found, len(answers), null=null, foreign=sum(foreign)), "order")
 
 
-def _by_id(answers: Sequence[GivenAnswer], ids: Sequence[Id]) -> Matched:
-    known = set(ids)
+def _by_id(answers: Sequence[GivenAnswer], ids: Sequence[Id], belongs: _Belongs) -> Matched:
+    places = {name: place for place, name in enumerate(ids)}
     by_id: dict[Id, GivenAnswer] = {}
-    odd = dict.fromkeys(("null", "duplicate", "conflicting", "zero", "out_of_range", "unknown"), 0)
+    odd = dict.fromkeys(ODD[1:], 0)
+    strangers = _Strangers(ids)
     for one in answers:
         if one.id is None:
             continue
-        if one.id not in known:
-            odd[_stranger(one.id, ids)] += 1
+        if one.id not in places:
+            odd[strangers.kind(one.id)] += 1
         elif one.text is None:
             odd["null"] += 1
+        elif not belongs(one, places[one.id]):
+            odd["foreign"] += 1
         elif one.id in by_id:
             odd["duplicate"] += 1
             odd["conflicting"] += by_id[one.id].text != one.text
@@ -157,13 +177,19 @@ def _coverage(found: Sequence[GivenAnswer | None], rows: int, **odd: int) -> Cov
     return Coverage(len(found), len(given), rows, missing=len(found) - len(given), empty=empty, **odd)
 
 
-def _stranger(name: Id, ids: Sequence[Id]) -> str:
-    numbers = [one for one in ids if isinstance(one, int)]
-    if not isinstance(name, int) or not numbers:
-        return "unknown"
-    if name == 0:
-        return "zero"
-    return "unknown" if min(numbers) <= name <= max(numbers) else "out_of_range"
+class _Strangers:
+    """What an id is that no question has."""
+
+    def __init__(self, ids: Sequence[Id]) -> None:
+        numbers = [one for one in ids if isinstance(one, int)]
+        self.range = (min(numbers), max(numbers)) if numbers else None
+
+    def kind(self, name: Id) -> str:
+        if not isinstance(name, int) or self.range is None:
+            return "unknown"
+        if name == 0:
+            return "zero"
+        return "unknown" if self.range[0] <= name <= self.range[1] else "out_of_range"
 
 
 def _examples(matched: Matched, answers: Sequence[GivenAnswer], ids: Sequence[Id]) -> str:
@@ -176,7 +202,8 @@ def _examples(matched: Matched, answers: Sequence[GivenAnswer], ids: Sequence[Id
     return f" ({'; '.join(said)})" if said else ""
 
 
-def _id(record: Record, names: Sequence[str]) -> Id | None:
+def id_of(record: Record, names: Sequence[str] = ID_FIELDS) -> Id | None:
+    """Return a record's id, None where it has none. Raises PrefmillError for what is no id."""
     value = next((record.fields[name] for name in names if record.fields.get(name) is not None), None)
     if isinstance(value, float) and value.is_integer():
         return int(value)

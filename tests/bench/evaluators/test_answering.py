@@ -9,6 +9,8 @@ from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
 from prefmill.bench.evaluators.answering.questions import first_of, read_questions
 from prefmill.bench.evaluators.answering.writing import Answering, write_answers
+from prefmill.bench.evaluators.pope.asking import questions_to_ask
+from prefmill.bench.evaluators.pope.questions import read_questions as pope_questions
 from prefmill.bench.loopback import serving
 from prefmill.engine.responders.settings import ModelChoice, ServerSettings
 from prefmill.engine.settings import Sampling
@@ -32,7 +34,7 @@ def images(tmp_path):
 
 @pytest.fixture
 def questions(tmp_path):
-    return written(tmp_path / "questions.jsonl", POPE)
+    return written(tmp_path / "coco_pope_random.json", POPE)
 
 
 def written(path, rows):
@@ -44,6 +46,12 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def asked(benchmark, path):
+    if benchmark == "pope":
+        return questions_to_ask(pope_questions([path]))
+    return read_questions(benchmark, path).questions
+
+
 def asking(fake, images, target, questions, **options):
     settings = ServerSettings(timeout=5.0, concurrency=1, attempts=1)
     with serving(fake) as url:
@@ -52,7 +60,7 @@ def asking(fake, images, target, questions, **options):
         own = {name: options.pop(name) for name in ("suffix", "sampling") if name in options}
         return write_answers(
             target,
-            read_questions(options.pop("benchmark", "pope"), questions),
+            asked(options.pop("benchmark", "pope"), questions),
             Answering(choice, images, **own),
             Progress(),
             **options,
@@ -62,9 +70,15 @@ def asking(fake, images, target, questions, **options):
 def test_answers_in_the_form_of_the_benchmark(tmp_path, images, questions):
     fake = FakeChat()
     found = asking(fake, images, tmp_path / "answers.jsonl", questions, suffix="Answer with one word.")
-    assert found.answered == 5 and not found.failures and found.model.startswith("any@127.0.0.1")
+    assert found.answered == 5
+    assert not found.failures
+    assert found.model.startswith("any@127.0.0.1")
     assert rows(found.path) == [
-        {"question_id": row["question_id"], "image": row["image"], "answer": f"answer to {row['text']} Answer with one word."}
+        {
+            **{"question_id": row["question_id"], "image": row["image"], "question": row["text"]},
+            "category": "random",
+            "answer": f"answer to {row['text']} Answer with one word.",
+        }
         for row in POPE
     ]
     assert all(body["max_tokens"] == 64 and body["temperature"] == 0 for body in fake.bodies)
@@ -83,7 +97,7 @@ def test_nothing_is_asked_twice_after_a_kill(tmp_path, images, questions):
         settings = ServerSettings(timeout=5.0, concurrency=1, attempts=1)
         choice = ModelChoice(model="any", backend="openai", url=f"{url}/v1", server=settings, batch_size=2)
         again = lambda: write_answers(  # noqa: E731
-            target, read_questions("pope", questions), Answering(choice, images), Progress()
+            target, asked("pope", questions), Answering(choice, images), Progress()
         )
         with pytest.raises(PrefmillError):
             again()
@@ -94,23 +108,24 @@ def test_nothing_is_asked_twice_after_a_kill(tmp_path, images, questions):
         again()
         assert [row["question_id"] for row in rows(target)] == [1, 2, 3, 4, 5]
         assert set(fake.answers.values()) == {1}
-        asked = len(fake.bodies)
+        before = len(fake.bodies)
         assert again().answered == 5
-        assert len(fake.bodies) == asked
+        assert len(fake.bodies) == before
         target.unlink()
         again()  # the replies are kept
-        assert len(fake.bodies) == asked and len(rows(target)) == 5
+        assert len(fake.bodies) == before
+        assert len(rows(target)) == 5
 
 
 def test_an_image_that_cannot_be_read_is_named_and_nothing_takes_its_place(tmp_path, images, questions):
     (images / "1.png").write_bytes((images / "1.png").read_bytes()[:40])
     target = tmp_path / "answers.jsonl"
-    with pytest.raises(PrefmillError, match="2 of 5 questions have no usable answer: question 1: unreadable"):
+    with pytest.raises(PrefmillError, match="2 of 5 questions have no usable answer: question random/1: unreadable"):
         asking(FakeChat(), images, target, questions)
     assert not target.exists()
     fake = FakeChat()
     found = asking(fake, images, tmp_path / "part.jsonl", questions, partial_answers=True)
-    assert sorted(found.failures) == ["1", "4"]
+    assert sorted(found.failures) == ["random/1", "random/4"]
     assert [row["question_id"] for row in rows(found.path)] == [2, 3, 5]
     assert len(fake.bodies) == 3
 
@@ -118,7 +133,9 @@ def test_an_image_that_cannot_be_read_is_named_and_nothing_takes_its_place(tmp_p
 def test_missing_images_are_found_before_anything_is_asked(tmp_path, images, questions):
     (images / "2.png").unlink()
     fake = FakeChat()
-    with pytest.raises(PrefmillError, match="2 of 5 questions have no usable image: question 2: '2.png' in images"):
+    with pytest.raises(
+        PrefmillError, match=r"2 of 5 questions have no usable image: question random/2: '2.png' in images"
+    ):
         asking(fake, images, tmp_path / "answers.jsonl", questions)
     assert not fake.bodies
 
@@ -127,9 +144,9 @@ def test_missing_images_are_found_before_anything_is_asked(tmp_path, images, que
 def test_a_question_cannot_lead_out_of_the_folder(tmp_path, images, name):
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
     (images / "link.png").symlink_to(tmp_path / "secret.png")
-    path = written(tmp_path / "q.jsonl", [{**POPE[0], "image": name}])
+    path = written(tmp_path / "pope_random.jsonl", [{**POPE[0], "image": name}])
     fake = FakeChat()
-    with pytest.raises(PrefmillError, match="question 1"):
+    with pytest.raises(PrefmillError, match="question random/1"):
         asking(fake, images, tmp_path / "answers.jsonl", path, partial_answers=True)
     assert not fake.bodies
 
@@ -140,7 +157,7 @@ def test_files_of_others_and_other_settings_are_refused(tmp_path, images, questi
         asking(FakeChat(), images, target, questions)
     target.unlink()
     asking(FakeChat(), images, target, questions)
-    with pytest.raises(PrefmillError, match="other settings: .*sampling"):
+    with pytest.raises(PrefmillError, match=r"other settings: .*sampling"):
         asking(FakeChat(), images, target, questions, sampling=Sampling(temperature=0.5))
 
 
@@ -172,22 +189,23 @@ def test_amber_and_the_others_have_their_own_forms(tmp_path, images):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"image": "0.png", "text": "a"}, "question_id is no number"),
-        ({"question_id": 1, "image": "0.png"}, "no text: it holds question_id, image"),
-        ({"question_id": 1, "text": "a"}, "no image"),
+        ({"image": "0.png", "query": "a"}, "id is no number"),
+        ({"id": 1, "image": "0.png"}, "no query: it holds id, image"),
+        ({"id": 1, "query": "a"}, "no image"),
     ],
 )
 def test_rows_that_are_no_questions(tmp_path, row, message):
     with pytest.raises(PrefmillError, match=re.escape(f"q.jsonl:1: {message}")):
-        read_questions("pope", written(tmp_path / "q.jsonl", [row]))
+        read_questions("amber", written(tmp_path / "q.jsonl", [row]))
 
 
 def test_a_question_twice(tmp_path):
+    row = {"id": 1, "image": "0.png", "query": "a"}
     with pytest.raises(PrefmillError, match=r"q.jsonl:2: the question 1 occurs twice"):
-        read_questions("pope", written(tmp_path / "q.jsonl", [POPE[0], POPE[0]]))
+        read_questions("amber", written(tmp_path / "q.jsonl", [row, row]))
 
 
 def test_a_part_of_the_questions_is_spread_over_the_file(questions):
-    found = read_questions("pope", questions).questions
-    assert [one.id for one in first_of(found, 2)] == ["1", "3"]
+    found = asked("pope", questions)
+    assert [one.id for one in first_of(found, 2)] == ["random/1", "random/3"]
     assert first_of(found, None) is found

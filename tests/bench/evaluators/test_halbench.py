@@ -140,8 +140,10 @@ def test_counts_are_those_of_the_rule(tmp_path, words, light):
     assert {one.name: value_of(one, found.items) for one in found.measures} == pytest.approx(expected, abs=1e-12)
     report = found.report("x")
     assert report["settings"] == {"objects": "words of the answer", "language": "light"}
-    assert len(report["inputs"]) == 5 and report["coverage"]["answered"] == 300
-    assert list(expected) != [] and report["measures"][0]["name"] == "CHAIRs_refine"
+    assert len(report["inputs"]) == 5
+    assert report["coverage"]["answered"] == 300
+    assert list(expected) != []
+    assert report["measures"][0]["name"] == "CHAIRs_refine"
 
 
 SMALL = {42: (["dog"], ["A dog."]), 7: (["cat", "person"], ["A cat and a woman at a table."])}
@@ -160,7 +162,7 @@ def test_an_extractor_lists_the_objects_and_is_asked_once(tmp_path, words, light
 
     def script(body, number):
         if "cat on a table" in text_of(body):
-            return completion("Here you are:\n```json\n[\"cat\", \"table\"]\n```" if chatty else "I see a cat.")
+            return completion('Here you are:\n```json\n["cat", "table"]\n```' if chatty else "I see a cat.")
         return completion('["brown dog", "horses"]')
 
     fake = FakeChat(script)
@@ -171,15 +173,18 @@ def test_an_extractor_lists_the_objects_and_is_asked_once(tmp_path, words, light
         spoken = [(one.question, one.text) for one in file.answers]
         truth = read_truth(folder, SMALL, words, light)
         first = extract_objects(spoken, choice, tmp_path / "kept", Progress())
-        assert first.asked == 3 and isinstance(first.names[2], Failure)  # the prose twice
+        assert first.asked == 3
+        assert isinstance(first.names[2], Failure)
         with pytest.raises(PrefmillError, match="the objects of 1 of 3 answers were not listed, as one: unfit"):
             evaluate_halbench(file, truth, words, light, {}, first)
         part = evaluate_halbench(file, truth, words, light, {}, first, partial=True)
-        assert part.counts["all"]["items"] == 2 and "left out: 1 answers" in " ".join(part.notes)
+        assert part.counts["all"]["items"] == 2
+        assert "left out: 1 answers" in " ".join(part.notes)
         chatty.append(True)
         assert len(fake.bodies) == 3
         again = extract_objects(spoken, choice, tmp_path / "kept", Progress())
-        assert again.asked == 1 and len(fake.bodies) == 4
+        assert again.asked == 1
+        assert len(fake.bodies) == 4
     assert again.names == [["brown dog", "horses"], [], ["cat", "table"]]
     found = evaluate_halbench(file, truth, words, light, {}, again)
     # the dog is there, the horse is not; the short answer names nothing; cat and table are there
@@ -187,7 +192,8 @@ def test_an_extractor_lists_the_objects_and_is_asked_once(tmp_path, words, light
     assert values == pytest.approx(
         {"CHAIRs_refine": 50, "CHAIRs": 100 / 3, "CHAIRi": 25, "recall": 300 / 7, "words": 15 / 3}
     )
-    assert found.settings["objects"].startswith("listed by lister@") and found.settings["request"] == "prefmill-1"
+    assert found.settings["objects"].startswith("listed by lister@")
+    assert found.settings["request"] == "prefmill-1"
 
 
 @pytest.mark.parametrize(
@@ -210,11 +216,14 @@ def test_answers_that_do_not_fit(tmp_path):
     with pytest.raises(PrefmillError, match="2 questions about 2 images, where Object HalBench has 300"):
         read_described(path, None, partial=False)
     part = read_described(path, None, partial=True)
-    assert [one.image for one in part.answers] == [42, 7] and len(part.notes) == 2
+    assert [one.image for one in part.answers] == [42, 7]
+    assert len(part.notes) == 2
     with pytest.raises(PrefmillError, match="1 duplicate; 1 conflicting"):
         read_described(answers(tmp_path / "b.jsonl", [*ROWS, {**ROWS[0], "answer": "No."}]), None, partial=False)
     with pytest.raises(PrefmillError, match=re.escape("c.jsonl:1: no image_id of COCO")):
-        read_described(answers(tmp_path / "c.jsonl", [{"image_id": "x", "text": "a", "prompt": "b"}]), None, partial=True)
+        read_described(
+            answers(tmp_path / "c.jsonl", [{"image_id": "x", "text": "a", "prompt": "b"}]), None, partial=True
+        )
     questions = answers(tmp_path / "q.jsonl", [{"image_id": 9, "question": "Describe."}, *SMALL_QUESTIONS])
     with pytest.raises(PrefmillError, match="1 missing"):
         read_described(path, read_questions("objhal", questions), partial=False)
@@ -239,10 +248,10 @@ def test_annotations_that_are_not_coco(tmp_path, words, light):
     with pytest.raises(PrefmillError, match="COCO has no image 5"):
         read_truth(folder, [5], words, light)
     (folder / FILES[0]).write_text("{")
-    with pytest.raises(PrefmillError, match="instances_val2014.json is no JSON"):
+    with pytest.raises(PrefmillError, match=r"instances_val2014.json is no JSON"):
         read_truth(folder, [42], words, light)
     (folder / FILES[1]).unlink()
-    with pytest.raises(PrefmillError, match="lacks instances_train2014.json"):
+    with pytest.raises(PrefmillError, match=r"lacks instances_train2014.json"):
         read_truth(folder, [42], words, light)
 
 

@@ -87,7 +87,8 @@ def test_formulas(tmp_path, answers):
         assert values[name, "score"] == pytest.approx(sum(scores[place::8]) / 12)
     assert found.counts["all"]["unparsed"] == 2
     settings = found.settings
-    assert settings["judge"].startswith("judge@127.0.0.1") and settings["template"] == "prefmill-1"
+    assert settings["judge"].startswith("judge@127.0.0.1")
+    assert settings["template"] == "prefmill-1"
     assert len(settings["template_sha256"]) == 64
     assert [note for note in found.notes if "2 verdicts state no rating" in note]
     assert all(body["temperature"] == 0 for body in fake.bodies)
@@ -117,7 +118,8 @@ def test_a_judging_that_was_stopped_asks_nothing_twice(tmp_path, answers):
         assert max(calls for text, calls in fake.calls.items() if "What of 40?" not in text) == 1
         assert verdicts.asked <= 64
         again = judge_items(file.items, choice, Template(), tmp_path / "kept", Progress())
-        assert again.asked == 0 and list(again.replies) == list(verdicts.replies)
+        assert again.asked == 0
+        assert list(again.replies) == list(verdicts.replies)
         assert value_of(evaluate_mmhal(file, again).measures[0], evaluate_mmhal(file, again).items) == 4
 
 
@@ -128,7 +130,8 @@ def test_items_without_a_verdict(tmp_path, answers):
     with pytest.raises(PrefmillError, match="1 of 96 items have no verdict"):
         evaluate_mmhal(file, verdicts)
     part = evaluate_mmhal(file, verdicts, partial=True)
-    assert part.counts["all"]["items"] == 95 and "left out: 1 items without a verdict" in part.notes
+    assert part.counts["all"]["items"] == 95
+    assert "left out: 1 items without a verdict" in part.notes
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,8 @@ def test_answers_beside_the_template(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = read_items(path, questions, partial=False)
-    assert [one.answer for one in found.items[:2]] == ["said 0", "said 1"] and set(found.inputs) == {
+    assert [one.answer for one in found.items[:2]] == ["said 0", "said 1"]
+    assert set(found.inputs) == {
         "answers",
         "questions",
     }
@@ -167,6 +171,6 @@ def test_the_request_of_the_benchmarks_script_is_taken_without_running_it(tmp_pa
     assert (found.text, found.version) == ("A {}\nB {}\nC {}\nD {}", "given")
     for name, text in [("a.txt", "only {} and {}"), ("b.txt", "{} {} {} {} {x}"), ("c.py", "x = 1"), ("d.py", "x = (")]:
         (tmp_path / name).write_text(text)
-        with pytest.raises(PrefmillError, match="holds no request|assigns no text|is no Python"):
+        with pytest.raises(PrefmillError, match=r"holds no request|assigns no text|is no Python"):
             read_template(tmp_path / name)
     assert OURS.count("{}") == 4
