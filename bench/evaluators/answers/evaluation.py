@@ -55,7 +55,7 @@ class ItemTable:
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     categories: tuple[str, ...]
-    columns: Mapping[str, tuple[float, ...]]
+    columns: Mapping[str, np.ndarray]
     wrong: str
 
     @classmethod
@@ -69,7 +69,7 @@ class ItemTable:
     ) -> ItemTable:
         """Return the table of N items from the counts of each, which all have the same names."""
         names = list(counts[0]) if counts else [wrong]
-        columns = {name: tuple(float(one[name]) for one in counts) for name in names}
+        columns = {name: np.array([one[name] for one in counts], dtype=np.float64) for name in names}
         return cls(tuple(ids), tuple(groups), tuple(categories), columns, wrong)
 
     @cached_property
@@ -80,23 +80,31 @@ class ItemTable:
     def sums(self, term: Term) -> dict[str, float]:
         """Return the sums of a term's counts over its categories."""
         kept = self._kept(term)
-        return {name: float(np.asarray(self.columns[name])[kept].sum()) for name in _names(term)}
+        return {name: float(self.columns[name][kept].sum()) for name in _names(term)}
 
     def drawn(self, terms: Sequence[Term]) -> list[np.ndarray]:
         """Return every term's share in each draw of the bootstrap [RESAMPLINGS]; NaN where there is none."""
         sides = []
         for term in terms:
             kept = self._kept(term)
-            over = np.asarray(self.columns[term.share.over])
             under = np.sum([self.columns[name] for name in term.share.under], axis=0)
-            sides += [over * kept * term.share.factor, under * kept]
+            sides += [self.columns[term.share.over] * kept * term.share.factor, under * kept]
         drawn = self.resampling.sums(np.stack(sides, 1)) if sides else np.empty((0, 0))
         with np.errstate(invalid="ignore", divide="ignore"):
             return [drawn[:, 2 * place] / drawn[:, 2 * place + 1] for place in range(len(terms))]
 
     def _kept(self, term: Term) -> np.ndarray:
-        chosen = set(term.categories)
-        return np.array([not chosen or one in chosen for one in self.categories], dtype=bool)
+        if not term.categories:
+            return np.ones(len(self.ids), dtype=bool)
+        return np.any([self.of_category(name) for name in term.categories], axis=0)
+
+    def of_category(self, category: str) -> np.ndarray:
+        """Return which items are of a category [items]."""
+        return self._category == category
+
+    @cached_property
+    def _category(self) -> np.ndarray:
+        return np.asarray(self.categories)
 
 
 @dataclass(frozen=True)

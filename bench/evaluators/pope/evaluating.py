@@ -134,8 +134,8 @@ def _measures(found: Sequence[str], rule: PopeRule, items: ItemTable) -> list[Me
 
 
 def _confusion(items: ItemTable, category: str) -> dict[str, int]:
-    kept = [place for place, name in enumerate(items.categories) if name == category]
-    sums = {name: int(sum(column[place] for place in kept)) for name, column in items.columns.items()}
+    kept = items.of_category(category)
+    sums = {name: int(column[kept].sum()) for name, column in items.columns.items()}
     found = {
         "questions": sums["items"],
         "TP": sums["both"],
@@ -154,7 +154,7 @@ def _notes(found: Sequence[str], items: ItemTable, said: Sequence[GivenAnswer], 
     neither = sum(_YES_OR_NO.search(answer.text or "") is None for answer in said)
     if rule.name == OFFICIAL and neither:
         notes.append(f"{neither:,} answers hold neither yes nor no, which the rule reads as yes")
-    if others := int(sum(items.columns["neither"])):
+    if others := int(items.columns["neither"].sum()):
         share = f"{others / len(said):.1%}"
         notes.append(f"{others:,} answers ({share}) are not exactly yes or no, which this rule counts as wrong")
     for name in found:

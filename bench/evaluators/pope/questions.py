@@ -88,9 +88,8 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise PrefmillError(f"{path} does not exist: POPE's questions are needed", _SOURCE)
-        inside = (
-            sorted(one for one in path.iterdir() if "pope" in one.name and ".json" in one.name) if path.is_dir() else []
-        )
+        here = sorted(path.iterdir()) if path.is_dir() else []
+        inside = [one for one in here if "pope" in one.name and ".json" in one.name]
         if path.is_dir() and not inside:
             raise PrefmillError(f"{path} holds no question files of POPE (*pope_{CATEGORIES[0]}.json)", _SOURCE)
         found += inside or [path]
