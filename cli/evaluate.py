@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .evaluate_generator import generator_command
+from .evaluate_lmms import lmms_command
 from .evaluate_mmhal import mmhal_command
 from .evaluate_objhal import objhal_command
 from .evaluate_pope import pope_command
@@ -14,5 +15,6 @@ app = typer.Typer(no_args_is_help=True, help="Evaluate what was trained against 
 app.command("pope")(pope_command)
 app.command("objhal")(objhal_command)
 app.command("mmhal")(mmhal_command)
+app.command("lmms")(lmms_command)
 app.command("reward")(reward_command)
 app.command("generator")(generator_command)
