@@ -7,10 +7,12 @@ import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from ....base.errors import PrefmillError
 from ..answers.records import InputFile, Record, read_records
+
+T = TypeVar("T")
 
 AMBER_GENERATIVE = 1004
 """Ids up to this one ask for a description; the others are yes/no questions."""
@@ -124,7 +126,7 @@ def _decoded(text: str, record: Record) -> bytes:
         raise PrefmillError(f"{record.place}: the image is no base64 ({error}).", "correct this row") from error
 
 
-def first_of(questions: Sequence[Question], limit: int | None) -> Sequence[Question]:
+def first_of(questions: Sequence[T], limit: int | None) -> Sequence[T]:
     """Return so many questions, spread evenly over the file, since its parts differ; all of them where None."""
     if limit is None or limit >= len(questions):
         return questions

@@ -77,7 +77,7 @@ def write_answers(
     if before is not None and target.exists() and (partial_answers or not before["failures"]):
         return Written(target, before["model"], before["answered"], before["failures"])
     items, failures = _items(questions, answering)
-    _require_whole(failures, questions, "image", partial_answers=partial_answers)
+    _require_whole(failures, len(questions), "image", partial_answers=partial_answers)
     backend_of(answering.choice).check(answering.choice)
     if answering.adapter is not None:
         require_adapter(answering.adapter)
@@ -94,7 +94,7 @@ def write_answers(
     )
     replies = {item.name: reply for item, reply in zip(items, found.replies, strict=True)}
     failures |= {name: _why(reply) for name, reply in replies.items() if isinstance(reply, Failure)}
-    _require_whole(failures, questions, "answer", partial_answers=partial_answers)
+    _require_whole(failures, len(questions), "answer", partial_answers=partial_answers)
     rows = [
         {**question.row, question.field: reply.text}
         for question in questions
@@ -104,6 +104,17 @@ def write_answers(
     result = {"model": found.model, "answered": len(rows), "failures": failures, "versions": package_versions()}
     write_text(work / MANIFEST, json.dumps({"settings": settings, "result": result}, indent=1) + "\n")
     return Written(target, found.model, len(rows), failures)
+
+
+def require_images(questions: Sequence[Question], images: Path) -> None:
+    """Raise PrefmillError, which names the first, where images of questions are not in a folder, or lead out of it."""
+    failures: dict[str, str] = {}
+    for question in questions:
+        try:
+            _image_of(question, images)
+        except BadRow as fault:
+            failures[question.id] = fault.detail
+    _require_whole(failures, len(questions), "image", partial_answers=False)
 
 
 def _settings(questions: Sequence[Question], answering: Answering) -> dict[str, Any]:
@@ -157,14 +168,12 @@ def _items(questions: Sequence[Question], answering: Answering) -> tuple[list[It
     return items, failures
 
 
-def _require_whole(
-    failures: dict[str, str], questions: Sequence[Question], what: str, *, partial_answers: bool
-) -> None:
+def _require_whole(failures: dict[str, str], count: int, what: str, *, partial_answers: bool) -> None:
     """Raise PrefmillError, which names the first, where questions lack something and that was not allowed."""
-    if failures and (not partial_answers or len(failures) == len(questions)):
+    if failures and (not partial_answers or len(failures) == count):
         named = "; ".join(f"question {name}: {why}" for name, why in list(failures.items())[:3])
         raise PrefmillError(
-            f"{len(failures)} of {len(questions)} questions have no usable {what}: {named}",
+            f"{len(failures)} of {count} questions have no usable {what}: {named}",
             "repair that (--images) and give the same command again, which asks only what is missing; or give "
             "--allow-partial, which leaves them out and says so",
         )

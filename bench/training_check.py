@@ -1,0 +1,153 @@
+"""A quick look at what a training did to hallucination: the same questions to the model without and with its adapter.
+
+`pope` takes some of POPE's questions, spread over its categories, about the user's images; `micro` takes scenes of the
+micro world. The answers, and the report of each side, stay in OUTPUT/evaluation; what came out is in
+OUTPUT/evaluation.json and in the training's manifest (`evaluation`). It is a look, not the benchmark: `prefmill eval`
+has that.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ..base.errors import PrefmillError
+from ..base.files import make_folder, write_text
+from ..base.hallucination import mcnemar
+from ..base.progress import Progress
+from ..engine.responders.settings import ModelChoice
+from ..engine.settings import EngineSettings
+from ..train.manifest import ADAPTER, MANIFEST, AdapterManifest, write
+from .evaluators.answering.questions import first_of
+from .evaluators.answering.writing import Answering, require_images, write_answers
+from .evaluators.pope.asking import questions_to_ask
+from .evaluators.pope.evaluating import MEAN, evaluate_pope
+from .evaluators.pope.questions import ObjectQuestions, read_questions
+from .evaluators.pope.rule import OFFICIAL, RULES
+from .evaluators.report import write_report
+
+CheckName = Literal["pope", "micro"]
+QUESTIONS, SCENES = 300, 100
+FOLDER, RESULT = "evaluation", "evaluation.json"
+_SPLIT, _PROMPTS, _SEED = "test", 240, 1  # the demo's: its scenes are none of its prompts'
+
+
+@dataclass(frozen=True)
+class TrainingCheck:
+    """What is asked: so many questions of POPE, or about so many micro scenes. Checked before anything is trained."""
+
+    name: CheckName
+    count: int
+    questions: ObjectQuestions | None = None
+    images: Path | None = None
+
+    @classmethod
+    def of(cls, name: str, questions: Path | None, images: Path | None, count: int | None) -> TrainingCheck:
+        """Read the questions and see that their images are there. Raises PrefmillError for whatever is missing."""
+        if name not in get_args(CheckName):
+            raise PrefmillError(f"--eval {name!r} is not known", f"choose one of {', '.join(get_args(CheckName))}")
+        if name == "micro":
+            if questions is not None or images is not None:
+                raise PrefmillError("--eval micro draws its own scenes", "leave --eval-questions and --eval-images out")
+            return cls("micro", count or SCENES)
+        if questions is None or images is None:
+            raise PrefmillError(
+                "--eval pope needs POPE's questions and COCO's images (val2014)",
+                "give --eval-questions FOLDER (output/coco of github.com/RUCAIBox/POPE) and --eval-images FOLDER",
+            )
+        found = _some(read_questions([questions]), count or QUESTIONS)
+        asked = questions_to_ask(found)
+        require_images(asked, images)
+        return cls("pope", len(asked), found, images)
+
+
+def check_training(
+    check: TrainingCheck, output: Path, manifest: AdapterManifest, progress: Progress
+) -> AdapterManifest:
+    """Ask both sides, write what came out beside the adapter and into its manifest, and return that.
+
+    Continues where it stopped. Raises PrefmillError as the model does.
+    """
+    model, adapter = manifest.config.model, output / ADAPTER
+    engine = EngineSettings(device=manifest.config.device)
+    ask = _ask_micro if check.name == "micro" else _ask_pope
+    result = {"benchmark": check.name, "count": check.count, **ask(check, model, adapter, output, engine, progress)}
+    if manifest.config.system_prompt:
+        result["note"] = "asked without the training's system prompt"
+    write_text(output / RESULT, json.dumps(result, indent=1) + "\n")
+    evaluated = manifest.model_copy(update={"evaluation": result})
+    write(output / MANIFEST, evaluated)
+    return evaluated
+
+
+def _ask_pope(
+    check: TrainingCheck, model: str, adapter: Path, output: Path, engine: EngineSettings, progress: Progress
+) -> dict[str, Any]:
+    assert check.questions is not None
+    folder, reports = output / FOLDER, []
+    make_folder(folder)
+    for side, own in (("before", None), ("after", adapter)):
+        answers = folder / f"{side}.jsonl"
+        answering = Answering(ModelChoice(model=model), check.images, own, engine)
+        written = write_answers(answers, questions_to_ask(check.questions), answering, progress)
+        _let_go()
+        found = evaluate_pope(check.questions, [(answers, None)], RULES[OFFICIAL])
+        reports.append(found.report(f"evaluation of {output.name}, {side}: {written.model}"))
+        write_report(folder / f"{side}.json", reports[-1])
+    return _compared(*reports)
+
+
+def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Every measure before and after, and McNemar's test on the questions."""
+    values = [
+        {f"{one['group']}: {one['name']}": one.get("official", one["value"]) for one in report["measures"]}
+        for report in (before, after)
+    ]
+    shown = [name for name in values[0] if name.startswith(MEAN)] or list(values[0])
+    wrong = [report["items"]["counts"][report["items"]["wrong"]] for report in (before, after)]
+    mended, broken, p = mcnemar(*([bool(one) for one in each] for each in wrong))
+    return {
+        "measures": {name: [values[0][name], values[1].get(name)] for name in shown},
+        **{"mended": mended, "broken": broken, "mcnemar_p": p, "n": len(wrong[0])},
+    }
+
+
+def _ask_micro(
+    check: TrainingCheck, model: str, adapter: Path, output: Path, engine: EngineSettings, progress: Progress
+) -> dict[str, Any]:
+    from ..micro.measure.held_out import held_out_scenes
+    from ..micro.world.render import render_all
+    from .hallucination import compare, evaluate_policy
+
+    _, scenes = held_out_scenes(_SPLIT, _PROMPTS, check.count, _SEED)
+    images = render_all(scenes, _SEED)
+    said = []
+    for side, own in (("before", None), ("after", adapter)):
+        said.append(evaluate_policy(model, own, images, scenes, engine, progress, f"evaluation {side}"))
+        _let_go()
+    found = compare(*said)
+    tested = {name: found.pop(name) for name in ("mended", "broken", "mcnemar_p", "n")}
+    measures = {name: [None if math.isnan(one) else one for one in sides] for name, sides in found.items()}
+    return {"measures": measures, **tested}
+
+
+def _some(questions: ObjectQuestions, count: int) -> ObjectQuestions:
+    """About so many questions, as many of each category, spread over its file."""
+    each = max(1, count // len(questions.by_category))
+    return replace(
+        questions, by_category={name: list(first_of(own, each)) for name, own in questions.by_category.items()}
+    )
+
+
+def _let_go() -> None:
+    """Give back a GPU's memory: the other side comes next."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
