@@ -25,7 +25,7 @@ from ..engine.settings import EngineSettings
 from ..train.manifest import ADAPTER, MANIFEST, AdapterManifest, write
 from .evaluators.answering.questions import first_of
 from .evaluators.answering.writing import Answering, require_images, write_answers
-from .evaluators.pope.asking import questions_to_ask
+from .evaluators.pope.asking import pope_questions_to_ask
 from .evaluators.pope.evaluating import MEAN, evaluate_pope
 from .evaluators.pope.questions import ObjectQuestions, read_questions
 from .evaluators.pope.rule import OFFICIAL, RULES
@@ -61,7 +61,7 @@ class TrainingCheck:
                 "give --eval-questions FOLDER (output/coco of github.com/RUCAIBox/POPE) and --eval-images FOLDER",
             )
         found = _some(read_questions([questions]), count or QUESTIONS)
-        asked = questions_to_ask(found)
+        asked = pope_questions_to_ask(found)
         require_images(asked, images)
         return cls("pope", len(asked), found, images)
 
@@ -94,7 +94,7 @@ def _ask_pope(
     for side, own in (("before", None), ("after", adapter)):
         answers = folder / f"{side}.jsonl"
         answering = Answering(ModelChoice(model=model), check.images, own, engine)
-        written = write_answers(answers, questions_to_ask(check.questions), answering, progress)
+        written = write_answers(answers, pope_questions_to_ask(check.questions), answering, progress)
         _let_go()
         found = evaluate_pope(check.questions, [(answers, None)], RULES[OFFICIAL])
         reports.append(found.report(f"evaluation of {output.name}, {side}: {written.model}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .evaluate_amber import amber_command, similarity_command
 from .evaluate_generator import generator_command
 from .evaluate_lmms import lmms_command
 from .evaluate_mmhal import mmhal_command
@@ -13,6 +14,8 @@ from .evaluate_reward import reward_command
 
 app = typer.Typer(no_args_is_help=True, help="Evaluate what was trained against human or other judgements.")
 app.command("pope")(pope_command)
+app.command("amber")(amber_command)
+app.command("amber-similarity")(similarity_command)
 app.command("objhal")(objhal_command)
 app.command("mmhal")(mmhal_command)
 app.command("lmms")(lmms_command)

@@ -53,7 +53,7 @@ def pope_command(
 ) -> None:
     """Evaluate answers to POPE: accuracy, precision, recall, F1 and yes ratio by category, and their means."""
     from ..bench.evaluators.answers.matching import Match
-    from ..bench.evaluators.pope.asking import questions_to_ask
+    from ..bench.evaluators.pope.asking import pope_questions_to_ask
     from ..bench.evaluators.pope.evaluating import evaluate_pope
     from ..bench.evaluators.pope.questions import CATEGORIES, read_questions
     from ..bench.evaluators.pope.rule import OFFICIAL, RULES
@@ -70,7 +70,7 @@ def pope_command(
     if model is not None:
         chosen = chosen_models(settings or [], model=model)
         target = files[0][0] if len(files) == 1 and not files[0][1] else None
-        wanted = questions_to_ask(asked)
+        wanted = pope_questions_to_ask(asked)
         write_model_answers(wanted, target, images, adapter, chosen, suffix=suffix, allow_partial=allow_partial)
     evaluation = evaluate_pope(
         asked,

@@ -14,9 +14,6 @@ from ..answers.records import InputFile, Record, read_records
 
 T = TypeVar("T")
 
-AMBER_GENERATIVE = 1004
-"""Ids up to this one ask for a description; the others are yes/no questions."""
-
 
 @dataclass(frozen=True)
 class Question:
@@ -43,7 +40,7 @@ class QuestionFile:
 
 
 def read_questions(benchmark: str, path: Path) -> QuestionFile:
-    """Read the questions of amber, objhal or mmhal.
+    """Read the questions of objhal or mmhal.
 
     Raises PrefmillError, which names the row, for what is no question of the benchmark and an id that occurs twice.
     """
@@ -55,12 +52,6 @@ def read_questions(benchmark: str, path: Path) -> QuestionFile:
             raise PrefmillError(f"{record.place}: the question {question.id} occurs twice", "remove one of the two")
         found[question.id] = question
     return QuestionFile(file.source, tuple(found.values()))
-
-
-def _amber(record: Record, number: int) -> Question:
-    name = _number(record, "id")
-    images = (_text(record, "image"),)
-    return Question(str(name), _text(record, "query"), images, {"id": name}, "response", short=name > AMBER_GENERATIVE)
 
 
 def _objhal(record: Record, number: int) -> Question:
@@ -84,7 +75,6 @@ def _mmhal(record: Record, number: int) -> Question:
 
 
 FORMATS: dict[str, Callable[[Record, int], Question]] = {
-    "amber": _amber,
     "objhal": _objhal,
     "mmhal": _mmhal,
 }
@@ -109,13 +99,6 @@ def _text(record: Record, *names: str) -> str:
     if not isinstance(value, str):
         held = ", ".join(map(str, record.fields)) or "nothing"
         raise PrefmillError(f"{record.place}: no {names[0]}: it holds {held}.", "give the benchmark's own questions")
-    return value
-
-
-def _number(record: Record, name: str) -> int:
-    value = record.fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise PrefmillError(f"{record.place}: {name} is no number.", "give the benchmark's own questions")
     return value
 
 

@@ -151,7 +151,7 @@ def _by_order(answers: Sequence[GivenAnswer], ids: Sequence[Id], belongs: _Belon
 def _by_id(answers: Sequence[GivenAnswer], ids: Sequence[Id], belongs: _Belongs) -> Matched:
     places = {name: place for place, name in enumerate(ids)}
     by_id: dict[Id, GivenAnswer] = {}
-    odd = dict.fromkeys(ODD[1:], 0)
+    odd: dict[str, int] = dict.fromkeys(ODD[1:], 0)
     strangers = _Strangers(ids)
     for one in answers:
         if one.id is None:

@@ -6,7 +6,7 @@ from ..answering.questions import Question
 from .questions import ObjectQuestions
 
 
-def questions_to_ask(questions: ObjectQuestions) -> list[Question]:
+def pope_questions_to_ask(questions: ObjectQuestions) -> list[Question]:
     """Return every question; an answer's row has its id and its category, which tell it from all others."""
     found = []
     for category, own in questions.by_category.items():

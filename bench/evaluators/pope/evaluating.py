@@ -118,7 +118,7 @@ def _items(asked: Sequence[ObjectQuestion], said: Sequence[GivenAnswer], rule: P
 
 def _measures(found: Sequence[str], rule: PopeRule, items: ItemTable) -> list[Measure]:
     """The measures of every category; then the means of three, or lmms-eval's over all questions together."""
-    of = {category: (category,) for category in found}
+    of: dict[str, tuple[str, ...]] = {category: (category,) for category in found}
     if rule.name != OFFICIAL and len(found) > 1:
         of[ALL] = ()
     measures = []

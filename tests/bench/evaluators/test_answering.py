@@ -1,5 +1,6 @@
 """A model's answers to a benchmark's questions: in the official form, each asked once, whatever stops it."""
 
+import base64
 import json
 import re
 
@@ -7,9 +8,11 @@ import pytest
 from PIL import Image
 from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
+from prefmill.bench.evaluators.amber.asking import amber_questions_to_ask
+from prefmill.bench.evaluators.amber.data import read_amber
 from prefmill.bench.evaluators.answering.questions import first_of, read_questions
 from prefmill.bench.evaluators.answering.writing import Answering, write_answers
-from prefmill.bench.evaluators.pope.asking import questions_to_ask
+from prefmill.bench.evaluators.pope.asking import pope_questions_to_ask
 from prefmill.bench.evaluators.pope.questions import read_questions as pope_questions
 from prefmill.bench.loopback import serving
 from prefmill.engine.responders.settings import ModelChoice, ServerSettings
@@ -47,8 +50,10 @@ def rows(path):
 
 
 def asked(benchmark, path):
+    if benchmark == "amber":
+        return amber_questions_to_ask(read_amber(path))
     if benchmark == "pope":
-        return questions_to_ask(pope_questions([path]))
+        return pope_questions_to_ask(pope_questions([path]))
     return read_questions(benchmark, path).questions
 
 
@@ -166,9 +171,16 @@ def test_amber_and_the_others_have_their_own_forms(tmp_path, images):
         {"id": 1, "image": "0.png", "query": "Describe this image."},
         {"id": 1005, "image": "1.png", "query": "Is there a cat?"},
     ]
+    annotations = [
+        {"id": 1, "type": "generative", "truth": ["cat"], "hallu": ["dog"]},
+        {"id": 1005, "type": "discriminative-hallucination", "truth": "no"},
+    ]
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    (tmp_path / "relation.json").write_text(json.dumps({"cat": [], "dog": []}))
+    (tmp_path / "safe_words.txt").write_text("animal\n")
+    (tmp_path / "query_all.json").write_text(json.dumps(amber))
     fake = FakeChat(lambda body, number: completion("Yes"))
-    path = written(tmp_path / "amber.json", amber)
-    asking(fake, images, tmp_path / "amber.jsonl", path, benchmark="amber", suffix="Yes or No?")
+    asking(fake, images, tmp_path / "amber.jsonl", tmp_path, benchmark="amber", suffix="Yes or No?")
     assert rows(tmp_path / "amber.jsonl") == [{"id": 1, "response": "Yes"}, {"id": 1005, "response": "Yes"}]
     assert sorted(map(text_of, fake.bodies)) == ["Describe this image.", "Is there a cat? Yes or No?"]
     assert {body["max_tokens"] for body in fake.bodies} == {64, 512}
@@ -189,20 +201,22 @@ def test_amber_and_the_others_have_their_own_forms(tmp_path, images):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"image": "0.png", "query": "a"}, "id is no number"),
-        ({"id": 1, "image": "0.png"}, "no query: it holds id, image"),
-        ({"id": 1, "query": "a"}, "no image"),
+        ({"question": "a"}, "no image_id of COCO"),
+        ({"image_id": 1}, "no question: it holds image_id"),
+        ({"image_id": 1, "question": "a", "image": "x" * 501}, "the image is no base64"),
     ],
 )
 def test_rows_that_are_no_questions(tmp_path, row, message):
     with pytest.raises(PrefmillError, match=re.escape(f"q.jsonl:1: {message}")):
-        read_questions("amber", written(tmp_path / "q.jsonl", [row]))
+        read_questions("objhal", written(tmp_path / "q.jsonl", [row]))
 
 
-def test_a_question_twice(tmp_path):
-    row = {"id": 1, "image": "0.png", "query": "a"}
-    with pytest.raises(PrefmillError, match=r"q.jsonl:2: the question 1 occurs twice"):
-        read_questions("amber", written(tmp_path / "q.jsonl", [row, row]))
+def test_an_image_within_the_file_of_questions(tmp_path, images):
+    Image.effect_noise((64, 64), 50).convert("RGB").save(tmp_path / "a.png")
+    encoded = base64.b64encode((tmp_path / "a.png").read_bytes()).decode()
+    path = written(tmp_path / "q.jsonl", [{"image_id": 7, "question": "Describe.", "image": encoded}])
+    fake = FakeChat()
+    assert asking(fake, images, tmp_path / "a.jsonl", path, benchmark="objhal").answered == 1
 
 
 def test_a_part_of_the_questions_is_spread_over_the_file(questions):
