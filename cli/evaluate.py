@@ -9,6 +9,7 @@ from .evaluate_generator import generator_command
 from .evaluate_lmms import lmms_command
 from .evaluate_mmhal import mmhal_command
 from .evaluate_objhal import objhal_command
+from .evaluate_paper import paper_command
 from .evaluate_pope import pope_command
 from .evaluate_reward import reward_command
 
@@ -19,5 +20,6 @@ app.command("amber-similarity")(similarity_command)
 app.command("objhal")(objhal_command)
 app.command("mmhal")(mmhal_command)
 app.command("lmms")(lmms_command)
+app.command("paper")(paper_command)
 app.command("reward")(reward_command)
 app.command("generator")(generator_command)

@@ -106,15 +106,20 @@ def write_answers(
     return Written(target, found.model, len(rows), failures)
 
 
-def require_images(questions: Sequence[Question], images: Path) -> None:
-    """Raise PrefmillError, which names the first, where images of questions are not in a folder, or lead out of it."""
+def missing_images(questions: Sequence[Question], images: Path) -> dict[str, str]:
+    """Return, by question, why its image is not in a folder. Raises PrefmillError for one that leads out of it."""
     failures: dict[str, str] = {}
     for question in questions:
         try:
             _image_of(question, images)
         except BadRow as fault:
             failures[question.id] = fault.detail
-    _require_whole(failures, len(questions), "image", partial_answers=False)
+    return failures
+
+
+def require_images(questions: Sequence[Question], images: Path) -> None:
+    """Raise PrefmillError, which names the first, where images of questions are not in a folder."""
+    _require_whole(missing_images(questions, images), len(questions), "image", partial_answers=False)
 
 
 def _settings(questions: Sequence[Question], answering: Answering) -> dict[str, Any]:
