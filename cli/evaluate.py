@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .evaluate_amber import amber_command, similarity_command
+from .evaluate_compare import compare_command
 from .evaluate_generator import generator_command
 from .evaluate_lmms import lmms_command
 from .evaluate_mmhal import mmhal_command
@@ -19,6 +20,7 @@ app.command("amber")(amber_command)
 app.command("amber-similarity")(similarity_command)
 app.command("objhal")(objhal_command)
 app.command("mmhal")(mmhal_command)
+app.command("compare")(compare_command)
 app.command("lmms")(lmms_command)
 app.command("paper")(paper_command)
 app.command("reward")(reward_command)

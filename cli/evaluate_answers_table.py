@@ -80,3 +80,30 @@ def coverage_line(coverage: Mapping[str, int]) -> str:
     from ..bench.evaluators.answers.matching import Coverage
 
     return str(Coverage(**coverage))
+
+
+def print_changes(found: Mapping[str, Any]) -> None:
+    """Print a comparison: before, after and difference of every measure, and which items changed."""
+    console = Console(width=None if sys.stdout.isatty() else 100_000, highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "measure", "before", "after", "difference [95 %]", ""):
+        table.add_column(heading, justify="left" if heading in ("", "measure") else "right")
+    for one in found["measures"]:
+        before, after = (
+            cell({"value": one[side], "low": None, "high": None, "scale": one["scale"]}) for side in ("before", "after")
+        )
+        difference = cell({**one, "value": one["difference"]}, signed=True)
+        chance = one["low"] is not None and one["low"] <= 0 <= one["high"]
+        cells = (printable(one["group"]), one["name"], before, after, difference, "may be chance" if chance else "")
+        table.add_row(*map(Text, cells))
+    console.print(table)
+    for name, one in found["items"].items():
+        typer.echo(
+            printable(
+                f"{name}: {one['wrong_before']:,} -> {one['wrong_after']:,} wrong of {one['items']:,}; "
+                f"{one['mended']:,} mended, {one['broken']:,} broken, McNemar's exact p {one['p']:.2g}"
+            )
+        )
+    coverage = found["coverage"]
+    typer.echo(f"coverage: {coverage['items']:,} items in both, {coverage['in_one_alone']:,} in one alone")
+    typer.echo("intervals draw whole images; McNemar's test takes the items as independent")

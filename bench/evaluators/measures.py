@@ -74,14 +74,15 @@ class Resampling:
         return self._interval(one.value - other.value, self.values(one) - self.values(other))
 
     def _interval(self, value: float, draws: np.ndarray) -> Interval:
-        return Interval(value, *self.ends(draws))
+        return Interval(value, *interval_ends(draws, self.count))
 
-    def ends(self, draws: np.ndarray) -> tuple[float, float]:
-        """Return the ends of the 95 % interval of values in every draw; NaN where there are none, or one group."""
-        if self.count < 2 or np.isnan(draws).all():
-            return math.nan, math.nan
-        low, high = np.nanpercentile(draws, [2.5, 97.5])
-        return float(low), float(high)
+
+def interval_ends(draws: np.ndarray, groups: int) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of values in every draw; NaN where there are none, or one group."""
+    if groups < 2 or np.isnan(draws).all():
+        return math.nan, math.nan
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def plain(ratio: Ratio, resampling: Resampling) -> dict[str, Any]:

@@ -28,6 +28,12 @@ def finished(model_folder, finish, tmp_path_factory):
     return output
 
 
+def manifest_of(output):
+    manifest = read_manifest(output)
+    assert manifest is not None
+    return manifest
+
+
 @pytest.fixture
 def pope(tmp_path):
     """Questions of two categories about one image, and the folder of images."""
@@ -46,7 +52,7 @@ def test_both_sides_are_asked_and_the_manifest_keeps_what_came_out(finished, pop
     questions, images = pope
     check = TrainingCheck.of("pope", questions, images, 5)
     assert check.count == 4  # two of each category
-    evaluated = check_training(check, finished, read_manifest(finished), Progress())
+    evaluated = check_training(check, finished, manifest_of(finished), Progress())
     found = evaluated.evaluation
     assert found is not None
     assert (found["benchmark"], found["n"]) == ("pope", 4)
@@ -71,7 +77,7 @@ def test_both_sides_are_asked_and_the_manifest_keeps_what_came_out(finished, pop
 
 def test_micro_scenes(finished):
     check = TrainingCheck.of("micro", None, None, 2)
-    found = check_training(check, finished, read_manifest(finished), Progress()).evaluation
+    found = check_training(check, finished, manifest_of(finished), Progress()).evaluation
     assert found is not None
     assert (found["benchmark"], found["n"], found["count"]) == ("micro", 2, 2)
     assert len(found["measures"]["pope_accuracy"]) == 2

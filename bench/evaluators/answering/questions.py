@@ -19,14 +19,14 @@ T = TypeVar("T")
 class Question:
     """One question. Its image lies under the first of `images` that is there, or is `embedded` in the file.
 
-    `row` becomes an answer's with the text in its `field`. `short`: one word answers it.
+    `row` becomes an answer's, with the text in its `answer_field`. `short`: one word answers it.
     """
 
     id: str
     text: str
     images: tuple[str, ...]
     row: dict[str, Any]
-    field: str
+    answer_field: str
     short: bool = False
     embedded: bytes | None = field(default=None, repr=False)
 

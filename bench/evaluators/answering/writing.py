@@ -96,7 +96,7 @@ def write_answers(
     failures |= {name: _why(reply) for name, reply in replies.items() if isinstance(reply, Failure)}
     _require_whole(failures, len(questions), "answer", partial_answers=partial_answers)
     rows = [
-        {**question.row, question.field: reply.text}
+        {**question.row, question.answer_field: reply.text}
         for question in questions
         if isinstance(reply := replies.get(question.id), Answer)
     ]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ....base.hallucination import Share
-from ..measures import Resampling
+from ..measures import Resampling, interval_ends
 from ..report import report_of
 from .matching import Coverage
 from .records import InputFile
@@ -173,7 +173,7 @@ def measured(measures: Sequence[Measure], items: ItemTable) -> list[dict[str, An
     for measure, draws in zip(measures, draws_of(measures, items), strict=True):
         value = value_of(measure, items)
         row = {"group": measure.group, "name": measure.name, "value": value}
-        row |= {"low": None, "high": None} if value is None else _ends(items.resampling.ends(draws))
+        row |= {"low": None, "high": None} if value is None else _ends(interval_ends(draws, items.resampling.count))
         row |= {} if measure.official is None else {"official": measure.official}
         if len(measure.terms) == 1:
             sums = items.sums(measure.terms[0])
