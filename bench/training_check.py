@@ -11,20 +11,19 @@ from __future__ import annotations
 import gc
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..base.errors import PrefmillError
 from ..base.files import make_folder, write_text
-from ..base.hallucination import mcnemar
 from ..base.progress import Progress
 from ..engine.responders.settings import ModelChoice
 from ..engine.settings import EngineSettings
 from ..train.manifest import ADAPTER, MANIFEST, AdapterManifest, write
 from .evaluators.answering.questions import first_of
 from .evaluators.answering.writing import Answering, require_images, write_answers
+from .evaluators.answers.comparing import compare, read_report
 from .evaluators.pope.asking import pope_questions_to_ask
 from .evaluators.pope.evaluating import MEAN, evaluate_pope
 from .evaluators.pope.questions import ObjectQuestions, read_questions
@@ -89,7 +88,7 @@ def _ask_pope(
     check: TrainingCheck, model: str, adapter: Path, output: Path, engine: EngineSettings, progress: Progress
 ) -> dict[str, Any]:
     assert check.questions is not None
-    folder, reports = output / FOLDER, []
+    folder = output / FOLDER
     make_folder(folder)
     for side, own in (("before", None), ("after", adapter)):
         answers = folder / f"{side}.jsonl"
@@ -97,23 +96,20 @@ def _ask_pope(
         written = write_answers(answers, pope_questions_to_ask(check.questions), answering, progress)
         _let_go()
         found = evaluate_pope(check.questions, [(answers, None)], RULES[OFFICIAL])
-        reports.append(found.report(f"evaluation of {output.name}, {side}: {written.model}"))
-        write_report(folder / f"{side}.json", reports[-1])
-    return _compared(*reports)
+        write_report(folder / f"{side}.json", found.report(f"evaluation of {output.name}, {side}: {written.model}"))
+    return _compared(folder / "before.json", folder / "after.json")
 
 
-def _compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Every measure before and after, and McNemar's test on the questions."""
-    values = [
-        {f"{one['group']}: {one['name']}": one.get("official", one["value"]) for one in report["measures"]}
-        for report in (before, after)
-    ]
-    shown = [name for name in values[0] if name.startswith(MEAN)] or list(values[0])
-    wrong = [report["items"]["counts"][report["items"]["wrong"]] for report in (before, after)]
-    mended, broken, p = mcnemar(*([bool(one) for one in each] for each in wrong))
+def _compared(before: Path, after: Path) -> dict[str, Any]:
+    """Every measure before and after with the ends of its change's interval, and McNemar's test on the questions."""
+    found = compare(read_report(before, "before"), read_report(after, "after"))
+    means = [one for one in found["measures"] if one["group"] == MEAN]
+    measures = {f"{one['group']}: {one['name']}": one for one in means or found["measures"]}
+    tested = found["items"].get("all") or next(iter(found["items"].values()))
     return {
-        "measures": {name: [values[0][name], values[1].get(name)] for name in shown},
-        **{"mended": mended, "broken": broken, "mcnemar_p": p, "n": len(wrong[0])},
+        "measures": {name: [one["before"], one["after"]] for name, one in measures.items()},
+        "change": {name: [one["low"], one["high"]] for name, one in measures.items()},
+        **{"mended": tested["mended"], "broken": tested["broken"], "mcnemar_p": tested["p"], "n": tested["items"]},
     }
 
 
@@ -122,7 +118,8 @@ def _ask_micro(
 ) -> dict[str, Any]:
     from ..micro.measure.held_out import held_out_scenes
     from ..micro.world.render import render_all
-    from .hallucination import compare, evaluate_policy
+    from .hallucination import compare as compare_policies
+    from .hallucination import evaluate_policy
 
     _, scenes = held_out_scenes(_SPLIT, _PROMPTS, check.count, _SEED)
     images = render_all(scenes, _SEED)
@@ -130,7 +127,7 @@ def _ask_micro(
     for side, own in (("before", None), ("after", adapter)):
         said.append(evaluate_policy(model, own, images, scenes, engine, progress, f"evaluation {side}"))
         _let_go()
-    found = compare(*said)
+    found = compare_policies(*said)
     tested = {name: found.pop(name) for name in ("mended", "broken", "mcnemar_p", "n")}
     measures = {name: [None if math.isnan(one) else one for one in sides] for name, sides in found.items()}
     return {"measures": measures, **tested}

@@ -15,7 +15,7 @@ from ..base.errors import PrefmillError
 from .options import as_path
 
 if TYPE_CHECKING:
-    from ..bench.evaluators.answering.questions import Question
+    from ..bench.evaluators.answering.questions import BenchmarkQuestion
     from ..engine.responders.settings import ModelChoice
     from ..engine.settings import EngineSettings, Sampling
 
@@ -87,7 +87,7 @@ def chosen_models(settings: Sequence[str], **models: str | None) -> ChosenModels
 
 
 def write_model_answers(
-    questions: Sequence[Question],
+    questions: Sequence[BenchmarkQuestion],
     answers: Path | None,
     images: Path | None,
     adapter: Path | None,

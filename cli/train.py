@@ -83,7 +83,9 @@ def _print_evaluation(found: Mapping[str, Any]) -> None:
     """The measures before and after, and how sure the difference is."""
     typer.echo(f"{found['benchmark']}, {found['n']} items: before -> after")
     for name, (before, after) in found["measures"].items():
-        typer.echo(f"  {name:<32} {_share(before)} -> {_share(after)}")
+        low, high = found.get("change", {}).get(name, (None, None))
+        change = "" if low is None or high is None else f"  [{low:+.3f}, {high:+.3f}]"
+        typer.echo(f"  {name:<32} {_share(before)} -> {_share(after)}{change}")
     typer.echo(f"  mended {found['mended']}, broken {found['broken']}, McNemar p {found['mcnemar_p']:.2g}")
     if note := found.get("note"):
         typer.echo(f"  note: {note}")

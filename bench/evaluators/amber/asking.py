@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ....base.errors import PrefmillError
-from ..answering.questions import Question
+from ..answering.questions import BenchmarkQuestion
 from .data import TASKS, AmberData
 
 
-def amber_questions_to_ask(data: AmberData, task: str | None = None) -> list[Question]:
+def amber_questions_to_ask(data: AmberData, task: str | None = None) -> list[BenchmarkQuestion]:
     """Return the questions of an official task, by default of all. Raises PrefmillError without the query file."""
     if not data.asked:
         raise PrefmillError("AMBER's query_all.json is not in its folder.", "put it there, from data/query of AMBER")
@@ -19,5 +19,7 @@ def amber_questions_to_ask(data: AmberData, task: str | None = None) -> list[Que
         if not (text and image):
             raise PrefmillError(f"query_all.json has no question {one.id}.", "take it and annotations.json together")
         row = {"id": one.id}
-        found.append(Question(str(one.id), text, (image,), row, "response", short=one.dimension != "generative"))
+        found.append(
+            BenchmarkQuestion(str(one.id), text, (image,), row, "response", short=one.dimension != "generative")
+        )
     return found

@@ -33,7 +33,7 @@ _KEPT = {field.name for field in fields(Answer)}
 
 
 @dataclass(frozen=True)
-class Item:
+class AskedItem:
     """What is asked. `image` gives the bytes of the image it is about; it raises PrefmillError where there are none."""
 
     name: str
@@ -56,7 +56,7 @@ Accept = Callable[[str], Failure | None]
 
 
 def ask_items(
-    items: Sequence[Item],
+    items: Sequence[AskedItem],
     choice: ModelChoice,
     folder: Path,
     progress: Progress,
@@ -90,7 +90,7 @@ def ask_items(
 
 @dataclass(frozen=True)
 class _Open:
-    item: Item
+    item: AskedItem
     digest: str
     image: bytes | None
 
@@ -126,7 +126,7 @@ class _Kept:
 
 
 def _known(
-    batch: Sequence[Item], images: Sequence[bytes | Failure | None], key: str, kept: _Kept
+    batch: Sequence[AskedItem], images: Sequence[bytes | Failure | None], key: str, kept: _Kept
 ) -> tuple[dict[str, Reply], list[_Open]]:
     """The replies that are there by the items' names, and what has to be asked."""
     found: dict[str, Reply] = {}
@@ -180,7 +180,9 @@ UNFIT = "unfit"
 """The reason of a failure that `Accept` finds, which is worth another try."""
 
 
-def _batches(items: Sequence[Item], size: int) -> Iterator[tuple[Sequence[Item], list[bytes | Failure | None]]]:
+def _batches(
+    items: Sequence[AskedItem], size: int
+) -> Iterator[tuple[Sequence[AskedItem], list[bytes | Failure | None]]]:
     """Cut items into batches of one sampling; the images of the next are read while one is asked."""
     by_sampling = [list(group) for _, group in groupby(items, key=lambda item: item.sampling)]
     batches = [group[start : start + size] for group in by_sampling for start in range(0, len(group), size)]
@@ -191,7 +193,7 @@ def _batches(items: Sequence[Item], size: int) -> Iterator[tuple[Sequence[Item],
             yield batch, ahead.pop(0).result()
 
 
-def _read(batch: Sequence[Item]) -> list[bytes | Failure | None]:
+def _read(batch: Sequence[AskedItem]) -> list[bytes | Failure | None]:
     images: list[bytes | Failure | None] = []
     for item in batch:
         try:

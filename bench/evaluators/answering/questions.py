@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Question:
+class BenchmarkQuestion:
     """One question. Its image lies under the first of `images` that is there, or is `embedded` in the file.
 
     `row` becomes an answer's, with the text in its `answer_field`. `short`: one word answers it.
@@ -36,7 +36,7 @@ class QuestionFile:
     """A file's questions in their order, no id twice."""
 
     source: InputFile
-    questions: tuple[Question, ...]
+    questions: tuple[BenchmarkQuestion, ...]
 
 
 def read_questions(benchmark: str, path: Path) -> QuestionFile:
@@ -45,7 +45,7 @@ def read_questions(benchmark: str, path: Path) -> QuestionFile:
     Raises PrefmillError, which names the row, for what is no question of the benchmark and an id that occurs twice.
     """
     file = read_records(path, "--questions", rows="questions")
-    found: dict[str, Question] = {}
+    found: dict[str, BenchmarkQuestion] = {}
     for number, record in enumerate(file.records, 1):
         question = FORMATS[benchmark](record, number)
         if question.id in found:
@@ -54,7 +54,7 @@ def read_questions(benchmark: str, path: Path) -> QuestionFile:
     return QuestionFile(file.source, tuple(found.values()))
 
 
-def _objhal(record: Record, number: int) -> Question:
+def _objhal(record: Record, number: int) -> BenchmarkQuestion:
     """Several questions may be about one image, so the place in the file tells them apart."""
     image = coco_image_id(record)
     text = _text(record, "question", "prompt", "text")
@@ -65,16 +65,18 @@ def _objhal(record: Record, number: int) -> Question:
         embedded = _decoded(given, record)
     elif isinstance(given, str) and given:
         names = (given, PurePosixPath(given).name, *names)
-    return Question(str(number), text, names, {"image_id": image, "question": text}, "answer", embedded=embedded)
+    return BenchmarkQuestion(
+        str(number), text, names, {"image_id": image, "question": text}, "answer", embedded=embedded
+    )
 
 
-def _mmhal(record: Record, number: int) -> Question:
+def _mmhal(record: Record, number: int) -> BenchmarkQuestion:
     source = _text(record, "image_src")
     names = (PurePosixPath(source).name, f"{record.fields.get('image_id')}.jpg")
-    return Question(str(number), _text(record, "question"), names, dict(record.fields), "model_answer")
+    return BenchmarkQuestion(str(number), _text(record, "question"), names, dict(record.fields), "model_answer")
 
 
-FORMATS: dict[str, Callable[[Record, int], Question]] = {
+FORMATS: dict[str, Callable[[Record, int], BenchmarkQuestion]] = {
     "objhal": _objhal,
     "mmhal": _mmhal,
 }

@@ -26,8 +26,8 @@ from ....engine.responders.interface import Answer, Failure
 from ....engine.responders.settings import INDEPENDENT, ModelChoice
 from ....engine.settings import EngineSettings, Sampling
 from ....pipeline.exchange.image_files import ImageFile, locate
-from .asking import Item, ask_items
-from .questions import Question
+from .asking import AskedItem, ask_items
+from .questions import BenchmarkQuestion
 
 MANIFEST = "manifest.json"
 SHORT, LONG = Sampling(max_new_tokens=64), Sampling(max_new_tokens=512)
@@ -59,7 +59,7 @@ class Written:
 
 def write_answers(
     target: Path,
-    questions: Sequence[Question],
+    questions: Sequence[BenchmarkQuestion],
     answering: Answering,
     progress: Progress,
     *,
@@ -106,7 +106,7 @@ def write_answers(
     return Written(target, found.model, len(rows), failures)
 
 
-def missing_images(questions: Sequence[Question], images: Path) -> dict[str, str]:
+def missing_images(questions: Sequence[BenchmarkQuestion], images: Path) -> dict[str, str]:
     """Return, by question, why its image is not in a folder. Raises PrefmillError for one that leads out of it."""
     failures: dict[str, str] = {}
     for question in questions:
@@ -117,12 +117,12 @@ def missing_images(questions: Sequence[Question], images: Path) -> dict[str, str
     return failures
 
 
-def require_images(questions: Sequence[Question], images: Path) -> None:
+def require_images(questions: Sequence[BenchmarkQuestion], images: Path) -> None:
     """Raise PrefmillError, which names the first, where images of questions are not in a folder."""
     _require_whole(missing_images(questions, images), len(questions), "image", partial_answers=False)
 
 
-def _settings(questions: Sequence[Question], answering: Answering) -> dict[str, Any]:
+def _settings(questions: Sequence[BenchmarkQuestion], answering: Answering) -> dict[str, Any]:
     """What answers depend on; questions and an adapter by their content."""
     asked = json.dumps([[one.id, one.text, one.images] for one in questions])
     adapter = answering.adapter
@@ -156,18 +156,18 @@ def _before(target: Path, work: Path, settings: dict[str, Any]) -> dict[str, Any
     return result
 
 
-def _items(questions: Sequence[Question], answering: Answering) -> tuple[list[Item], dict[str, str]]:
+def _items(questions: Sequence[BenchmarkQuestion], answering: Answering) -> tuple[list[AskedItem], dict[str, str]]:
     """What to ask, and of which questions the image is not there.
 
     Questions that one word answers come first: a batch runs as long as its longest answer.
     """
-    items: list[Item] = []
+    items: list[AskedItem] = []
     failures: dict[str, str] = {}
     for question in sorted(questions, key=lambda one: not one.short):
         text = f"{question.text} {answering.suffix}" if question.short and answering.suffix else question.text
         sampling = answering.sampling or (SHORT if question.short else LONG)
         try:
-            items.append(Item(question.id, text, sampling, _image_of(question, answering.images)))
+            items.append(AskedItem(question.id, text, sampling, _image_of(question, answering.images)))
         except BadRow as fault:
             failures[question.id] = fault.detail
     return items, failures
@@ -184,7 +184,7 @@ def _require_whole(failures: dict[str, str], count: int, what: str, *, partial_a
         )
 
 
-def _image_of(question: Question, folder: Path | None) -> Callable[[], bytes]:
+def _image_of(question: BenchmarkQuestion, folder: Path | None) -> Callable[[], bytes]:
     """Return what reads a question's image: the first of its names that is there.
 
     Raises BadRow where none is, and PrefmillError for a name that leads out of the folder, which is never read.

@@ -18,7 +18,7 @@ from ....engine.responders.interface import Failure, Reply
 from ....engine.responders.quoting import quote
 from ....engine.responders.settings import ModelChoice
 from ....engine.settings import EngineSettings, Sampling
-from ..answering.asking import UNFIT, Item, ask_items
+from ..answering.asking import UNFIT, AskedItem, ask_items
 
 SAMPLING = Sampling(max_new_tokens=512)
 SHORT = 3
@@ -59,7 +59,7 @@ def extract_objects(
     if template is not None and not all(place in template for place in ("{question}", "{answer}")):
         raise PrefmillError("the template lacks {question} or {answer}.", "put both where they belong")
     items = [
-        Item(f"answer-{number}", _request(question, answer, template), SAMPLING)
+        AskedItem(f"answer-{number}", _request(question, answer, template), SAMPLING)
         for number, (question, answer) in enumerate(answers)
         if len(answer.split()) > SHORT
     ]

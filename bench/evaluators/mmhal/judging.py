@@ -19,7 +19,7 @@ from ....base.progress import Progress
 from ....engine.responders.interface import Answer, Failure
 from ....engine.responders.settings import ModelChoice
 from ....engine.settings import EngineSettings, Sampling
-from ..answering.asking import Item, ask_items
+from ..answering.asking import AskedItem, ask_items
 from .items import AnsweredItem
 
 SAMPLING = Sampling(max_new_tokens=1024)
@@ -110,7 +110,7 @@ def judge_items(
     engine: EngineSettings | None = None,
 ) -> Verdicts:
     """Ask the judge about every item; replies are kept in `folder`. Raises PrefmillError as the model does."""
-    asked = [Item(f"item-{item.number + 1}", template.filled(item), SAMPLING) for item in items]
+    asked = [AskedItem(f"item-{item.number + 1}", template.filled(item), SAMPLING) for item in items]
     found = ask_items(asked, choice, folder, progress, engine=engine, task="verdicts")
     return Verdicts(found.replies, found.model, template, found.asked)
 

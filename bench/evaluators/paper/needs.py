@@ -18,7 +18,7 @@ from ....engine.sources import check_checkpoint
 from ....train.manifest import read_manifest
 from ..amber.asking import amber_questions_to_ask
 from ..amber.data import read_amber
-from ..answering.questions import Question, read_questions
+from ..answering.questions import BenchmarkQuestion, read_questions
 from ..answering.writing import missing_images
 from ..halbench.coco import FILES, SOURCE
 from ..halbench.language import NltkLanguage
@@ -71,7 +71,7 @@ class MissingNeed:
     source: str
 
 
-def questions_of(benchmark: str, data: Path) -> Sequence[Question]:
+def questions_of(benchmark: str, data: Path) -> Sequence[BenchmarkQuestion]:
     """Return a benchmark's questions from the data folder. Raises PrefmillError as their readers do."""
     if benchmark == "pope":
         return pope_questions_to_ask(read_pope([data / "pope"]))
