@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Model = Annotated[
     str | None, typer.Option(help="write the answers first, by this model: a folder, hub id, or a server's name of it")
 ]
-Adapter = Annotated[Path | None, typer.Option(help="a trained adapter for --model", parser=as_path, metavar="FOLDER")]
+Adapter = Annotated[
+    Path | None, typer.Option(help="a training, or an adapter, of --model", parser=as_path, metavar="FOLDER")
+]
 Images = Annotated[
     Path | None, typer.Option(help="the folder of the questions' images", parser=as_path, metavar="FOLDER")
 ]
@@ -102,12 +104,13 @@ def write_model_answers(
     `limit`: so many of the questions, spread over all.
     """
     from ..bench.evaluators.answering.questions import first_of
-    from ..bench.evaluators.answering.writing import Answering, write_answers
+    from ..bench.evaluators.answering.writing import Answering, adapter_in, write_answers
     from .progress import watched
 
     if answers is None:
         raise PrefmillError("--model needs to know where to write the answers.", "give --answers FILE")
-    answering = Answering(chosen.choices["model"], images, adapter, chosen.engine, suffix, chosen.sampling)
+    own = None if adapter is None else adapter_in(adapter)
+    answering = Answering(chosen.choices["model"], images, own, chosen.engine, suffix, chosen.sampling)
     asked = first_of(questions, limit)
     with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
         written = write_answers(answers, asked, answering, progress, partial_answers=allow_partial)

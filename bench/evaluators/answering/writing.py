@@ -20,12 +20,13 @@ from ....base.files import make_folder, read_text, replacing, sha256_of, write_t
 from ....base.progress import Progress
 from ....base.tables.table import BadRow
 from ....base.versions import package_versions
-from ....engine.responders.adapter import require_adapter
+from ....engine.responders.adapter import CONFIG, require_adapter
 from ....engine.responders.catalogue import backend_of
 from ....engine.responders.interface import Answer, Failure
 from ....engine.responders.settings import INDEPENDENT, ModelChoice
 from ....engine.settings import EngineSettings, Sampling
 from ....pipeline.exchange.image_files import ImageFile, locate
+from ....train.manifest import ADAPTER
 from .asking import AskedItem, ask_items
 from .questions import BenchmarkQuestion
 
@@ -104,6 +105,12 @@ def write_answers(
     result = {"model": found.model, "answered": len(rows), "failures": failures, "versions": package_versions()}
     write_text(work / MANIFEST, json.dumps({"settings": settings, "result": result}, indent=1) + "\n")
     return Written(target, found.model, len(rows), failures)
+
+
+def adapter_in(folder: Path) -> Path:
+    """Return a training's adapter, or the folder itself where it is one."""
+    inside = folder / ADAPTER
+    return inside if (inside / CONFIG).is_file() else folder
 
 
 def missing_images(questions: Sequence[BenchmarkQuestion], images: Path) -> dict[str, str]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ....base.errors import PrefmillError
-from ....engine.responders.adapter import CONFIG
 from ....engine.responders.settings import ModelChoice
 from ....engine.settings import EngineSettings
-from ....train.manifest import ADAPTER
+from ..answering.writing import adapter_in
 from .published import BASE, TABLES, PaperTable
 
 SHORT_ANSWER = "Answer the question using a single word or phrase."
@@ -25,11 +24,8 @@ class PaperRow:
 
     @property
     def adapter(self) -> Path | None:
-        """The adapter's folder: within a training's, or that folder itself."""
-        if self.training is None:
-            return None
-        inside = self.training / ADAPTER
-        return inside if (inside / CONFIG).is_file() else self.training
+        """The adapter's folder."""
+        return None if self.training is None else adapter_in(self.training)
 
 
 @dataclass(frozen=True)
