@@ -22,7 +22,7 @@ def test_the_page_shows_it(tmp_path):
     for words in ("20 mended", "5 broken", "p 0.0041", "0.861", "0.876", "+0.002 to +0.031", "undefined"):
         assert words in page, words
     (folder / "evaluation.json").write_text("{}")
-    with pytest.raises(PrefmillError, match="evaluation.json"):
+    with pytest.raises(PrefmillError, match=r"evaluation.json"):
         write_report(Run(tmp_path))
     (folder / "evaluation.json").unlink()
     assert "mended" not in write_report(Run(tmp_path)).read_text()
