@@ -164,7 +164,10 @@ def value_of(measure: Measure, items: ItemTable) -> float | None:
 def draws_of(measures: Sequence[Measure], items: ItemTable) -> list[np.ndarray]:
     """Return every measure's value in each draw of the bootstrap [RESAMPLINGS]."""
     drawn = iter(items.drawn([term for measure in measures for term in measure.terms]))
-    return [one.scale * (one.constant + sum(term.weight * next(drawn) for term in one.terms)) for one in measures]
+    return [
+        np.asarray(one.scale * (one.constant + sum(term.weight * next(drawn) for term in one.terms)))
+        for one in measures
+    ]
 
 
 def measured(measures: Sequence[Measure], items: ItemTable) -> list[dict[str, Any]]:

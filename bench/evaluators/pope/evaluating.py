@@ -14,7 +14,7 @@ from ....base.hallucination import yes_or_no_counts
 from ..answers.evaluation import Evaluation, ItemTable, Measure, Term, value_of
 from ..answers.matching import GivenAnswer, Match, Matched, answers_of, match_answers
 from ..answers.records import InputFile, read_records
-from .questions import CATEGORIES, ObjectQuestion, ObjectQuestions, category_in, first_line
+from .questions import CATEGORIES, ObjectQuestion, ObjectQuestions, category_in, check_version, first_line
 from .rule import OFFICIAL, PopeRule
 
 MEAN, ALL = "mean of three", "all together"
@@ -41,6 +41,8 @@ def evaluate_pope(
     for category, rows in given.items():
         own = [one for name, each in questions.by_category.items() if category in (name, ALL) for one in each]
         belongs = _repeats(own)
+        if category == "random" and by != "order":
+            check_version(own, (one.id for one in rows))
         matches.append(
             match_answers(rows, [one.id for one in own], by=by, partial=partial, what=category, belongs=belongs)
         )

@@ -6,7 +6,7 @@ the same questions: the count is the file's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +67,9 @@ def read_questions(paths: Sequence[Path]) -> ObjectQuestions:
         labelled = _joined(unlabelled, labelled)
     if not labelled:
         raise PrefmillError("the question files hold no labels", _SOURCE)
-    _check_ids(labelled, together=bool(unlabelled))
+    together = _check_ids(labelled) and bool(unlabelled)
     ordered = sorted(labelled, key=lambda name: CATEGORIES.index(name) if name in CATEGORIES else len(CATEGORIES))
-    return ObjectQuestions({name: labelled[name] for name in ordered}, sources, bool(unlabelled))
+    return ObjectQuestions({name: labelled[name] for name in ordered}, sources, together)
 
 
 def category_in(name: str) -> str | None:
@@ -81,6 +81,19 @@ def category_in(name: str) -> str | None:
 def first_line(text: str) -> str:
     """Return a question without the line that tells a model how to answer, and without outer spaces and case."""
     return text.strip().split("\n", 1)[0].strip().lower()
+
+
+def check_version(questions: Sequence[ObjectQuestion], answered: Iterable[Id | None]) -> None:
+    """Raise PrefmillError where answers to the random questions are by their ids those of the file's other version."""
+    older, newer = set(range(1, 2911)), set(range(2911, 3001))
+    ids, own = set(answered), {one.id for one in questions}
+    extra = 2 * len(ids & newer) > len(newer)
+    if (own == older and extra) or (own == older | newer and ids == older):
+        raise PrefmillError(
+            f"the answers are to the random file of {'3,000' if extra else '2,910'} questions, the questions are of the "
+            f"one of {len(own):,}, which has other questions under the same ids",
+            "give the question file that was answered",
+        )
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -125,14 +138,16 @@ def _joined(rows: Sequence[Record], labelled: dict[str, list[ObjectQuestion]]) -
     return found
 
 
-def _check_ids(by_category: dict[str, list[ObjectQuestion]], *, together: bool) -> None:
-    seen: dict[tuple[str, Id], ObjectQuestion] = {}
+def _check_ids(by_category: dict[str, list[ObjectQuestion]]) -> bool:
+    """Return whether no two questions have one id. Raises PrefmillError for an id twice in one category."""
     for category, own in by_category.items():
+        seen: set[Id] = set()
         for one in own:
-            key = ("" if together else category, one.id)
-            if key in seen:
+            if one.id in seen:
                 raise PrefmillError(
-                    f"the question id {one.id!r} occurs twice ({seen[key].category}, {category})",
-                    "give every question file once, with an id for each question",
+                    f"{category}: the question id {one.id!r} occurs twice",
+                    "give every question file once, in one version",
                 )
-            seen[key] = one
+            seen.add(one.id)
+    ids = [one.id for own in by_category.values() for one in own]
+    return len(set(ids)) == len(ids)

@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import Any
 
 import pytest
 from prefmill.base.errors import PrefmillError
@@ -95,12 +96,13 @@ def held_against_the_loops(folder, tmp_path, seed):
         ]
         for name, each in kept.items()
     }
-    for given, used, how in (
+    cases: list[tuple[Any, Any, dict[str, Any]]] = [
         (shuffled, rows, {}),
         (ordered, rows, {}),
         (by_id, rows, {"by": "order"}),
         (odd, kept, {"partial": True}),
-    ):
+    ]
+    for given, used, how in cases:
         found = evaluated(folder, tmp_path, given, **how)
         theirs = {}
         for category, each in used.items():
@@ -226,6 +228,24 @@ def test_answers_to_another_version_of_the_questions_are_not_scored(small, tmp_p
     ]
     found = evaluated(small, tmp_path, {"random": images}, partial=True).coverage
     assert (found.answered, found.foreign) == (4, 36)
+
+
+def test_ids_of_the_other_version_of_the_random_file_are_not_scored(tmp_path):
+    """2,910 or 3,000 questions, under the same ids others: without texts in the rows only the ids tell."""
+    files = {}
+    for count in (2910, 3000):
+        rows = [
+            {"question_id": number, "image": "a.jpg", "text": f"Is there a {number}?", "label": "no"}
+            for number in range(1, count + 1)
+        ]
+        (tmp_path / str(count)).mkdir()
+        files[count] = write(tmp_path / str(count) / "coco_pope_random.json", rows)
+    for asked, answered in ((2910, 3000), (3000, 2910)):
+        rows = [{"question_id": number, "answer": "no"} for number in range(1, answered + 1)]
+        with pytest.raises(PrefmillError, match=f"the answers are to the random file of {answered:,} questions"):
+            evaluated(files[asked], tmp_path, {"random": rows}, partial=True)
+        rows = [{"question_id": number, "answer": "no"} for number in range(2, 2912)]
+        assert evaluated(files[asked], tmp_path, {"random": rows}, partial=True).coverage.answered
 
 
 def test_order_needs_as_many_answers_as_questions(small, tmp_path):
