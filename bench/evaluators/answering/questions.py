@@ -65,6 +65,8 @@ def _objhal(record: Record, number: int) -> BenchmarkQuestion:
         embedded = _decoded(given, record)
     elif isinstance(given, str) and given:
         names = (given, PurePosixPath(given).name, *names)
+    elif isinstance(path := record.fields.get("image_path"), str):  # on the machine of whoever wrote the file
+        names = (PurePosixPath(path).name, *names)
     return BenchmarkQuestion(
         str(number), text, names, {"image_id": image, "question": text}, "answer", embedded=embedded
     )

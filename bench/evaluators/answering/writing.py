@@ -31,7 +31,7 @@ from .asking import AskedItem, ask_items
 from .questions import BenchmarkQuestion
 
 MANIFEST = "manifest.json"
-SHORT, LONG = Sampling(max_new_tokens=64), Sampling(max_new_tokens=512)
+SHORT, LONG = Sampling(max_new_tokens=64), Sampling(max_new_tokens=1024)
 """How yes/no questions, and all others, are answered: greedily."""
 
 

@@ -183,7 +183,7 @@ def test_amber_and_the_others_have_their_own_forms(tmp_path, images):
     asking(fake, images, tmp_path / "amber.jsonl", tmp_path, benchmark="amber", suffix="Yes or No?")
     assert rows(tmp_path / "amber.jsonl") == [{"id": 1, "response": "Yes"}, {"id": 1005, "response": "Yes"}]
     assert sorted(map(text_of, fake.bodies)) == ["Describe this image.", "Is there a cat? Yes or No?"]
-    assert {body["max_tokens"] for body in fake.bodies} == {64, 512}
+    assert {body["max_tokens"] for body in fake.bodies} == {64, 1024}
 
     Image.new("RGB", (8, 8)).save(images / "COCO_val2014_000000000042.jpg")
     path = written(tmp_path / "hal.jsonl", [{"image_id": 42, "question": "Describe."}])
