@@ -8,6 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..base.errors import PrefmillError
+from .evaluate_models import (
+    Adapter,
+    Images,
+    Model,
+    ModelSettings,
+    Suffix,
+    chosen_models,
+    write_model_answers,
+)
 from .evaluate_pope import AllowPartial, Report, one_of
 from .options import Json, as_path
 
@@ -36,11 +45,17 @@ def amber_command(
     light: Annotated[
         bool, typer.Option("--light", help="descriptions without NLTK, which is not the official reading")
     ] = False,
+    model: Model = None,
+    adapter: Adapter = None,
+    images: Images = None,
+    suffix: Suffix = "",
+    settings: ModelSettings = None,
     allow_partial: AllowPartial = False,
     to: Report = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate answers to AMBER: CHAIR, Cover, Hal and Cog of descriptions, F1 of every dimension, the AMBER score."""
+    from ..bench.evaluators.amber.asking import amber_questions_to_ask
     from ..bench.evaluators.amber.counting import LENIENT, STRICT
     from ..bench.evaluators.amber.data import TASKS, read_amber
     from ..bench.evaluators.amber.evaluating import evaluate_amber
@@ -50,6 +65,10 @@ def amber_command(
     if task is not None:
         one_of("--task", task, TASKS)
     files = read_amber(data)
+    if model is not None:
+        chosen = chosen_models(settings or [], model=model)
+        wanted = amber_questions_to_ask(files, task)
+        write_model_answers(wanted, answers, images, adapter, chosen, suffix=suffix, allow_partial=allow_partial)
     evaluation = evaluate_amber(
         files,
         answers,

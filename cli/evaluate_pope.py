@@ -9,6 +9,15 @@ from typing import Annotated, cast
 import typer
 
 from ..base.errors import PrefmillError
+from .evaluate_models import (
+    Adapter,
+    Images,
+    Model,
+    ModelSettings,
+    Suffix,
+    chosen_models,
+    write_model_answers,
+)
 from .options import Json, as_path
 
 AllowPartial = Annotated[
@@ -33,12 +42,18 @@ def pope_command(
         str, typer.Option(help="which answer is of which question: id, order, or auto (id where there are ids)")
     ] = "auto",
     compat: Annotated[str | None, typer.Option(help="another rule than the official one: lmms-eval")] = None,
+    model: Model = None,
+    adapter: Adapter = None,
+    images: Images = None,
+    suffix: Suffix = "",
+    settings: ModelSettings = None,
     allow_partial: AllowPartial = False,
     to: Report = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate answers to POPE: accuracy, precision, recall, F1 and yes ratio by category, and their means."""
     from ..bench.evaluators.answers.matching import Match
+    from ..bench.evaluators.pope.asking import pope_questions_to_ask
     from ..bench.evaluators.pope.evaluating import evaluate_pope
     from ..bench.evaluators.pope.questions import CATEGORIES, read_questions
     from ..bench.evaluators.pope.rule import OFFICIAL, RULES
@@ -51,8 +66,14 @@ def pope_command(
         name, separator, path = one.partition("=")
         named = bool(separator) and name in CATEGORIES
         files.append((as_path(path if named else one), name if named else None))
+    asked = read_questions(questions or [Path("evals/pope")])
+    if model is not None:
+        chosen = chosen_models(settings or [], model=model)
+        target = files[0][0] if len(files) == 1 and not files[0][1] else None
+        wanted = pope_questions_to_ask(asked)
+        write_model_answers(wanted, target, images, adapter, chosen, suffix=suffix, allow_partial=allow_partial)
     evaluation = evaluate_pope(
-        read_questions(questions or [Path("evals/pope")]),
+        asked,
         files,
         RULES[rule],
         by=None if by == "auto" else cast(Match, by),
