@@ -12,7 +12,7 @@ from ..answers.evaluation import Evaluation, ItemTable, Measure, Term
 from ..answers.matching import GivenAnswer, answers_of, match_answers
 from ..answers.records import InputFile, read_records
 from .counting import LENIENT, STRICT, count_choice, count_description, says_no
-from .data import ATTRIBUTES, TASKS, AmberData, Annotation
+from .data import ATTRIBUTES, TASKS, AmberAnnotation, AmberData
 from .nouns import Nouns
 from .printed import printed_choices, printed_descriptions
 
@@ -106,7 +106,7 @@ def _task_of(given: Sequence[GivenAnswer], data: AmberData) -> str:
     return {frozenset([True]): "g", frozenset([False]): "d"}.get(frozenset(describes), "a")
 
 
-def _repeats(asked: Sequence[Annotation], data: AmberData) -> Callable[[GivenAnswer, int], bool]:
+def _repeats(asked: Sequence[AmberAnnotation], data: AmberData) -> Callable[[GivenAnswer, int], bool]:
     """Whether what an answer's row repeats of its question is that question's."""
 
     def belongs(answer: GivenAnswer, place: int) -> bool:
@@ -120,7 +120,9 @@ def _repeats(asked: Sequence[Annotation], data: AmberData) -> Callable[[GivenAns
     return belongs
 
 
-def _items(pairs: Sequence[tuple[Annotation, str]], data: AmberData, how: Describing | None, reading: str) -> ItemTable:
+def _items(
+    pairs: Sequence[tuple[AmberAnnotation, str]], data: AmberData, how: Describing | None, reading: str
+) -> ItemTable:
     vocabulary, counts = data.vocabulary, []
     for one, text in pairs:
         if how and one.dimension == "generative":
@@ -185,7 +187,7 @@ def _counts(items: ItemTable) -> dict[str, dict[str, int]]:
     return shown
 
 
-def _notes(pairs: Sequence[tuple[Annotation, str]], items: ItemTable, data: AmberData, reading: str) -> list[str]:
+def _notes(pairs: Sequence[tuple[AmberAnnotation, str]], items: ItemTable, data: AmberData, reading: str) -> list[str]:
     """What a reader should know of these answers before quoting a number."""
     notes = []
     choices = [text for one, text in pairs if one.dimension != "generative"]
