@@ -26,6 +26,7 @@ from .records import Candidate, Instruction, Pair, Prompt, Response, Score, Sele
 from .reporting.annotations import annotations_of
 from .reporting.curves import column, curve, read_metrics
 from .reporting.generator_training import generator_trainings
+from .reporting.training_evaluation import training_evaluation
 from .sources import responders_of, responses_folder
 from .store import Run
 from .summary import summarize
@@ -73,6 +74,7 @@ def write_report(run: Run, mark: Mark = lambda image, text: [], shown: int = SHO
         "guidance": _guidance_share(run),
         "curve": _curve(run),
         "generators": generator_trainings(run),
+        "evaluation": training_evaluation(run),
         "results": run.read_json(RESULTS, _Results),
         "quality": quality_of(run) if run.has("pairs") or responders_of(run) else None,
         "edges": EDGES,
