@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..base.errors import PrefmillError
 from ..base.versions import package_versions
+from .ledger import StageTime, time_of_footers
 from .usage import total
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageManifest:
-    """See the module. `seconds` is device time summed over every process that worked on the stage.
+    """See the module. `seconds` is device time summed over every process that worked on the stage (`ledger.py`).
 
     `precision`, `backend` and `device` are what the settings came to where the stage ran; empty without a model.
     `networks` says what really ran each network: one that has no engine runs eagerly under every backend.
@@ -88,12 +89,23 @@ class StageManifest:
         notices = list(dict.fromkeys([*self.notices, *stage.notices, *stage.outcome]))
         return replace(self, models=models, networks=networks, hardware=hardware, notices=notices)
 
+    @property
+    def device_name(self) -> str:
+        """The device that its model runs on, by its name; empty where it has none."""
+        return self.hardware.get("gpu" if self.device == "cuda" else "cpu", "")
+
     def finish(
-        self, dataset: Dataset[Any], inputs: int, price_per_hour: float | None, measures: dict[str, Any] | None = None
+        self,
+        dataset: Dataset[Any],
+        inputs: int,
+        taken: StageTime,
+        price_per_hour: float | None,
+        measures: dict[str, Any] | None = None,
     ) -> Self:
-        """Return the manifest of a stage that has run to its end, counted from its shards."""
-        seconds = round(sum(footer.seconds for _, footer in dataset.footers()), 3)
-        usages = [footer.usage for _, footer in dataset.footers() if footer.usage is not None]
+        """Return the manifest of a stage that has run to its end, counted from its shards and from the ledger."""
+        before = time_of_footers(dataset)
+        seconds = round(taken.seconds + before.seconds, 3)
+        usages = [usage for usage in (taken.usage, before.usage) if usage is not None]
         usage = total(usages) if usages else None
         cost = None if price_per_hour is None else round(seconds / 3600 * price_per_hour, 6)
         if usage is not None and usage.cost is not None:  # paid to a server, whatever this machine costs

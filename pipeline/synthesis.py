@@ -16,6 +16,7 @@ from pydantic import model_validator
 from ..base.errors import PrefmillError
 from ..base.progress import Progress
 from ..engine.settings import RANDOM_PREFIX, EngineSettings
+from .budget import Budget
 from .declaration import Inputs, StageDeclaration
 from .execute.local import run_tasks
 from .execute.plan import Plan, plan_task
@@ -80,15 +81,22 @@ class SynthesisConfig(Loop):
 
 
 def synthesize(
-    run: Run, loop: Loop, progress: Progress, *, discard: bool = False, only: Collection[str] | None = None
+    run: Run,
+    loop: Loop,
+    progress: Progress,
+    *,
+    discard: bool = False,
+    only: Collection[str] | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Bring a run to its end: begin it, continue it, or find it complete; `only`: as in `tasks_of`.
 
-    Raises PrefmillError where rows would be lost because inputs have changed, unless `discard` says that they may.
+    Raises PrefmillError where rows would be lost because inputs have changed, unless `discard` says that they may, and
+    BudgetSpent where the budget does not cover the next batch.
     """
     for notice in _needed(run, loop, only)[1]:
         progress.notice(notice)
-    run_tasks(run, tasks_of(run, loop, only), loop.executor, progress, discard=discard)
+    run_tasks(run, tasks_of(run, loop, only), loop.executor, progress, discard=discard, budget=budget)
 
 
 def plan_run(run: Run, loop: Loop) -> list[Plan]:

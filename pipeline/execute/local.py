@@ -17,6 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ...base.progress import Progress
+from ..budget import Budget, Purse
+from ..ledger import DeviceLedger
 from ..stage import Task
 from ..store import Run
 from .follower import Follower
@@ -25,13 +27,22 @@ from .work import ExecutorConfig, Work
 
 
 def run_tasks(
-    run: Run, tasks: list[Task], config: ExecutorConfig, progress: Progress, *, discard: bool = False
+    run: Run,
+    tasks: list[Task],
+    config: ExecutorConfig,
+    progress: Progress,
+    *,
+    discard: bool = False,
+    budget: Budget | None = None,
 ) -> None:
     """Bring every task of a run to its end, in order. Safe to call again after any interruption.
 
-    Raises PrefmillError where intact rows would have to be set aside, unless `discard` says that they may.
+    Raises PrefmillError where intact rows would have to be set aside, unless `discard` says that they may, and
+    BudgetSpent before a batch that the budget does not cover.
     """
     fingerprints: dict[str, str] = {}
+    ledger = DeviceLedger(run.folder)
+    purse = Purse(budget, ledger) if budget else None
     remaining = deque(tasks)
 
     def work_on(task: Task) -> Work:
@@ -39,7 +50,7 @@ def run_tasks(
         if not discard:
             refuse_loss(run, plan, [other for other in remaining if other is not task])
         fingerprints[task.name] = plan.fingerprint
-        return Work(run, plan, config, progress)
+        return Work(run, plan, config, progress, ledger, purse)
 
     while remaining:
         work, follower = work_on(remaining.popleft()), None
