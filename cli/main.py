@@ -110,16 +110,18 @@ def plan(
 
 @app.command()
 def merge(
-    output: Annotated[Path, typer.Argument(help="a finished training's folder", parser=as_path, metavar="OUTPUT")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="a finished training's folder, or several runs", parser=as_path)
+    ],
     to: Annotated[Path, typer.Option(help="the folder to write", parser=as_path, metavar="FOLDER")],
     base: Annotated[str | None, typer.Option(help="where the base model is now, if it has moved")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; by default the base's own")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write base and adapter as one checkpoint, which transformers and vLLM load."""
+    """Write base and adapter as one checkpoint, which transformers and vLLM load; or several runs as one run."""
     from .merge import merge_command
 
-    merge_command(output, to, base, dtype, as_json)
+    merge_command(folders, to, base, dtype, as_json)
 
 
 @app.command(name="import")
