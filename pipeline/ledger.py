@@ -17,13 +17,16 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..base.errors import PrefmillError
 from ..base.files import reason_of
 from .usage import Usage
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
 
 LEDGER = "ledger.jsonl"
 What = Literal["loading", "work", "idle", "training"]
@@ -59,6 +62,8 @@ class DeviceLedger:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER
+        self.added = StageTime()
+        """The sum of what this object appended."""
 
     def add(self, *pieces: DeviceTime) -> None:
         """Append pieces, and have them on the disk before going on. Raises PrefmillError where the disk refuses."""
@@ -74,6 +79,8 @@ class DeviceLedger:
                     os.ftruncate(file.fileno(), size)
                     file.write(data)
                 os.fsync(file.fileno())
+            for piece in pieces:
+                self.added = self.added.plus(piece)
         except OSError as error:
             raise PrefmillError(
                 f"cannot write {self.path}: {reason_of(error)}", "make room, then give the same command again"
@@ -121,6 +128,11 @@ class StageTime:
         """Seconds of work for one input; None where nothing was measured."""
         return self.work / self.units if self.units and self.work else None
 
+    @property
+    def load(self) -> float:
+        """Seconds that one model took to be made ready; 0 where none was."""
+        return self.loading / self.loads if self.loads else 0.0
+
     def plus(self, piece: DeviceTime) -> StageTime:
         """Return the sum with a further piece."""
         usage = self.usage if piece.usage is None else (self.usage or Usage()) + piece.usage
@@ -142,3 +154,13 @@ def totals(pieces: Iterable[DeviceTime]) -> dict[str, StageTime]:
     for piece in pieces:
         sums[piece.stage] = sums.get(piece.stage, StageTime()).plus(piece)
     return sums
+
+
+def time_of_footers(dataset: Dataset[Any]) -> StageTime:
+    """Return the work that a stage's shards say of themselves: those of earlier versions, which had no ledger."""
+    time = StageTime()
+    for shard, footer in dataset.footers():
+        if footer.seconds:
+            piece = DeviceTime(stage=dataset.name, what="work", seconds=footer.seconds, began=0, usage=footer.usage)
+            time = time.plus(piece.model_copy(update={"units": shard.stop - shard.start}))
+    return time

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..base.errors import PrefmillError
 from ..base.versions import package_versions
+from .ledger import StageTime, time_of_footers
+from .usage import total
 
 if TYPE_CHECKING:
-    from .ledger import StageTime
     from .stage import Stage, Task
     from .store import Dataset, Run
 
@@ -42,13 +43,13 @@ class StageReport:
 
     @property
     def device_name(self) -> str:
-        """The name of what its model runs on."""
-        return self.hardware.get("gpu") or self.hardware.get("cpu", "")
+        """The device that its model runs on, by its name; empty where it has none."""
+        return self.hardware.get("gpu" if self.device == "cuda" else "cpu", "")
 
 
 @dataclass(frozen=True)
 class StageManifest:
-    """See the module. `seconds` is device time summed over every process that worked on the stage, from the ledger.
+    """See the module. `seconds` is device time summed over every process that worked on the stage (`ledger.py`).
 
     `precision`, `backend` and `device` are what the settings came to where the stage ran; empty without a model.
     `networks` says what really ran each network: one that has no engine runs eagerly under every backend.
@@ -82,7 +83,7 @@ class StageManifest:
         """Return the manifest of a stage about to run; a continued one keeps its models and start."""
         kept = {
             key: previous[key]
-            for key in ("models", "networks", "started", "notices", "hardware", "finished", "seconds")
+            for key in ("models", "networks", "started", "notices", "hardware", "finished")
             if key in previous
         }
         fresh = {"started": _now(), "versions": package_versions()}
@@ -121,17 +122,24 @@ class StageManifest:
         device = report.device or self.device
         return replace(self, models=models, networks=networks, hardware=hardware, notices=notices, device=device)
 
+    @property
+    def device_name(self) -> str:
+        """The device that its model runs on, by its name; empty where it has none."""
+        return self.hardware.get("gpu" if self.device == "cuda" else "cpu", "")
+
     def finish(
         self,
         dataset: Dataset[Any],
         inputs: int,
+        taken: StageTime,
         price_per_hour: float | None,
-        time: StageTime | None,
         measures: dict[str, Any] | None = None,
     ) -> Self:
-        """Return the manifest of a stage that has run to its end, counted from its shards and the run's ledger."""
-        seconds = self.seconds if time is None else round(time.seconds, 3)
-        usage = None if time is None else time.usage
+        """Return the manifest of a stage that has run to its end, counted from its shards and from the ledger."""
+        before = time_of_footers(dataset)
+        seconds = round(taken.seconds + before.seconds, 3)
+        usages = [usage for usage in (taken.usage, before.usage) if usage is not None]
+        usage = total(usages) if usages else None
         cost = None if price_per_hour is None else round(seconds / 3600 * price_per_hour, 6)
         if usage is not None and usage.cost is not None:  # paid to a server, whatever this machine costs
             cost = round((cost or 0.0) + usage.cost, 6)

@@ -121,8 +121,8 @@ class Shard:
 class Footer:
     """What a shard says of itself besides its rows: the digest of the work it did, and its rejects.
 
-    `seconds` of the device and `usage` of models behind requests are those of shards of earlier versions: since then the
-    run's ledger has them, for the same rows have the same bytes.
+    `seconds` of the device and `usage` of models behind requests are those of shards of earlier versions: since then
+    the run's ledger has them, for the same rows have the same bytes.
     """
 
     work: str

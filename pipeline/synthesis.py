@@ -17,6 +17,7 @@ from pydantic import model_validator
 from ..base.errors import PrefmillError
 from ..base.progress import Progress
 from ..engine.settings import RANDOM_PREFIX, EngineSettings
+from .budget import Budget
 from .declaration import Inputs, StageDeclaration
 from .execute.crews import crew_of
 from .execute.local import run_tasks
@@ -82,17 +83,24 @@ class SynthesisConfig(Loop):
 
 
 def synthesize(
-    run: Run, loop: Loop, progress: Progress, *, discard: bool = False, only: Collection[str] | None = None
+    run: Run,
+    loop: Loop,
+    progress: Progress,
+    *,
+    discard: bool = False,
+    only: Collection[str] | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Bring a run to its end: begin it, continue it, or find it complete; `only`: as in `tasks_of`.
 
-    Raises PrefmillError where rows would be lost because inputs have changed, unless `discard` says that they may.
+    Raises PrefmillError where rows would be lost because inputs have changed, unless `discard` says that they may, and
+    BudgetSpent where the budget does not cover the next batch.
     """
     for notice in _needed(run, loop, only)[1]:
         progress.notice(notice)
     tasks = tasks_of(run, loop, only)
     with crew_of(loop.executor, tasks, progress) as crew:
-        run_tasks(run, tasks, loop.executor, progress, discard=discard, crew=crew)
+        run_tasks(run, tasks, loop.executor, progress, discard=discard, crew=crew, budget=budget)
 
 
 def plan_run(run: Run, loop: Loop) -> list[Plan]:

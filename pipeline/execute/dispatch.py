@@ -62,7 +62,11 @@ class Result:
 
 
 class Listener:
-    """Who wants to know what becomes of workers and units."""
+    """Who wants to know what becomes of workers and units, and has to pay for them."""
+
+    def afford(self, seconds: float, pending: float) -> PrefmillError | None:
+        """Return why a unit of so many seconds is not to be begun; `pending` seconds were taken and not yet told."""
+        return None
 
     def loaded(self, hand: Hand, seconds: float) -> None:
         """A worker is ready."""
@@ -98,18 +102,22 @@ class Dispatcher:
         self.size = 1
         self.made = self.lost_units = self.lost_loading = 0
         self.reason = ""
+        self.ending: PrefmillError | None = None
+        """Why nothing more is handed out: raised when what was handed out has come back."""
 
     def results(self, batches: Sequence[Batch]) -> Iterator[Result]:
         """Yield a result for every unit that could be made.
 
-        Raises PrefmillError at the end for those that could not, and at once where a worker says what a user has to
-        correct, where no worker lives to load the stage, and where no unit at all can be made.
+        Raises PrefmillError at the end for those that could not be made. Where a worker says what a user has to
+        correct, where the next unit cannot be paid for, where no worker lives to load the stage, or where no unit at
+        all can be made, it is raised when the units that are under way have come back.
         """
         self.waiting.extend(batches)
         try:
-            while self.waiting or self.again or any(hand.unit for hand in self.hands.values()):
-                self._hire()
-                self._hand_out()
+            while self._has_work() or any(hand.unit for hand in self.hands.values()):
+                if self._has_work():
+                    self._hire()
+                    self._hand_out()
                 for worker, event in self.crew.collect(LISTEN):
                     result = self._hear(worker, event)
                     if result is not None:
@@ -118,13 +126,18 @@ class Dispatcher:
         finally:
             for worker in list(self.hands):
                 self._let_go(worker)
+        if self.ending:
+            raise self.ending
         if self.given_up:
             raise self._not_made()
+
+    def _has_work(self) -> bool:
+        return bool(self.waiting or self.again) and self.ending is None
 
     def _hire(self) -> None:
         if self.lost_loading >= self.config.attempts:
             if not any(hand.ready for hand in self.hands.values()):
-                raise PrefmillError(
+                self.ending = PrefmillError(
                     f"{self.lost_loading} workers died one after another while they loaded {self.stage}: {self.reason}",
                     "give it more memory, fewer workers (--set executor.workers=1), or a smaller model",
                 )
@@ -139,13 +152,24 @@ class Dispatcher:
         for worker, hand in self.hands.items():
             if hand.ready is None or hand.unit is not None:
                 continue
-            tried = Try(self._next_batches()) if self.waiting else self.again.popleft() if self.again else None
-            if tried is None:
+            if not self._has_work():
+                return
+            tried = Try(self._next_batches()) if self.waiting else self.again.popleft()
+            self.ending = self.listener.afford(self.seconds_per_batch * len(tried.batches), self._pending())
+            if self.ending:
                 return
             start, stop = tried.batches[0].start, tried.batches[-1].stop
             hand.unit, hand.tried = Unit(start, stop, self.work(start, stop)), Try(tried.batches, tried.tries + 1)
             hand.since = self.clock()
             self.crew.submit(worker, hand.unit)
+
+    def _pending(self) -> float:
+        """Return the seconds of workers that the listener was not told of."""
+        now = self.clock()
+        return sum(
+            now - hand.since if hand.ready is None else now - hand.ready_at - hand.worked
+            for hand in self.hands.values()
+        )
 
     def _next_batches(self) -> list[Batch]:
         size = 1
@@ -166,7 +190,9 @@ class Dispatcher:
             return None
         match event:
             case Failed(message, fix, is_known=True):
-                raise PrefmillError(message, fix)
+                self.ending = self.ending or PrefmillError(message, fix)
+                hand.unit = None
+                self._lose(worker, "")
             case Died(reason) | Failed(message=reason):
                 self._lose(worker, reason)
             case Ready():
@@ -223,7 +249,7 @@ class Dispatcher:
         else:
             self.again.append(tried)
         if not self.made and self.lost_units >= self.config.attempts * max(1, self.crew.size()) and self.waiting:
-            raise PrefmillError(
+            self.ending = self.ending or PrefmillError(
                 f"{self.lost_units} workers of {self.stage} died or were late, and none has made a unit: {reason}",
                 "give it more memory, a smaller batch, or more time (--set executor.slowest=SECONDS)",
             )

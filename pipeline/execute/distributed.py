@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ...base.errors import PrefmillError
 from ...base.files import make_folder, remove
-from ..ledger import What
+from ..budget import BudgetSpent
+from ..ledger import DeviceTime, What
 from ..shards import STAGED, Shard, adopt
 from ..stage import digest, work_digest
 from .crew import Crew, StageOrder
@@ -65,6 +67,15 @@ class _Bookkeeper(Listener):
             work.learn(replace(ready.report, notices=made.notices))
         work.progress.step(work.task.name, made.stop - made.start)
 
+    def afford(self, seconds: float, pending: float) -> PrefmillError | None:
+        """Whether the budget covers so many seconds more."""
+        if self.work.purse is not None:
+            try:
+                self.work.purse.require(self.work.task.name, seconds, pending=pending)
+            except BudgetSpent as spent:
+                return spent
+        return None
+
     def loaded(self, hand: Hand, seconds: float) -> None:
         """Hold what a worker loaded against what the others have."""
         self._note(hand, "loading", seconds)
@@ -90,5 +101,7 @@ class _Bookkeeper(Listener):
     def _note(self, hand: Hand, what: What, seconds: float, **more: Any) -> None:
         report, name = (hand.ready.report, hand.ready.name) if hand.ready else (None, "")
         device = report.device_name if report else ""
-        began = time.time() - max(0.0, seconds)
-        self.work.note(what, round(seconds, 6), began, **more, device=device, worker=name, engine=self.engine)
+        seconds = round(max(0.0, seconds), 6)
+        piece = DeviceTime(stage=self.work.task.name, what=what, seconds=seconds, began=round(time.time() - seconds, 6))
+        where = {"device": device, "worker": name, "engine": self.engine}
+        self.work.ledger.add(piece.model_copy(update=where | more))

@@ -11,13 +11,14 @@ where they were drawn, and no image is read back from a file that was just writt
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from ...base.progress import Progress
+from ..budget import Budget, Purse
+from ..ledger import DeviceLedger
 from ..stage import Task
 from ..store import Run
 from .ahead import prepared_ahead
@@ -36,13 +37,17 @@ def run_tasks(
     *,
     discard: bool = False,
     crew: Crew | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Bring every task of a run to its end, in order. Safe to call again after any interruption.
 
     The workers of a `crew` compute what loads a model; everything else, and without a crew everything, this process.
-    Raises PrefmillError where intact rows would have to be set aside, unless `discard` says that they may.
+    Raises PrefmillError where intact rows would have to be set aside, unless `discard` says that they may, and
+    BudgetSpent before a batch that the budget does not cover.
     """
     fingerprints: dict[str, str] = {}
+    ledger = DeviceLedger(run.folder)
+    purse = Purse(budget, ledger) if budget else None
     remaining = deque(tasks)
 
     def work_on(task: Task) -> Work:
@@ -50,7 +55,7 @@ def run_tasks(
         if not discard:
             refuse_loss(run, plan, [other for other in remaining if other is not task])
         fingerprints[task.name] = plan.fingerprint
-        return Work(run, plan, config, progress)
+        return Work(run, plan, config, progress, ledger, purse)
 
     while remaining:
         work, follower = work_on(remaining.popleft()), None
@@ -83,7 +88,6 @@ def _run(work: Work, follower: Follower | None) -> None:
 
 def _compute(work: Work, batches: Sequence[Batch], follower: Follower | None) -> None:
     stage, depth = work.stage, work.config.prepare_ahead
-    began, started = time.time(), time.perf_counter()
     with (
         ThreadPoolExecutor(work.config.host_threads, "finish") as finishers,
         closing(prepared_ahead(stage, work.source, batches, depth)) as upcoming,
@@ -103,6 +107,5 @@ def _compute(work: Work, batches: Sequence[Batch], follower: Follower | None) ->
                 work.committer.commit()
                 if follower:
                     follower.commit()
-                busy = work.busy + (follower.work.busy if follower else 0.0)
-                work.note_outcome(time.perf_counter() - started - busy, began)
+                work.note_outcome()
                 stage.close()

@@ -6,18 +6,21 @@ import math
 import time
 from collections import deque
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from ...base.progress import Progress
 from ...base.settings import Settings
-from ..ledger import DeviceLedger, DeviceTime, What, totals
+from ..budget import Purse
+from ..ledger import DeviceLedger, DeviceTime, StageTime, totals
 from ..manifest import StageManifest, StageReport
 from ..stage import Source, Stage
 from ..store import Dataset, Run
 from ..usage import Usage
 from .commit import Committer
+from .meter import DeviceMeter
 from .plan import Batch, Plan
 
 JOURNAL = "_journal"
@@ -55,7 +58,16 @@ class Work:
     committer: Committer
     manifest: StageManifest
 
-    def __init__(self, run: Run, plan: Plan, config: ExecutorConfig, progress: Progress) -> None:
+    def __init__(
+        self,
+        run: Run,
+        plan: Plan,
+        config: ExecutorConfig,
+        progress: Progress,
+        ledger: DeviceLedger,
+        purse: Purse | None,
+    ) -> None:
+        self.ledger, self.purse = ledger, purse
         self.run, self.plan, self.config, self.progress = run, plan, config, progress
         self.task = plan.task
         self.source: Source[Any] = plan.source
@@ -67,27 +79,34 @@ class Work:
             again = "" if useless.why == "overlapping" else ", its rows are made again"
             progress.notice(f"{name}: {file} is {useless.why}; set aside as {went}{again}")
         self.dataset: Dataset[Any] = run.dataset(name, self.task.output)
-        self.ledger = DeviceLedger(run.folder)
-        self.behind: deque[tuple[Batch, Future[Any], float, Usage | None]] = deque()
         self.said: set[str] = set()
-        self.busy = 0.0
-        """Seconds that the device has computed."""
+        self.behind: deque[tuple[Batch, Future[Any], float, Usage | None]] = deque()
 
-    def begin(self, total: int, *, missing: bool) -> None:
-        """Start the progress of `total` inputs and the manifest; build the stage if there is something to do."""
+    def begin(self, total: int, *, missing: bool, meter: DeviceMeter | None = None) -> None:
+        """Start the progress of `total` inputs and the manifest; build the stage if there is something to do.
+
+        `meter`: that of the task it runs beside.
+        """
+        task = self.task
         self.announce(total, missing=missing)
-        if not missing:
-            return
-        began, started = time.time(), time.perf_counter()
-        self.stage = self.task.build()
-        self.stage.keep_in(self.dataset.folder / JOURNAL)
-        self.stage.tell(lambda text: self.progress.line(f"{self.task.name}: {text}"))
-        report = StageReport.of(self.stage, self.task.execution.get("device", ""))
-        if self.task.checkpoints:
-            self.note("loading", time.perf_counter() - started, began, device=report.device_name)
-        self.learn(report)
-        sizes = {"largest": self.config.commit_bytes, "longest": self.config.commit_seconds}
-        self.committer = Committer(self.dataset, self.source, self.plan.fingerprint, self._took, **sizes)
+        if missing:
+            self.meter = meter or DeviceMeter(self.ledger, self.purse)
+            self.known = totals(self.ledger).get(task.name, StageTime())
+            self.meter.require(task.name, self.known.load + (self.known.rate or 0.0) * task.batch_size)
+            began = round(time.time(), 6)
+            self.stage, seconds = self.meter.measure(task.build)
+            self.stage.keep_in(self.dataset.folder / JOURNAL)
+            self.stage.tell(lambda text: self.progress.line(f"{task.name}: {text}"))
+            self.learn(StageReport.of(self.stage, task.execution.get("device", "")))
+            self._book(DeviceTime(stage=task.name, what="loading", seconds=round(seconds, 6), began=began))
+            self.committer = Committer(
+                self.dataset,
+                self.source,
+                self.plan.fingerprint,
+                self._book,
+                largest=self.config.commit_bytes,
+                longest=self.config.commit_seconds,
+            )
 
     def announce(self, total: int, *, missing: bool) -> None:
         """Start the progress of `total` inputs and the manifest."""
@@ -111,25 +130,13 @@ class Work:
         if self.manifest != known:
             self.run.write_manifest(self.task.name, self.manifest.to_json())
 
-    def note(self, what: What, seconds: float, began: float, **more: Any) -> None:
-        """Enter a piece of device time in the run's ledger."""
-        self.ledger.add(DeviceTime(stage=self.task.name, what=what, seconds=max(0.0, seconds), began=began, **more))
-
-    def _took(self, seconds: float, began: float, start: int, stop: int, rows: int, usage: Usage | None) -> None:
-        counts = {"units": stop - start, "rows": rows, "start": start, "stop": stop}
-        self.note("work", seconds, began, **counts, usage=usage, device=self._device)
-
-    @property
-    def _device(self) -> str:
-        hardware = self.manifest.hardware if self.task.checkpoints else {}
-        return hardware.get("gpu") or hardware.get("cpu", "")
-
     def compute(self, batch: Batch, prepared: Any, finishers: Executor) -> Any:
         """Compute a prepared batch, let `finishers` finish it, and return what was computed."""
-        started = time.perf_counter()
-        computed = self.stage.compute(prepared)
-        seconds, usage = time.perf_counter() - started, self.stage.take_usage()
-        self.busy += seconds
+        size = batch.stop - batch.start
+        self.meter.require(self.task.name, (self.known.rate or 0.0) * size)
+        computed, seconds = self.meter.measure(lambda: self.stage.compute(prepared))
+        self.known = replace(self.known, work=self.known.work + seconds, units=self.known.units + size)
+        usage = self.stage.take_usage()
         self.behind.append((batch, finishers.submit(self.stage.finish, computed), seconds, usage))
         return computed
 
@@ -141,18 +148,21 @@ class Work:
             self.behind.popleft()  # after it was taken: an interrupt before this hands it on again
             self.progress.step(self.task.name, batch.stop - batch.start)
 
-    def note_outcome(self, idle: float, began: float) -> None:
-        """Say what happened in the stage, and keep it, whether or not all was computed; `idle` seconds of the device."""
-        if self.task.checkpoints:
-            self.note("idle", idle, began, device=self._device)
-        if self.stage.outcome:
-            self.learn(StageReport.of(self.stage))
+    def _book(self, piece: DeviceTime) -> None:
+        device = self.manifest.device_name
+        self.meter.book(piece.model_copy(update={"device": device}))
+        self.meter.book_idle(self.task.name, device)
+
+    def note_outcome(self) -> None:
+        """Say what happened in the stage, and keep it, whether or not all has been computed."""
+        self.meter.book_idle(self.task.name, self.manifest.device_name, at_end=True)
+        self.learn(StageReport.of(self.stage))
 
     def end(self) -> None:
         """Write what came out and what it cost."""
         dataset = self.run.dataset(self.task.name, self.task.output)
         price, measures = self.config.price_per_device_hour, self.task.measure()
-        time = totals(self.ledger).get(self.task.name)
-        self.manifest = self.manifest.finish(dataset, len(self.source), price, time, measures)
+        taken = totals(self.ledger).get(self.task.name, StageTime())
+        self.manifest = self.manifest.finish(dataset, len(self.source), taken, price, measures)
         self.run.write_manifest(self.task.name, self.manifest.to_json())
         self.progress.end(self.task.name, self.manifest.summary(self.task.unit))
