@@ -7,7 +7,7 @@ import time
 from collections import deque
 from concurrent.futures import Executor, Future
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from ...base.progress import Progress
 from ...base.settings import Settings
 from ..budget import Purse
 from ..ledger import DeviceLedger, DeviceTime, StageTime, totals
-from ..manifest import StageManifest
+from ..manifest import StageManifest, StageReport
 from ..stage import Source, Stage
 from ..store import Dataset, Run
 from ..usage import Usage
@@ -28,8 +28,22 @@ JOURNAL = "_journal"
 
 
 class ExecutorConfig(Settings):
-    """How work is cut and committed. None of it changes a result."""
+    """How work is cut, computed and committed. None of it changes a result, or is part of a fingerprint."""
 
+    engine: Literal["auto", "local", "processes", "ray"] = Field(
+        default="auto",
+        description="auto: processes, one on each GPU, where this machine has several; else local: this process",
+    )
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="of processes and ray; auto: one on each GPU, and one where there is none"
+    )
+    unit_seconds: float = Field(default=60.0, ge=0, description="of work for a worker at a time; what its death costs")
+    attempts: int = Field(default=3, ge=1, description="workers that may die over the same inputs, or while loading")
+    slowest: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        default="auto", description="seconds after which a unit's worker is replaced; auto: ten times what was usual"
+    )
+    mixed_hardware: bool = Field(default=False, description="GPUs of several types may work on one stage")
+    address: str | None = Field(default=None, description="of the Ray cluster, HOST:PORT; else $RAY_ADDRESS, else here")
     prepare_ahead: int = Field(default=2, ge=1, description="batches prepared ahead of the device")
     host_threads: int = Field(default=2, ge=1, description="threads for decoding and encoding")
     commit_seconds: float = Field(default=60.0, ge=0, description="at most this much work is lost when a run is killed")
@@ -65,6 +79,7 @@ class Work:
             again = "" if useless.why == "overlapping" else ", its rows are made again"
             progress.notice(f"{name}: {file} is {useless.why}; set aside as {went}{again}")
         self.dataset: Dataset[Any] = run.dataset(name, self.task.output)
+        self.said: set[str] = set()
         self.behind: deque[tuple[Batch, Future[Any], float, Usage | None]] = deque()
 
     def begin(self, total: int, *, missing: bool, meter: DeviceMeter | None = None) -> None:
@@ -72,11 +87,8 @@ class Work:
 
         `meter`: that of the task it runs beside.
         """
-        task, run = self.task, self.run
-        self.progress.begin(task.name, total, self.plan.done, task.unit)
-        self.manifest = StageManifest.begin(task, self.plan.fingerprint, run.manifest(task.name))
-        if missing or not run.has(task.name):
-            run.write_manifest(task.name, self.manifest.to_json())
+        task = self.task
+        self.announce(total, missing=missing)
         if missing:
             self.meter = meter or DeviceMeter(self.ledger, self.purse)
             self.known = totals(self.ledger).get(task.name, StageTime())
@@ -85,11 +97,8 @@ class Work:
             self.stage, seconds = self.meter.measure(task.build)
             self.stage.keep_in(self.dataset.folder / JOURNAL)
             self.stage.tell(lambda text: self.progress.line(f"{task.name}: {text}"))
-            self.manifest = self.manifest.with_stage(self.stage)
+            self.learn(StageReport.of(self.stage, task.execution.get("device", "")))
             self._book(DeviceTime(stage=task.name, what="loading", seconds=round(seconds, 6), began=began))
-            for notice in self.stage.notices:
-                self.progress.notice(f"{task.name}: {notice}")
-            run.write_manifest(task.name, self.manifest.to_json())
             self.committer = Committer(
                 self.dataset,
                 self.source,
@@ -98,6 +107,28 @@ class Work:
                 largest=self.config.commit_bytes,
                 longest=self.config.commit_seconds,
             )
+
+    def announce(self, total: int, *, missing: bool) -> None:
+        """Start the progress of `total` inputs and the manifest."""
+        task, run = self.task, self.run
+        self.progress.begin(task.name, total, self.plan.done, task.unit)
+        self.manifest = StageManifest.begin(task, self.plan.fingerprint, run.manifest(task.name))
+        if missing or not run.has(task.name):
+            run.write_manifest(task.name, self.manifest.to_json())
+
+    def learn(self, report: StageReport) -> None:
+        """Keep what a built stage says of itself, and say what is new of its notices.
+
+        Raises PrefmillError where it is not what the stage was begun with.
+        """
+        known = self.manifest
+        self.manifest = known.with_report(report, mixed=self.config.mixed_hardware)
+        for notice in report.notices:
+            if notice not in self.said:
+                self.said.add(notice)
+                self.progress.notice(f"{self.task.name}: {notice}")
+        if self.manifest != known:
+            self.run.write_manifest(self.task.name, self.manifest.to_json())
 
     def compute(self, batch: Batch, prepared: Any, finishers: Executor) -> Any:
         """Compute a prepared batch, let `finishers` finish it, and return what was computed."""
@@ -125,11 +156,7 @@ class Work:
     def note_outcome(self) -> None:
         """Say what happened in the stage, and keep it, whether or not all has been computed."""
         self.meter.book_idle(self.task.name, self.manifest.device_name, at_end=True)
-        self.manifest = self.manifest.with_stage(self.stage)
-        for notice in self.stage.outcome:
-            self.progress.notice(f"{self.task.name}: {notice}")
-        if self.stage.outcome:
-            self.run.write_manifest(self.task.name, self.manifest.to_json())
+        self.learn(StageReport.of(self.stage))
 
     def end(self) -> None:
         """Write what came out and what it cost."""
