@@ -52,11 +52,11 @@ def test_runs_of_other_prompts_stand_one_after_the_other_byte_for_byte(tmp_path)
     one, two = make(tmp_path / "one", ["kite", "boat"]), make(tmp_path / "two", ["cup", "dog", "cat"], first=3)
     target, counts = joined(tmp_path, one, two)
     assert counts == {"prompts": 5, "candidates": 10, "image_scores": 10, "selections": 5}
-    for name in KINDS:
+    for name, kind in KINDS.items():
         assert rows_of(target, name) == rows_of(one, name) + rows_of(two, name)
-        sums = [[shard.checksum for shard in run.dataset(name, KINDS[name]).shards] for run in (one, two, target)]
+        sums = [[shard.checksum for shard in run.dataset(name, kind).shards] for run in (one, two, target)]
         assert sums[2] == sums[0] + sums[1]
-        assert target.dataset(name, KINDS[name]).reject_counts() == {"empty": 2}
+        assert target.dataset(name, kind).reject_counts() == {"empty": 2}
     manifest = target.manifest("candidates")
     assert (manifest["inputs"], manifest["outputs"], manifest["rejects"]) == (12, 10, {"empty": 2})
     assert (manifest["seconds"], manifest["cost"]) == (4.0, 1.0)
