@@ -74,6 +74,7 @@ class StageManifest:
     outputs: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    price_per_hour: float | None = None
     cost: float | None = None
     usage: dict[str, Any] | None = None
     measures: dict[str, Any] = field(default_factory=dict)
@@ -149,6 +150,7 @@ class StageManifest:
             complete=True,
             finished=self.finished or _now(),
             seconds=seconds,
+            price_per_hour=price_per_hour,
             cost=cost,
             usage=None if usage is None else asdict(usage),
             measures=measures or {},

@@ -53,6 +53,7 @@ class ManifestFields(BaseModel):
     rejects: dict[str, int] = {}
     seconds: _Number = 0.0
     cost: _Number | None = None
+    price_per_hour: _Number | None = None
     measures: dict[str, dict[str, dict[str, _Number | None]]] = {}
 
 
