@@ -8,6 +8,7 @@ the call, which serves tests more than work.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import pickle
 import socket
@@ -151,18 +152,31 @@ class RayCrew:
         actor.told.append(actor.handle.obey.remote(pickle.dumps(message)))
 
 
-def _connect(config: ExecutorConfig) -> tuple[Any, bool]:
-    """Return Ray, and whether it was connected here and not before."""
+def check_ray(config: ExecutorConfig) -> None:
+    """Raise PrefmillError where Ray is not installed, or nobody listens where its cluster should be."""
+    _imported()
+    if (address := _address(config)) != "local":
+        _knock(address)
+
+
+def _imported() -> Any:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
-        import ray
+        return importlib.import_module("ray")
     except ModuleNotFoundError as error:
-        raise PrefmillError(
-            "executor.engine is ray, which is not installed", "uv pip install 'prefmill[ray]'"
-        ) from error
+        raise PrefmillError("executor.engine is ray, which is not installed", "pip install 'prefmill[ray]'") from error
+
+
+def _address(config: ExecutorConfig) -> str:
+    return config.address or os.environ.get("RAY_ADDRESS") or "local"
+
+
+def _connect(config: ExecutorConfig) -> tuple[Any, bool]:
+    """Return Ray, and whether it was connected here and not before."""
+    ray = _imported()
     if ray.is_initialized():
         return ray, False
-    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = _address(config)
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
     here: dict[str, Any] = {}
     if address == "local":

@@ -2,6 +2,7 @@
 
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from prefmill.base.errors import PrefmillError
@@ -25,8 +26,11 @@ class Noted(Progress):
         self.notices.append(text)
 
 
+NOTHING: Any = list
+
+
 def task(device):
-    return Task("scores", Score, list, list, 4, execution={"device": device}, checkpoints=("x",))
+    return Task("scores", Score, NOTHING, NOTHING, 4, execution={"device": device}, checkpoints=("x",))
 
 
 def chosen(monkeypatch, gpus, device="cuda", visible=None, **config):

@@ -1,6 +1,7 @@
 """The dispatcher against a crew that does what a test says, and a clock that goes when it says so."""
 
 from collections import deque
+from typing import Any
 
 from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.execute.crew import Died, Failed, Made, Ready, StageOrder
@@ -11,7 +12,8 @@ from prefmill.pipeline.manifest import StageReport
 from prefmill.pipeline.stage import Task
 
 ONE_BY_ONE = ExecutorConfig(unit_seconds=0)
-ORDER = StageOrder(lambda: Task("scores", object, list, list, 4), "folder", "f", "c", 2, 2)
+NOTHING: Any = list
+ORDER = StageOrder(lambda: Task("scores", object, NOTHING, NOTHING, 4), "folder", "f", "c", 2, 2)
 READY = Ready(StageReport(), "host:1")
 
 

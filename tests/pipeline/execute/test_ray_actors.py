@@ -1,6 +1,5 @@
 """Ray's actors that are killed: the rows are those of one process. What is wrong with a cluster is said in words."""
 
-import builtins
 import os
 import random
 import socket
@@ -15,6 +14,7 @@ from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.ledger import DeviceLedger
 from prefmill.pipeline.records import Score
 from prefmill.pipeline.store import Dataset
+from prefmill.recipes.checks import executor_problems
 
 from .sleeping import NAME, Trouble
 from .test_processes import ROOT, Noted, brought, computed
@@ -103,12 +103,7 @@ def test_a_killed_driver_costs_a_unit_for_each_worker(tmp_path, crew, expected):
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch):
-    def refuse(name, *arguments, real=builtins.__import__, **keywords):
-        if name == "ray":
-            raise ModuleNotFoundError(name)
-        return real(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if there were no such module
     with pytest.raises(PrefmillError, match="ray, which is not installed") as caught:
         RayCrew(CONFIG).size()
     assert "prefmill[ray]" in caught.value.fix
@@ -118,17 +113,15 @@ def test_ray_that_is_not_installed_is_named(monkeypatch):
 def test_a_wrong_address_is_named_at_once(address):
     pytest.importorskip("ray", reason="Ray is not installed")
     crew = RayCrew(CONFIG.model_copy(update={"address": address}))
-    from prefmill.pipeline.execute import ray_actors
-
     with pytest.raises(PrefmillError, match=r"ray|cluster") as caught:
-        ray_actors._knock(address)
+        crew.ray.wait([])
     assert address in caught.value.message
-    assert "executor.address" in caught.value.fix
-    assert crew.team == {}
+    assert "executor.address" in (caught.value.fix or "")
+    [problem] = executor_problems(crew.config)
+    assert problem.message == caught.value.message
 
 
-def test_an_address_where_something_listens_is_asked():
-    from prefmill.pipeline.execute import ray_actors
-
+def test_an_address_where_something_listens_is_no_problem():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ray_actors._knock(f"127.0.0.1:{server.getsockname()[1]}")
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert list(executor_problems(CONFIG.model_copy(update={"address": address}))) == []
