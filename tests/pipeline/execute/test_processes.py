@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
+from prefmill.bench.sleeping import NAME, Trouble, begun_in, sleeping_task
 from prefmill.pipeline.execute import units
 from prefmill.pipeline.execute.crew import Died, Failed, Made, Ready, StageOrder, Unit
 from prefmill.pipeline.execute.local import run_tasks
@@ -24,9 +25,6 @@ from prefmill.pipeline.shards import STAGED
 from prefmill.pipeline.stage import digest, work_digest
 from prefmill.pipeline.store import Dataset, Run
 
-from .sleeping import NAME, Trouble, sleeping_task
-
-ROOT = Path(__file__).parents[3]
 SMALL = ExecutorConfig(unit_seconds=0.0)
 
 
@@ -41,11 +39,9 @@ class Noted(Progress):
 @pytest.fixture(scope="module")
 def crew():
     """Two processes for the whole module: they outlive what befalls them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]))
-        made = ProcessCrew([None, None])
-        yield made
-        made.close()
+    made = ProcessCrew([None, None])
+    yield made
+    made.close()
 
 
 def content(folder):
@@ -68,13 +64,9 @@ def expected(tmp_path_factory):
     return brought(tmp_path_factory.mktemp("local"), None)
 
 
-def computed(folder):
-    return [int(line) for line in (folder / "computed").read_text().split()]
-
-
 def test_rows_rejects_and_bytes_are_those_of_one_process(tmp_path, crew, expected):
     assert brought(tmp_path / "two", crew) == expected
-    assert sorted(computed(tmp_path / "two")) == list(range(0, 40, 4))
+    assert sorted(begun_in(tmp_path / "two")) == list(range(0, 40, 4))
     alone = tmp_path / "alone"
     brought(alone, None, ExecutorConfig(commit_seconds=0))
     names = [sorted(path.name for path in (folder / NAME).glob("*.parquet")) for folder in (alone, tmp_path / "two")]
@@ -91,7 +83,7 @@ def test_rows_rejects_and_bytes_are_those_of_one_process(tmp_path, crew, expecte
 def test_a_killed_worker_costs_one_unit(tmp_path, crew, expected):
     progress = Noted()
     assert brought(tmp_path, crew, progress=progress, trouble=Trouble("kill", 21, once=True)) == expected
-    assert sorted(computed(tmp_path)) == sorted([*range(0, 40, 4), 20])
+    assert sorted(begun_in(tmp_path)) == sorted([*range(0, 40, 4), 20])
     assert "given up over the inputs 20 to 23, attempt 1" in progress.notices[0]
     assert "killed by SIGKILL" in progress.notices[0]
 
@@ -103,7 +95,7 @@ def test_inputs_that_kill_or_hang_are_named_and_all_others_committed(tmp_path, c
     rows = {row.subject_id for row in content(tmp_path)[0]}
     assert rows == {row.subject_id for row in expected[0] if not 20 <= int(row.subject_id.split("-")[0]) < 24}
     assert brought(tmp_path, crew) == expected  # the same command, without what befell it
-    assert sorted(computed(tmp_path))[-1] == 36
+    assert sorted(begun_in(tmp_path))[-1] == 36
 
 
 def test_a_worker_that_dies_while_loading_is_a_named_error(tmp_path, crew):
@@ -119,7 +111,7 @@ from prefmill.pipeline.execute.local import run_tasks
 from prefmill.pipeline.execute.processes import ProcessCrew
 from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.store import Run
-from tests.pipeline.execute.sleeping import sleeping_task
+from prefmill.bench.sleeping import sleeping_task
 folder = Path(sys.argv[1])
 with Run.writing(folder) as run:
     work = [sleeping_task(folder, seconds=0.1)]
@@ -130,7 +122,7 @@ with Run.writing(folder) as run:
 def test_a_killed_coordinator_takes_its_workers_along_and_the_next_one_makes_what_is_missing(tmp_path, crew):
     """Meanwhile a second coordinator is refused: the first one holds the run."""
     draw = random.Random(20261128)
-    coordinator = subprocess.Popen([sys.executable, "-c", COORDINATOR, str(tmp_path)], cwd=ROOT)
+    coordinator = subprocess.Popen([sys.executable, "-c", COORDINATOR, str(tmp_path)])
     shards = draw.randrange(1, 7)
     while len(Dataset(tmp_path / NAME, Score).shards) < shards:
         time.sleep(0.02)
@@ -146,12 +138,12 @@ def test_a_killed_coordinator_takes_its_workers_along_and_the_next_one_makes_wha
     while any(is_running(pid) for pid in workers):
         assert time.monotonic() < deadline, "a worker outlived its coordinator"
         time.sleep(0.05)
-    done = len(computed(tmp_path))
+    done = len(begun_in(tmp_path))
     rows, rejects = brought(tmp_path, crew, seconds=0.1)
     assert (len(rows), len(rejects)) == (68, 6)
-    assert computed(tmp_path)[done:]
-    assert not covered & set(computed(tmp_path)[done:])
-    assert len(computed(tmp_path)) <= 10 + 2  # one unit for each worker
+    assert begun_in(tmp_path)[done:]
+    assert not covered & set(begun_in(tmp_path)[done:])
+    assert len(begun_in(tmp_path)) <= 10 + 2  # one unit for each worker
 
 
 def is_running(pid):

@@ -1,6 +1,5 @@
 """Ray's actors that are killed: the rows are those of one process. What is wrong with a cluster is said in words."""
 
-import os
 import random
 import socket
 import subprocess
@@ -9,6 +8,7 @@ import time
 
 import pytest
 from prefmill.base.errors import PrefmillError
+from prefmill.bench.sleeping import NAME, Trouble, begun_in
 from prefmill.pipeline.execute.ray_actors import RayCrew
 from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.ledger import DeviceLedger
@@ -16,8 +16,7 @@ from prefmill.pipeline.records import Score
 from prefmill.pipeline.store import Dataset
 from prefmill.recipes.checks import executor_problems
 
-from .sleeping import NAME, Trouble
-from .test_processes import ROOT, Noted, brought, computed
+from .test_processes import Noted, brought
 
 CONFIG = ExecutorConfig(engine="ray", workers=2, unit_seconds=0)
 
@@ -27,7 +26,6 @@ def crew():
     """A cluster on this machine, for the whole module."""
     pytest.importorskip("ray", reason="Ray is not installed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)]))
         patch.delenv("RAY_ADDRESS", raising=False)
         made = RayCrew(CONFIG)
         assert made.size() == 2
@@ -43,7 +41,7 @@ def expected(tmp_path_factory):
 def test_rows_and_rejects_are_those_of_one_process_and_a_killed_actor_costs_one_unit(tmp_path, crew, expected):
     progress = Noted()
     assert brought(tmp_path, crew, CONFIG, progress, trouble=Trouble("kill", 21, once=True)) == expected
-    assert sorted(computed(tmp_path)) == sorted([*range(0, 40, 4), 20])
+    assert sorted(begun_in(tmp_path)) == sorted([*range(0, 40, 4), 20])
     assert "given up over the inputs 20 to 23, attempt 1" in progress.notices[0]
     assert {piece.engine for piece in DeviceLedger(tmp_path)} == {"ray"}
 
@@ -74,7 +72,7 @@ from prefmill.pipeline.execute.local import run_tasks
 from prefmill.pipeline.execute.ray_actors import RayCrew
 from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.store import Run
-from tests.pipeline.execute.sleeping import sleeping_task
+from prefmill.bench.sleeping import sleeping_task
 folder, config = Path(sys.argv[1]), ExecutorConfig(engine="ray", address=sys.argv[2], workers=2, unit_seconds=0)
 with Run.writing(folder) as run:
     run_tasks(run, [sleeping_task(folder, seconds=0.2)], config, Progress(), crew=RayCrew(config))
@@ -87,7 +85,7 @@ def test_a_killed_driver_costs_a_unit_for_each_worker(tmp_path, crew, expected):
         crew.ray.kill(actor.handle)
     crew.spare.clear()
     address = crew.ray.get_runtime_context().gcs_address
-    driver = subprocess.Popen([sys.executable, "-c", COORDINATOR, str(tmp_path), address], cwd=ROOT)
+    driver = subprocess.Popen([sys.executable, "-c", COORDINATOR, str(tmp_path), address])
     shards = random.Random(20261128).randrange(1, 7)
     while len(Dataset(tmp_path / NAME, Score).shards) < shards:
         time.sleep(0.02)
@@ -97,7 +95,7 @@ def test_a_killed_driver_costs_a_unit_for_each_worker(tmp_path, crew, expected):
     covered = {shard.start for shard in Dataset(tmp_path / NAME, Score).shards}
     rows, rejects = brought(tmp_path, crew, CONFIG, seconds=0.2)
     assert (rows, rejects) == expected
-    again = [start for start in computed(tmp_path) if computed(tmp_path).count(start) > 1]
+    again = [start for start in begun_in(tmp_path) if begun_in(tmp_path).count(start) > 1]
     assert len(set(again)) <= 2
     assert not covered & set(again)
 
