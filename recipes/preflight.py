@@ -98,6 +98,7 @@ def plan_run(
     problems += checks.checkpoint_problems(models)
     open_stages = {stage.name for stage in stages if stage.missing != 0}
     problems += checks.adapter_problems(recipe, open_stages)
+    problems += checks.executor_problems(recipe.executor)
     problems += server_problems(recipe, open_stages)
     disk = estimate_disk(run, recipe, stages)
     problems += checks.disk_problems(disk)

@@ -23,7 +23,6 @@ EXTRAS = (
     "tensorrt",
     "tensorrt-rtx",
     "ray",
-    "objects",
     "view",
     "amber",
 )

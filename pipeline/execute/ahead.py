@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +13,7 @@ from .plan import Batch
 
 def prepared_ahead(
     stage: Stage[Any, Any], source: Source[Any], batches: Iterable[Batch], depth: int
-) -> Iterator[tuple[Batch, Any]]:
+) -> Generator[tuple[Batch, Any], None, None]:
     """Yield each batch prepared, while up to `depth` further ones are being prepared. Close it where it is left early.
 
     A source reads files through one cursor, so one thread reads.
