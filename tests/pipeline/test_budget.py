@@ -6,7 +6,7 @@ from prefmill.base.progress import Progress
 from prefmill.pipeline.budget import Budget, BudgetSpent, Purse
 from prefmill.pipeline.device_time import device_times
 from prefmill.pipeline.execute.local import run_tasks
-from prefmill.pipeline.execute.meter import DeviceMeter
+from prefmill.pipeline.execute.meter import CLOCK
 from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.ledger import DeviceLedger, DeviceTime, totals
 from prefmill.pipeline.records import Score
@@ -48,7 +48,7 @@ class Slow(Stage[int, Score]):
 @pytest.fixture
 def clock(monkeypatch):
     passing = Clock()
-    monkeypatch.setattr(DeviceMeter, "clock", passing)
+    monkeypatch.setattr(CLOCK, "read", passing)
     return passing
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prefmill.base.errors import PrefmillError
@@ -45,7 +46,7 @@ def measured_run(folder, device=A100, config=CONFIG, prompts=10):
     return folder
 
 
-def drawn(found):
+def drawn(found) -> Any:
     return next(stage for stage in found.stages if stage.name == "candidates")
 
 
@@ -81,7 +82,7 @@ def test_estimates_carry_their_source_and_scale(tmp_path):
     assert stage.rate.value == pytest.approx(4 * 4.69)  # OneDiff's seconds of an image, four of a prompt
     assert "OneDiff" in stage.rate.source
     assert not stage.measured
-    scores = found.stages[-1]
+    scores: Any = found.stages[-1]
     assert (scores.missing, scores.rate.value) == (400, pytest.approx(1 / 1400))
     faster = drawn(forecast(plan, pds_dpo(), gpu="h100"))
     assert faster.rate.value == pytest.approx(4 * 2.03)
