@@ -75,6 +75,13 @@ def replacing(path: Path, named: Callable[[Path], Path] | None = None) -> Iterat
                 remove(temporary)
 
 
+def move(path: Path, target: Path) -> None:
+    """Give a written file its final name, for good. Raises PrefmillError when the file system refuses."""
+    with _refused(target):
+        path.replace(target)
+        sync(target.parent)
+
+
 def copy_folder(files: Sequence[Path], target: Path) -> None:
     """Put copies of files into a folder that appears with all of them at once. An older folder is replaced.
 

@@ -11,7 +11,7 @@ import typer
 from ..base.errors import PrefmillError
 
 BENCHES = (
-    *("engines", "generator_tuning", "kernels", "responders", "reward"),
+    *("engines", "executors", "faults", "generator_tuning", "kernels", "planning", "responders", "reward", "scaling"),
     *("scorers", "sd3_device", "servers", "synthesis", "train"),
 )
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -26,7 +26,7 @@ from . import train_group
 from . import write as write_group
 from .annotate import annotate_command
 from .bench import PASSED_ON, bench_command
-from .options import Discard, Json, Limit, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
+from .options import Discard, Json, Limit, Price, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
 from .quality import quality_command
 
 LINES = "\n"
@@ -70,12 +70,16 @@ def run(
     remake: Remake = None,
     discard: Discard = False,
     train: Train = True,
+    budget: Annotated[float | None, typer.Option(help="stop before the run has cost more, all calls together")] = None,
+    budget_hours: Annotated[float | None, typer.Option(help="the same in device hours")] = None,
+    price: Price = None,
     as_json: Json = False,
 ) -> None:
     """Make preference pairs from prompts (or from what was imported), and train on them. Continues where it stopped."""
     from .run import run_command
 
-    run_command(recipe, to, prompts, limit, settings or [], remake, discard, train, as_json)
+    given = (recipe, to, prompts, limit, settings or [], remake, discard, train, as_json)
+    run_command(*given, budget, budget_hours, price)
 
 
 @app.command()
@@ -88,26 +92,36 @@ def plan(
     remake: Remake = None,
     discard: Discard = False,
     train: Train = True,
+    gpu: Annotated[str | None, typer.Option(help="plan for a100, h100, h200 or another GPU")] = None,
+    count: Annotated[int, typer.Option(help="how many of them")] = 1,
+    price: Price = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="a run, or a benchmark's result, whose measured speed counts (repeatable)"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print what `run` with the same arguments would do: what is done, what is missing, what stands in the way."""
+    """Print what `run` with the same arguments would do and take: what is missing, device hours, cost, obstacles."""
     from .plan import plan_command
 
-    plan_command(recipe, to, prompts, limit, settings or [], remake, discard, train, as_json)
+    given = (recipe, to, prompts, limit, settings or [], remake, discard, train, as_json)
+    plan_command(*given, gpu, count, price, sources or [])
 
 
 @app.command()
 def merge(
-    output: Annotated[Path, typer.Argument(help="a finished training's folder", parser=as_path, metavar="OUTPUT")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="a finished training's folder, or several runs", parser=as_path)
+    ],
     to: Annotated[Path, typer.Option(help="the folder to write", parser=as_path, metavar="FOLDER")],
     base: Annotated[str | None, typer.Option(help="where the base model is now, if it has moved")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; by default the base's own")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write base and adapter as one checkpoint, which transformers and vLLM load."""
+    """Write base and adapter as one checkpoint, which transformers and vLLM load; or several runs as one run."""
     from .merge import merge_command
 
-    merge_command(output, to, base, dtype, as_json)
+    merge_command(folders, to, base, dtype, as_json)
 
 
 @app.command(name="import")

@@ -36,3 +36,7 @@ Discard = Annotated[
     bool, typer.Option("--discard", help="set aside what was made from prompts that are no longer given")
 ]
 Train = Annotated[bool, typer.Option(help="train on the pairs, where the recipe says so")]
+
+Price = Annotated[
+    str | None, typer.Option(help="price of a device hour; by default executor.price_per_device_hour", metavar="NUMBER")
+]

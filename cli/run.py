@@ -6,20 +6,24 @@ import json
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
 
 from ..base.errors import PrefmillError
 from ..base.paths import user_path
+from ..pipeline.budget import Budget
 from ..pipeline.prompts import PromptsConfig
 from ..recipes.catalogue import load_recipe
+from ..recipes.forecast import price_of
 from ..recipes.recipe import BaseRecipe
 from ..recipes.run import run_recipe
 from ..recipes.saved import continued, has_recipe, prompts_of
 from ..recipes.settings import override, validated
 from .progress import watched
 from .show import print_summary
+from .show_time import print_taken
 
 
 def run_command(
@@ -32,11 +36,17 @@ def run_command(
     discard: bool,
     train: bool,
     as_json: bool,
+    money: float | None = None,
+    hours: float | None = None,
+    price: str | None = None,
 ) -> None:
-    """Begin or continue a run."""
+    """Begin or continue a run; stop before it takes more than so much money, or so many device hours."""
     folder = folder_for(recipe, to)
     config = configuration(recipe, folder, prompts, limit, settings)
-    execute(folder, config, remake, as_json, discard, train, named(recipe, folder, settings))
+    paid = price_of(price, config.executor.price_per_device_hour)
+    executor = config.executor.model_copy(update={"price_per_device_hour": paid})
+    config, budget = config.model_copy(update={"executor": executor}), Budget.of(money, hours, paid)
+    execute(folder, config, remake, as_json, discard, train, named(recipe, folder, settings), budget)
 
 
 def execute(
@@ -47,19 +57,25 @@ def execute(
     discard: bool = False,
     train: bool = True,
     words: str = "RECIPE",
+    budget: Budget | None = None,
 ) -> None:
-    """Bring a run to its end and print what it holds."""
+    """Bring a run to its end and print what it holds. Raises BudgetSpent, after that, where its budget stopped it."""
     began = time.monotonic()
     with watched(f"prefmill run --to {folder}") as progress:
-        finished = run_recipe(folder, config, progress, remake=remake, discard=discard, train=train, words=words)
+        call = {"remake": remake, "discard": discard, "train": train, "words": words, "budget": budget}
+        finished = run_recipe(folder, config, progress, **call)
     seconds = round(time.monotonic() - began, 1)
     if as_json:
         report = {"run": str(folder), "report": str(finished.report), "wall_seconds": seconds}
-        typer.echo(json.dumps({**finished.summary, **report}))
-        return
-    print_summary(finished.summary)
-    typer.echo(f"run:    {folder}")
-    typer.echo(f"report: {finished.report}")
+        taken = [asdict(entry) for entry in finished.taken]
+        typer.echo(json.dumps({**finished.summary, **report, "taken": taken, "stopped": str(finished.stopped or "")}))
+    else:
+        print_summary(finished.summary)
+        print_taken(finished.taken)
+        typer.echo(f"run:    {folder}")
+        typer.echo(f"report: {finished.report}")
+    if finished.stopped:
+        raise finished.stopped
 
 
 def named(recipe: str | None, folder: Path, settings: Sequence[str]) -> str:

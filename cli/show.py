@@ -20,6 +20,7 @@ from ..base.text import printable
 from ..pipeline.records import Record, Reject
 from ..pipeline.store import Dataset, Run
 from ..pipeline.summary import record_type_of, stage_names, summarize
+from .show_time import print_device_time
 
 _WHOLE = {"source"}  # paths and names: half of one is of no use
 _SHORTENED = 100  # characters of a text on a terminal
@@ -109,6 +110,7 @@ def print_summary(summary: dict[str, Any]) -> None:
         cells = (name + state, *numbers, rejects, f"{stage['seconds']:.1f}", origin)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console(width=None if sys.stdout.isatty() else _UNBOUNDED, highlight=False).print(table)
+    print_device_time(summary["ledger"])
     for name, stage in summary["stages"].items():
         if stage["usage"]:
             typer.echo(printable(f"{name}: {_usage(stage['usage'])}"))

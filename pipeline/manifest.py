@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..base.errors import PrefmillError
 from ..base.versions import package_versions
+from .ledger import StageTime, time_of_footers
 from .usage import total
 
 if TYPE_CHECKING:
@@ -20,8 +21,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class StageReport:
+    """What a built stage really uses, as the process that built it found: plain values, for it may be another one."""
+
+    models: tuple[str, ...] = ()
+    networks: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, str] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    device: str = ""
+
+    @classmethod
+    def of(cls, stage: Stage[Any, Any], device: str = "") -> Self:
+        """Return the report of a stage built in this process; `device`: where its model runs, if it has one."""
+        hardware: dict[str, str] = {}
+        if stage.model_keys:
+            from ..engine.device import hardware_description  # torch: only a stage with a model needs it
+
+            hardware = hardware_description()
+        networks = {runner.network.name: runner.execution.backend for runner in stage.runners}
+        return cls(tuple(stage.model_keys), networks, hardware, (*stage.notices, *stage.outcome), device)
+
+    @property
+    def device_name(self) -> str:
+        """The device that its model runs on, by its name; empty where it has none."""
+        return self.hardware.get("gpu" if self.device == "cuda" else "cpu", "")
+
+
+@dataclass(frozen=True)
 class StageManifest:
-    """See the module. `seconds` is device time summed over every process that worked on the stage.
+    """See the module. `seconds` is device time summed over every process that worked on the stage (`ledger.py`).
 
     `precision`, `backend` and `device` are what the settings came to where the stage ran; empty without a model.
     `networks` says what really ran each network: one that has no engine runs eagerly under every backend.
@@ -46,6 +74,7 @@ class StageManifest:
     outputs: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    price_per_hour: float | None = None
     cost: float | None = None
     usage: dict[str, Any] | None = None
     measures: dict[str, Any] = field(default_factory=dict)
@@ -61,18 +90,18 @@ class StageManifest:
         fresh = {"started": _now(), "versions": package_versions()}
         return cls(stage=task.name, fingerprint=fingerprint, config=task.config, **task.execution, **{**fresh, **kept})
 
-    def with_stage(self, stage: Stage[Any, Any]) -> Self:
-        """Record what the built stage really uses.
+    def with_report(self, report: StageReport, *, mixed: bool = False) -> Self:
+        """Record what a built stage really uses; `mixed`: whether GPUs of several types may work on one stage.
 
-        Raises PrefmillError when the weights changed under a run, or what runs its networks.
+        Raises PrefmillError when the weights changed under a run, what runs its networks, or the type of GPU.
         """
-        models = list(stage.model_keys)
+        models = list(report.models)
         if self.models and models != self.models:
             raise PrefmillError(
                 f"stage {self.stage} was begun with {', '.join(self.models)}, but now there is {', '.join(models)}",
                 f"restore those weights, or make the stage again with `prefmill run ... --remake {self.stage}`",
             )
-        networks = {runner.network.name: runner.execution.backend for runner in stage.runners}
+        networks = report.networks
         changed = [name for name, backend in networks.items() if self.networks.get(name, backend) != backend]
         if changed:
             told = [f"{name} by {self.networks[name]}, now by {networks[name]}" for name in changed]
@@ -80,20 +109,37 @@ class StageManifest:
                 f"stage {self.stage} was begun with {', '.join(told)}",
                 f"bring back what ran it, or make the stage again with `prefmill run ... --remake {self.stage}`",
             )
-        hardware = self.hardware
-        if models:
-            from ..engine.device import hardware_description  # torch: only a stage with a model needs it
+        gpus = [name for name in self.hardware.get("gpu", "").split(", ") if name]
+        found = report.hardware.get("gpu", "")
+        if gpus and found and found not in gpus and not mixed:
+            raise PrefmillError(
+                f"stage {self.stage} was begun on {', '.join(gpus)}, and this is {found}, whose last bits differ",
+                "continue on the same type, or say with --set executor.mixed_hardware=true that they may mix",
+            )
+        hardware = report.hardware or self.hardware
+        if gpus and found:
+            hardware = hardware | {"gpu": ", ".join(dict.fromkeys([*gpus, found]))}
+        notices = list(dict.fromkeys([*self.notices, *report.notices]))
+        device = report.device or self.device
+        return replace(self, models=models, networks=networks, hardware=hardware, notices=notices, device=device)
 
-            hardware = hardware_description()
-        notices = list(dict.fromkeys([*self.notices, *stage.notices, *stage.outcome]))
-        return replace(self, models=models, networks=networks, hardware=hardware, notices=notices)
+    @property
+    def device_name(self) -> str:
+        """The device that its model runs on, by its name; empty where it has none."""
+        return self.hardware.get("gpu" if self.device == "cuda" else "cpu", "")
 
     def finish(
-        self, dataset: Dataset[Any], inputs: int, price_per_hour: float | None, measures: dict[str, Any] | None = None
+        self,
+        dataset: Dataset[Any],
+        inputs: int,
+        taken: StageTime,
+        price_per_hour: float | None,
+        measures: dict[str, Any] | None = None,
     ) -> Self:
-        """Return the manifest of a stage that has run to its end, counted from its shards."""
-        seconds = round(sum(footer.seconds for _, footer in dataset.footers()), 3)
-        usages = [footer.usage for _, footer in dataset.footers() if footer.usage is not None]
+        """Return the manifest of a stage that has run to its end, counted from its shards and from the ledger."""
+        before = time_of_footers(dataset)
+        seconds = round(taken.seconds + before.seconds, 3)
+        usages = [usage for usage in (taken.usage, before.usage) if usage is not None]
         usage = total(usages) if usages else None
         cost = None if price_per_hour is None else round(seconds / 3600 * price_per_hour, 6)
         if usage is not None and usage.cost is not None:  # paid to a server, whatever this machine costs
@@ -104,6 +150,7 @@ class StageManifest:
             complete=True,
             finished=self.finished or _now(),
             seconds=seconds,
+            price_per_hour=price_per_hour,
             cost=cost,
             usage=None if usage is None else asdict(usage),
             measures=measures or {},

@@ -7,7 +7,11 @@ A shard covers a range of the stage's inputs and says so in its name, together w
 So one atomic rename commits rows, range and checksum at once; a folder listing tells what is done and what is
 missing; and no side file can disagree. The rejects of the range travel in the Parquet footer, so that a row is
 either in the output or in the ledger, never in neither. Any prefix, and any gap, is a valid state that the next run
-fills.
+fills. The same rows have the same bytes and so the same name: what they took to make is in the run's ledger.
+
+One process commits, the holder of the run's lock. Others stage: they write a whole shard into `_staged/` under a name
+of its own, where nobody reads it, and the holder gives it its place (`stage_shard`, `adopt`). What is staged by one
+that was given up for dead stays there and counts for nothing.
 
 Damage is found at two depths. `is_intact` hashes the file: whoever continues a run does that. A reader that wants ten
 rows of a large file does not; it meets a SHA-256 over the footer (the 32 bytes before it, where Parquet readers do not
@@ -21,8 +25,9 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +35,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..base.errors import PrefmillError
-from ..base.files import reason_of, replacing, sha256_of
+from ..base.files import move, reason_of, replacing, sha256_of
 from .columns import schema_of, to_table
 from .records import Reject
 from .usage import Usage
 
+STAGED = "_staged"
+"""The folder beside a stage's shards for those that were written and not yet committed."""
 CHECKSUM_LENGTH = 16
 ROW_GROUP_BYTES = 1 << 20
 """What a reader holds at a time: an image of a megapixel alone, so that who wants one of four reads one of four."""
@@ -60,6 +67,11 @@ class Shard:
         if not match or int(match[1]) >= int(match[2]):
             return None
         return Shard(int(match[1]), int(match[2]), match[3], path)
+
+    @property
+    def name(self) -> str:
+        """What a committed shard's file is called."""
+        return f"{self.start:09d}-{self.stop:09d}-{self.checksum}.parquet"
 
     def is_intact(self) -> bool:
         """Return whether the file's bytes still have the checksum in its name. Reads the whole file.
@@ -107,9 +119,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a shard says of itself besides its rows: the digest of the work it did, its rejects, its cost.
+    """What a shard says of itself besides its rows: the digest of the work it did, and its rejects.
 
-    `usage` is what requests to models took, where there were any.
+    `seconds` of the device and `usage` of models behind requests are those of shards of earlier versions: since then
+    the run's ledger has them, for the same rows have the same bytes.
     """
 
     work: str
@@ -139,8 +152,30 @@ def write_shard(
 
     Raises PrefmillError when the file system refuses (full disk, quota, permissions); nothing is committed then.
     """
-    table = to_table(record_type, records)
-    table = table.replace_schema_metadata(footer.encode())
+    table = _table(record_type, records, footer)
+    return _write(table, start, stop, folder / f"{start:09d}-{stop:09d}", lambda shard: folder / shard.name)
+
+
+def stage_shard(
+    folder: Path, start: int, stop: int, record_type: type, records: Sequence[Any], footer: Footer
+) -> Shard:
+    """Write the outputs of inputs [start, stop) into the folder's `_staged`, for `adopt` to commit; raises as above."""
+    place = folder / STAGED / uuid.uuid4().hex
+    return _write(_table(record_type, records, footer), start, stop, place, lambda _: place)
+
+
+def adopt(staged: Shard, folder: Path) -> Shard:
+    """Commit a staged shard by one atomic rename. Raises PrefmillError when the file system refuses."""
+    path = folder / staged.name
+    move(staged.path, path)
+    return replace(staged, path=path)
+
+
+def _table(record_type: type, records: Sequence[Any], footer: Footer) -> pa.Table:
+    return to_table(record_type, records).replace_schema_metadata(footer.encode())
+
+
+def _write(table: pa.Table, start: int, stop: int, place: Path, named: Callable[[Shard], Path]) -> Shard:
     rows_per_group = max(1, table.num_rows * ROW_GROUP_BYTES // max(table.nbytes, 1))
     # images are compressed already, and for a few rows dictionaries and statistics are larger than the values
     is_bulky = rows_per_group < FEW_ROWS
@@ -153,13 +188,12 @@ def write_shard(
     }
     shards: list[Shard] = []
 
-    def named(written: Path) -> Path:
-        checksum = sha256_of(written)[:CHECKSUM_LENGTH]
-        path = folder / f"{start:09d}-{stop:09d}-{checksum}.parquet"
-        shards.append(Shard(start, stop, checksum, path))
-        return path
+    def final(written: Path) -> Path:
+        shard = Shard(start, stop, sha256_of(written)[:CHECKSUM_LENGTH], place)
+        shards.append(replace(shard, path=named(shard)))
+        return shards[0].path
 
-    with replacing(folder / f"{start:09d}-{stop:09d}", named) as temporary:
+    with replacing(place, final) as temporary:
         pq.write_table(table, temporary, row_group_size=rows_per_group, **options)
         _seal(temporary)
     return shards[0]

@@ -111,6 +111,7 @@ class Task:
     execution: dict[str, str] = field(default_factory=dict)  # precision, backend and device, where it has a model
     checkpoints: tuple[str, ...] = ()  # the models it will load
     measure: Callable[[], dict[str, Any]] = dict  # called when all rows are there, for the manifest
+    again: Callable[[], Task] | None = None  # makes it anew in another process: can be pickled
 
     def fingerprint(self, *upstream: str) -> str:
         """Return the digest of this stage's configuration and of all it reads."""

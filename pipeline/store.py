@@ -7,6 +7,7 @@
         _manifest.json          configuration, models, backend, versions, counts, rejects by reason, seconds
         000000000-000000010-4be0….parquet
         _set-aside/             shards found damaged or out of date, kept for a look
+        _staged/                shards that workers have written and the holder of the lock has not yet committed
       candidates/ ...
 
 Names that begin with an underscore are skipped by Parquet readers, so a stage's folder opens as a table in any of them.
@@ -23,9 +24,10 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..base.errors import PrefmillError
-from ..base.files import make_folder, read_text, reason_of, remove_leftovers, write_text
+from ..base.files import make_folder, read_text, reason_of, remove, remove_leftovers, write_text
 from ..base.locks import exclusive, holder_of
 from .dataset import Dataset
+from .shards import STAGED
 
 __all__ = ["MANIFEST", "Dataset", "Run"]
 
@@ -51,6 +53,7 @@ class ManifestFields(BaseModel):
     rejects: dict[str, int] = {}
     seconds: _Number = 0.0
     cost: _Number | None = None
+    price_per_hour: _Number | None = None
     measures: dict[str, dict[str, dict[str, _Number | None]]] = {}
 
 
@@ -105,6 +108,8 @@ class Run:
                 if (folder / LOCK).exists():  # a training, which may be under way beside this run
                     held.enter_context(exclusive(folder / LOCK, _InUse()))
                 remove_leftovers(folder)
+            with contextlib.suppress(OSError):  # a worker that was given up for dead may still be writing there
+                remove(folder / STAGED)
 
     def dataset(self, name: str, record_type: type[R]) -> Dataset[R]:
         """Return the rows a stage has committed so far (none for a stage that has not run)."""

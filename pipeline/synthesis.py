@@ -7,8 +7,9 @@ are computed also where nothing is made of them, if what they read is there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import model_validator
@@ -16,11 +17,13 @@ from pydantic import model_validator
 from ..base.errors import PrefmillError
 from ..base.progress import Progress
 from ..engine.settings import RANDOM_PREFIX, EngineSettings
+from .budget import Budget
 from .declaration import Inputs, StageDeclaration
+from .execute.crews import crew_of
 from .execute.local import run_tasks
 from .execute.plan import Plan, plan_task
 from .judging.settings import JudgeChoice
-from .loop import Loop
+from .loop import Loop, LoopReference
 from .pair_policy import PairPolicy
 from .prompts import PromptsConfig
 from .stage import Stage, Task
@@ -80,15 +83,24 @@ class SynthesisConfig(Loop):
 
 
 def synthesize(
-    run: Run, loop: Loop, progress: Progress, *, discard: bool = False, only: Collection[str] | None = None
+    run: Run,
+    loop: Loop,
+    progress: Progress,
+    *,
+    discard: bool = False,
+    only: Collection[str] | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Bring a run to its end: begin it, continue it, or find it complete; `only`: as in `tasks_of`.
 
-    Raises PrefmillError where rows would be lost because inputs have changed, unless `discard` says that they may.
+    Raises PrefmillError where rows would be lost because inputs have changed, unless `discard` says that they may, and
+    BudgetSpent where the budget does not cover the next batch.
     """
     for notice in _needed(run, loop, only)[1]:
         progress.notice(notice)
-    run_tasks(run, tasks_of(run, loop, only), loop.executor, progress, discard=discard)
+    tasks = tasks_of(run, loop, only)
+    with crew_of(loop.executor, tasks, progress) as crew:
+        run_tasks(run, tasks, loop.executor, progress, discard=discard, crew=crew, budget=budget)
 
 
 def plan_run(run: Run, loop: Loop) -> list[Plan]:
@@ -119,12 +131,18 @@ def tasks_of(run: Run, loop: Loop, only: Collection[str] | None = None) -> list[
             if not folders[read.name] and not read.optional:
                 raise PrefmillError(f"no {read.setting}: there are no {read.name} for {stage.name}", read.remedy)
     shared: dict[Any, Any] = {}
+    again = partial(_task_again, run.folder.resolve(), LoopReference.to(loop), None if only is None else tuple(only))
     return [
-        _task(stage, folder, settings, Inputs(run, settings, folders, shared), loop)
+        _task(stage, folder, settings, Inputs(run, settings, folders, shared), loop, partial(again, folder))
         for stage in needed
         for folder, settings in stage.instances(loop.settings_of(stage)).items()
         if not is_imported(run, folder)
     ]
+
+
+def _task_again(folder: Path, reference: LoopReference, only: Collection[str] | None, name: str) -> Task:
+    """Return a task of a run as another process needs it, made from what can be sent there."""
+    return next(task for task in tasks_of(Run(folder), reference.loop(), only) if task.name == name)
 
 
 def _needed(run: Run, loop: Loop, only: Collection[str] | None) -> tuple[list[StageDeclaration], list[str]]:
@@ -163,7 +181,9 @@ def _folders(run: Run, loop: Loop, stage: StageDeclaration, *, given: bool) -> l
     return list(dict.fromkeys([*own, *(name for name in there if is_imported(run, name))]))
 
 
-def _task(stage: StageDeclaration, folder: str, settings: Any, inputs: Inputs, loop: Loop) -> Task:
+def _task(
+    stage: StageDeclaration, folder: str, settings: Any, inputs: Inputs, loop: Loop, again: Callable[[], Task]
+) -> Task:
     checkpoints = tuple(stage.checkpoints(settings))
     entries = loop.settings_of(stage)
     place = f"{stage.setting}.{entries.index(settings)}" if isinstance(entries, tuple) else stage.setting
@@ -185,6 +205,7 @@ def _task(stage: StageDeclaration, folder: str, settings: Any, inputs: Inputs, l
         execution=execution,
         checkpoints=checkpoints,
         measure=partial(stage.measure, inputs),
+        again=again,
     )
 
 

@@ -10,6 +10,7 @@ from ..base.errors import PrefmillError
 from ..base.paths import user_path
 from ..engine.responders.adapter import require_adapter
 from ..engine.settings import EngineSettings
+from ..pipeline.execute.work import ExecutorConfig
 from ..pipeline.generate_settings import GenerateConfig
 from ..train.extras import require_libraries
 from ..train.launch_settings import LaunchSettings, changed_settings
@@ -100,6 +101,17 @@ def device_problems(engine: EngineSettings) -> Iterator[Problem]:
         resolve_device(engine)
     except PrefmillError as error:
         yield Problem.of("engine.device", error)
+
+
+def executor_problems(config: ExecutorConfig) -> Iterator[Problem]:
+    """Yield why the workers that the settings ask for cannot be had."""
+    if config.engine == "ray":
+        from ..pipeline.execute.ray_actors import check_ray
+
+        try:
+            check_ray(config)
+        except PrefmillError as error:
+            yield Problem.of("executor", error)
 
 
 def trainer_problems(setting: str, config: LaunchSettings) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
-"""What a recipe has to do in a run: its stages in order, what each holds and misses, and what that takes.
+"""What a recipe has to do in a run: its stages in order, what each holds and misses. `forecast.py`: what that takes.
 
-Nothing here writes, loads a model or guesses: a rate is one that this run measured, or there is none.
+Nothing here writes, loads a model or guesses.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class PlannedStage:
     """A stage of a run, as it will find its folder.
 
     `inputs` is None where it is known only when the stages before have finished; `expected` is then what this run's
-    own ratio of inputs to prompts lets expect, if it has one. `models` are settings with their checkpoints. `rate` is
-    measured: device seconds per input.
+    own ratio of inputs to prompts lets expect, if it has one. `models` are settings with their checkpoints, `config`
+    what its rows depend on, `reads` the stages its inputs are made of.
     """
 
     name: str
@@ -35,18 +35,14 @@ class PlannedStage:
     done: int
     inputs: int | None
     expected: int | None
-    rate: float | None
+    config: dict[str, Any] | None = None
+    reads: tuple[str, ...] = ()
+    batch_size: int = 1
 
     @property
     def missing(self) -> int | None:
         """How many inputs are still to be worked on, None where that is not known yet."""
         return None if self.inputs is None else max(0, self.inputs - self.done)
-
-    @property
-    def seconds(self) -> float | None:
-        """The device seconds still to come, None where nothing was measured."""
-        total = self.inputs if self.inputs is not None else self.expected
-        return None if total is None or self.rate is None else max(0, total - self.done) * self.rate
 
     @property
     def state(self) -> str:
@@ -146,12 +142,8 @@ def _planned(run: Run, task: Task, inputs: int | None, *, again: bool, grown: fl
         expected = round(manifest["inputs"] * grown)
     done = 0 if again else covered
     models = tuple((f"{task.setting}.model", source) for source in task.checkpoints)
-    return PlannedStage(task.name, task.unit, task.fan_out, models, done, inputs, expected, _rate(dataset, covered))
-
-
-def _rate(dataset: Dataset[Any], covered: int) -> float | None:
-    seconds = sum(footer.seconds for _, footer in dataset.footers())
-    return seconds / covered if covered and seconds else None
+    fixed = (task.name, task.unit, task.fan_out, models)
+    return PlannedStage(*fixed, done, inputs, expected, task.config, task.reads, task.batch_size)
 
 
 def _raised_by(setting: str, check: Callable[[], None]) -> list[Problem]:

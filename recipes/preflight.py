@@ -37,31 +37,18 @@ class RunPlan:
     disk: DiskEstimate | None
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
-    price_per_device_hour: float | None
 
     @property
     def computed(self) -> frozenset[str]:
         """The stages that will load a model."""
         return frozenset(stage.name for stage in self.stages if stage.missing != 0 and stage.models)
 
-    @property
-    def device_hours(self) -> float | None:
-        """The hours of synthesis still to come at the rates that this run measured; None where one is missing."""
-        seconds = [stage.seconds for stage in self.stages if stage.missing != 0 and stage.models]
-        known = [one for one in seconds if one is not None]
-        return sum(known) / 3600 if len(known) == len(seconds) else None
-
-    @property
-    def cost(self) -> float | None:
-        """What these hours cost, where both are known."""
-        hours, price = self.device_hours, self.price_per_device_hour
-        return None if hours is None or price is None else hours * price
-
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain values."""
         stages = [asdict(stage) | {"missing": stage.missing, "state": stage.state} for stage in self.stages]
-        values = {**asdict(self), "folder": str(self.folder), "stages": stages}
-        return values | {"device_hours": self.device_hours, "cost": self.cost}
+        for stage in stages:
+            del stage["config"]  # run.yaml has it, by setting
+        return {**asdict(self), "folder": str(self.folder), "stages": stages}
 
     def require_sound(self) -> None:
         """Raise PrefmillError with all problems, if there are any."""
@@ -88,7 +75,7 @@ def plan_run(
     """
     problems = [*checks.folder_problems(folder)]
     if problems:  # a path that cannot be looked at
-        return RunPlan(folder, (), (), (), None, tuple(problems), (), None)
+        return RunPlan(folder, (), (), (), None, tuple(problems), ())
     run, planned = Run(folder), recipe
     if found := [*checks.device_problems(recipe.engine)]:
         problems += found
@@ -111,15 +98,15 @@ def plan_run(
     problems += checks.checkpoint_problems(models)
     open_stages = {stage.name for stage in stages if stage.missing != 0}
     problems += checks.adapter_problems(recipe, open_stages)
+    problems += checks.executor_problems(recipe.executor)
     problems += server_problems(recipe, open_stages)
     disk = estimate_disk(run, recipe, stages)
     problems += checks.disk_problems(disk)
     notes = [settled] if settled else []
     notes += server_calls(run, recipe, stages)
     notes += [disk.text] if disk is not None and disk.tight and not disk.clearly_short else []
-    price = recipe.executor.price_per_device_hour
     begun = tuple(training.output.name for training in open_trainings)
-    plan = RunPlan(folder, tuple(stages), begun, models, disk, tuple(problems), tuple(notes), price)
+    plan = RunPlan(folder, tuple(stages), begun, models, disk, tuple(problems), tuple(notes))
     if problems:  # models that cannot be had cannot be asked
         return plan
     return replace(plan, problems=tuple(engine_problems(engine_models(recipe, plan.computed), words)))

@@ -23,7 +23,10 @@ EXTRAS = (
     "tensorrt",
     "tensorrt-rtx",
     "ray",
+<<<<<<< HEAD
     "objects",
+=======
+>>>>>>> planning
     "view",
     "amber",
 )

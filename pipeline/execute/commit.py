@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...base.errors import PrefmillError
+from ..ledger import DeviceTime
 from ..records import Reject
 from ..shards import Footer, write_shard
 from ..stage import Source, work_digest
@@ -29,6 +31,7 @@ class _Portion:
     before: int
     batches: list[tuple[Batch, list[Any], float, Usage | None]] = field(default_factory=list)
     opened: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: round(time.time(), 6))
 
     @property
     def stop(self) -> int:
@@ -47,10 +50,17 @@ class Committer:
     """Gathers the outputs of consecutive batches and commits them as shards of a bounded size and age."""
 
     def __init__(
-        self, dataset: Dataset[Any], source: Source[Any], fingerprint: str, *, largest: int, longest: float
+        self,
+        dataset: Dataset[Any],
+        source: Source[Any],
+        fingerprint: str,
+        book: Callable[[DeviceTime], None],
+        *,
+        largest: int,
+        longest: float,
     ) -> None:
-        """`largest` shard in bytes held in memory, `longest` wait of a row in seconds."""
-        self.dataset, self.source, self.fingerprint = dataset, source, fingerprint
+        """`book` takes what a committed shard took; `largest` shard in bytes in memory, `longest` wait in seconds."""
+        self.dataset, self.source, self.fingerprint, self.book = dataset, source, fingerprint, book
         self.largest, self.longest = largest, longest
         self.rows = len(dataset)
         """Rows on disk."""
@@ -89,11 +99,22 @@ class Committer:
         rejects = tuple(output for output in outputs if isinstance(output, Reject))
         records = [output for output in outputs if not isinstance(output, Reject)]
         work = work_digest(self.fingerprint, self.source.keys(portion.start, portion.stop))
-        seconds = round(sum(seconds for _, _, seconds, _ in portion.batches), 3)
-        usages = [usage for _, _, _, usage in portion.batches if usage is not None]
-        footer = Footer(work, rejects, seconds, total(usages) if usages else None)
-        write_shard(self.dataset.folder, portion.start, portion.stop, kind, records, footer)
+        write_shard(self.dataset.folder, portion.start, portion.stop, kind, records, Footer(work, rejects))
         self.rows = portion.before + len(records)
+        usages = [usage for _, _, _, usage in portion.batches if usage is not None]
+        self.book(
+            DeviceTime(
+                stage=self.dataset.name,
+                what="work",
+                seconds=round(sum(seconds for _, _, seconds, _ in portion.batches), 6),
+                began=portion.began,
+                units=portion.stop - portion.start,
+                rows=len(records),
+                start=portion.start,
+                stop=portion.stop,
+                usage=total(usages) if usages else None,
+            )
+        )
 
 
 def _size(output: Any) -> int:

@@ -70,7 +70,8 @@ class Follower:
     def begin(self) -> None:
         """Load the model before the leader starts: what is wrong with it shows now and not in hours."""
         missing = len(self.leader.source) - self.leader.plan.done
-        self.work.begin(len(self.source) + missing * self.leader.task.fan_out, missing=True)
+        total = len(self.source) + missing * self.leader.task.fan_out
+        self.work.begin(total, missing=True, meter=self.leader.meter)
 
     def take(self, items: Sequence[tuple[str, Any]], finishers: Executor) -> None:
         """Take what the leader hands on, compute the batches that are full, and commit what may be."""

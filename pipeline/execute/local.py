@@ -13,25 +13,41 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from ...base.progress import Progress
+from ..budget import Budget, Purse
+from ..ledger import DeviceLedger
 from ..stage import Task
 from ..store import Run
+from .ahead import prepared_ahead
+from .crew import Crew
+from .distributed import compute_by
 from .follower import Follower
 from .plan import Batch, plan_task, refuse_loss
 from .work import ExecutorConfig, Work
 
 
 def run_tasks(
-    run: Run, tasks: list[Task], config: ExecutorConfig, progress: Progress, *, discard: bool = False
+    run: Run,
+    tasks: list[Task],
+    config: ExecutorConfig,
+    progress: Progress,
+    *,
+    discard: bool = False,
+    crew: Crew | None = None,
+    budget: Budget | None = None,
 ) -> None:
     """Bring every task of a run to its end, in order. Safe to call again after any interruption.
 
-    Raises PrefmillError where intact rows would have to be set aside, unless `discard` says that they may.
+    The workers of a `crew` compute what loads a model; everything else, and without a crew everything, this process.
+    Raises PrefmillError where intact rows would have to be set aside, unless `discard` says that they may, and
+    BudgetSpent before a batch that the budget does not cover.
     """
     fingerprints: dict[str, str] = {}
+    ledger = DeviceLedger(run.folder)
+    purse = Purse(budget, ledger) if budget else None
     remaining = deque(tasks)
 
     def work_on(task: Task) -> Work:
@@ -39,11 +55,14 @@ def run_tasks(
         if not discard:
             refuse_loss(run, plan, [other for other in remaining if other is not task])
         fingerprints[task.name] = plan.fingerprint
-        return Work(run, plan, config, progress)
+        return Work(run, plan, config, progress, ledger, purse)
 
     while remaining:
         work, follower = work_on(remaining.popleft()), None
-        if remaining and Follower.may_run_beside(work, remaining[0]):
+        if crew and work.task.checkpoints and work.task.again:
+            compute_by(crew, work)
+            continue
+        if remaining and not crew and Follower.may_run_beside(work, remaining[0]):
             follower = Follower.beside(work, work_on(remaining[0]))
         if follower:
             remaining.popleft()
@@ -68,36 +87,20 @@ def _run(work: Work, follower: Follower | None) -> None:
 
 
 def _compute(work: Work, batches: Sequence[Batch], follower: Follower | None) -> None:
-    stage, source, ahead_of_device = work.stage, work.source, work.config.prepare_ahead
-    upcoming = iter(batches)
-    # A source reads files through one cursor, so one thread reads; the rest encodes.
+    stage, depth = work.stage, work.config.prepare_ahead
     with (
-        ThreadPoolExecutor(1, "prepare") as reader,
         ThreadPoolExecutor(work.config.host_threads, "finish") as finishers,
+        closing(prepared_ahead(stage, work.source, batches, depth)) as upcoming,
     ):
-        ahead: deque[tuple[Batch, Future[Any]]] = deque()
-
-        def prepare_next() -> None:
-            batch = next(upcoming, None)
-            if batch is not None:
-                ahead.append((batch, reader.submit(lambda: stage.prepare(source.read(batch.start, batch.stop)))))
-
-        for _ in range(ahead_of_device):
-            prepare_next()
         try:
-            while ahead:
-                batch, prepared = ahead.popleft()
-                ready = prepared.result()
-                prepare_next()
+            for batch, ready in upcoming:
                 computed = work.compute(batch, ready, finishers)
-                work.drain(keep=ahead_of_device)
+                work.drain(keep=depth)
                 if follower:
                     follower.take(stage.hand_on(computed), finishers)
             if follower:
                 follower.take_last(finishers)
         finally:  # what has been computed is paid for: keep it, whatever stopped the rest
-            for _, pending in ahead:
-                pending.cancel()
             try:
                 work.drain()
             finally:

@@ -115,8 +115,13 @@ def missing_batches(shards: Sequence[Shard], total: int, batch_size: int) -> Ite
     """Yield the batches that no shard covers, cut at multiples of the batch size."""
     position = 0
     for start, stop in [*((shard.start, shard.stop) for shard in shards), (total, total)]:
-        while position < start:
-            end = min(start, (position // batch_size + 1) * batch_size)
-            yield Batch(position, end)
-            position = end
-        position = max(position, stop)
+        yield from cut(position, start, batch_size)
+        position = max(position, start, stop)
+
+
+def cut(start: int, stop: int, batch_size: int) -> Iterator[Batch]:
+    """Yield inputs start..stop-1 in batches that end at multiples of the batch size."""
+    while start < stop:
+        end = min(stop, (start // batch_size + 1) * batch_size)
+        yield Batch(start, end)
+        start = end

@@ -13,7 +13,7 @@ from prefmill.cli.show import show_command
 from prefmill.pipeline.columns import schema_of
 from prefmill.pipeline.dataset import Dataset
 from prefmill.pipeline.records import Candidate, Pair, Prompt, Reject, Response, Score
-from prefmill.pipeline.shards import Footer, Shard, write_shard
+from prefmill.pipeline.shards import STAGED, Footer, Shard, adopt, stage_shard, write_shard
 from prefmill.pipeline.store import Run
 from prefmill.pipeline.summary import summarize
 
@@ -237,3 +237,25 @@ def test_show_of_a_damaged_stage_names_the_file(run):
     for rejects in (False, True):
         with pytest.raises(PrefmillError, match=shard.path.name):
             show_command(run, "pairs", rejects, 10, False)
+
+
+def test_a_staged_shard_is_nobodys_until_it_is_adopted(tmp_path):
+    (tmp_path / STAGED).mkdir()
+    rows = [Score(f"s{number}", "x", 0.5) for number in range(3)]
+    first, second = (stage_shard(tmp_path, 0, 3, Score, rows, Footer("w")) for _ in range(2))
+    assert first.path != second.path
+    assert Dataset(tmp_path, Score).shards == []
+    committed = adopt(first, tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    assert committed.path.name == write_shard(tmp_path / "elsewhere", 0, 3, Score, rows, Footer("w")).path.name
+    assert committed.is_intact()
+    assert Dataset(tmp_path, Score).shards == [committed]
+    with pytest.raises(PrefmillError, match=r"cannot write .*No such file"):
+        adopt(first, tmp_path)
+
+
+def test_what_was_staged_and_never_adopted_goes_when_the_run_is_opened(tmp_path):
+    (tmp_path / "scores" / STAGED).mkdir(parents=True)
+    stage_shard(tmp_path / "scores", 0, 1, Score, [Score("s", "x", 0.5)], Footer("w"))
+    with Run.writing(tmp_path):
+        assert not (tmp_path / "scores" / STAGED).exists()

@@ -8,6 +8,7 @@ from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.records import Candidate, Prompt
 from prefmill.pipeline.store import Run
 from prefmill.recipes import disk
+from prefmill.recipes.forecast import forecast
 from prefmill.recipes.preflight import plan_run
 from prefmill.recipes.run import run_recipe
 from prefmill.recipes.saved import continued
@@ -106,15 +107,17 @@ def test_a_plan_says_what_is_done_and_what_is_missing(copy):
     folder, recipe = copy
     (folder.parent / "prompts.txt").write_text("a red kite\na blue boat\na white cup\na dog\na cat\na key\n")
     before = files(folder.parent)
-    plan = plan_run(folder, override(recipe, ["executor.price_per_device_hour=3600"]), train=False)
+    plan = plan_run(folder, recipe, train=False)
+    expected = forecast(plan, recipe, price=3600)
     assert files(folder.parent) == before
     stages = {stage.name: stage for stage in plan.stages}
     assert list(stages)[:4] == ["prompts", "candidates", "image_scores", "selections"]
     assert (stages["prompts"].done, stages["prompts"].missing, stages["prompts"].state) == (3, 3, "continues")
     assert (stages["candidates"].inputs, stages["candidates"].expected) == (None, 6)
     assert (stages["image_scores"].done, stages["image_scores"].expected) == (12, 24)
-    seconds = {name: Run.open(folder).manifest(name)["seconds"] for name in stages if stages[name].models}
-    assert plan.cost == pytest.approx(sum(seconds.values()), abs=0.01)  # as much again as for the first three
+    seconds = [Run.open(folder).manifest(name)["seconds"] for name in stages]
+    assert expected.cost == pytest.approx(sum(seconds), abs=0.02)  # as much again as for the first three
+    assert all(stage.measured for stage in expected.stages)
     assert {model.setting for model in plan.models} >= {"generate.model", "judge.model", "responders.2.model"}
     assert "train.model" not in {model.setting for model in plan.models}
     stored = sum(file.stat().st_size for file in (folder / "candidates").glob("*.parquet"))
@@ -124,8 +127,10 @@ def test_a_plan_says_what_is_done_and_what_is_missing(copy):
 
 def test_a_new_run_has_no_rates_and_needs_all_models(done, tmp_path):
     plan = plan_run(tmp_path / "new", done[1])
-    assert plan.device_hours is None
-    assert plan.cost is None
+    expected = forecast(plan, done[1], price=2.0)
+    assert expected.device_hours is None
+    assert expected.cost is None
+    assert set(expected.unknown) >= {"candidates", "image_scores", "training"}
     assert {model.setting for model in plan.models} >= {"generate.model", "train.model"}
     assert not (tmp_path / "new").exists()
 

@@ -121,5 +121,5 @@ def test_what_is_refused(finished, model_folder, tmp_path):
 
 
 def test_the_command_prints_what_serves_it(finished, tmp_path, capsys):
-    merge_command(finished, tmp_path / "merged", None, None, as_json=False)
+    merge_command([finished], tmp_path / "merged", None, None, as_json=False)
     assert f"vllm serve {tmp_path / 'merged'}\n" in capsys.readouterr().out

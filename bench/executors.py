@@ -1,0 +1,150 @@
+"""What executors cost: `processes` with one worker against `local`, and the store at 100,000 prompts.
+
+    prefmill bench executors [--prompts 1000] [--turns 3] [--scale 10000,100000] [--to FILE]
+
+Overhead: a stage of fake work, one second of sleep for every hundred prompts, in this process and by one worker, sides
+taking turns; seconds of wall time from the first batch to the last commit, the worker's start included. Scale: the
+tiny recipe's stages, their models replaced by ones that make rows at once, in a process for each size; CPU seconds and
+the kernel's peak of memory, and the exponent between the sizes. The last line of output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..base.progress import Progress
+from ..pipeline.execute.local import run_tasks
+from ..pipeline.execute.processes import ProcessCrew
+from ..pipeline.execute.work import ExecutorConfig
+from ..pipeline.records import Candidate, Response, Score, content_id
+from ..pipeline.stage import Stage
+from ..pipeline.store import Run
+from .sleeping import sleeping_task
+
+BATCH, SECONDS = 100, 1.0
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(prog="prefmill bench executors", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--prompts", type=int, default=1000)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--scale", default="10000,100000", help="numbers of prompts; none: leave it out")
+    parser.add_argument("--to", type=Path, default=Path("bench/results/executors-cpu.json"))
+    parser.add_argument("--fill", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.fill:
+        print(json.dumps(_fill(options.fill)))
+        return
+    from .result_file import called, write_result  # torch, which a filling process need not wait for
+
+    claims: dict[str, Any] = {}
+    turns = [(_seconds(options.prompts, None), _seconds(options.prompts, 1)) for _ in range(options.turns)]
+    if turns:
+        claims["overhead"] = round(statistics.median(crew / local for local, crew in turns) - 1, 4)
+    sizes = [int(size) for size in options.scale.split(",") if size.strip() not in {"", "none"}]
+    fills = [_filled(size) for size in sizes]
+    for before, after in itertools.pairwise(fills):
+        grown = math.log(after["cpu_seconds"] / before["cpu_seconds"]) / math.log(after["prompts"] / before["prompts"])
+        claims["exponent"] = round(grown, 3)
+    if fills:
+        claims["peak_gb"] = fills[-1]["peak_gb"]
+    setting = {"prompts": options.prompts, "batch": BATCH, "seconds": SECONDS, "sizes": sizes}
+    ratios = [round(crew / local, 4) for local, crew in turns]
+    write_result(options.to, called(parser.prog), setting, claims, ratios=ratios, fills=fills)
+    print(json.dumps(claims))
+
+
+def _seconds(prompts: int, workers: int | None) -> float:
+    with tempfile.TemporaryDirectory() as folder, Run.writing(folder) as run:
+        crew = ProcessCrew([None] * workers) if workers else None
+        began = time.perf_counter()
+        work = sleeping_task(run.folder, prompts, BATCH, SECONDS)
+        run_tasks(run, [work], ExecutorConfig(), Progress(), crew=crew)
+        seconds = time.perf_counter() - began
+        if crew:
+            crew.close()
+    return seconds
+
+
+def _filled(prompts: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "prefmill.bench.executors", "--fill", str(prompts)]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return json.loads(lines[-1])
+
+
+class FakeStage(Stage[Any, Any]):
+    """Makes the rows of a stage with a model, by the stage's name, without one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def compute(self, prepared: Sequence[Any]) -> list[Any]:
+        """Make the rows."""
+        if self.name == "candidates":
+            return [self._candidate(prompt, number) for prompt in prepared for number in range(4)]
+        if self.name == "image_scores":
+            return [Score(image.candidate_id, "fake", _value(image.candidate_id)) for image in prepared]
+        if self.name == "response_scores":
+            return [
+                Score(answer.response.id, "fake", _value(answer.response.id))
+                for panel in prepared
+                for answer in panel.answers
+            ]
+        return [self._response(question.instruction) for question in prepared]
+
+    def _candidate(self, prompt: Any, number: int) -> Candidate:
+        identity = content_id("candidate", prompt.id, number)
+        return Candidate(identity, prompt.id, 1, 1, b"x" * 64, "fake", seed=number, guidance=float(number))
+
+    def _response(self, instruction: Any) -> Response:
+        identity = content_id("response", instruction.id, self.name)
+        text = f"An answer to {instruction.text} by {self.name}, number {int(identity[:6], 16)}."
+        return Response(identity, instruction.image_id, instruction.id, "fake", text, "stop", 12, 1)
+
+
+def _value(identity: str) -> float:
+    return int(identity[:8], 16) / 0xFFFFFFFF
+
+
+def _fill(prompts: int) -> dict[str, float]:
+    """Bring so many prompts through all stages, in this process, and return what that took."""
+    from ..pipeline.synthesis import tasks_of
+    from ..recipes.settings import override
+    from ..recipes.tiny import tiny
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "prompts.txt"
+        path.write_text("".join(f"scene {number}: a red kite over the sea\n" for number in range(prompts)))
+        recipe = override(tiny(), [f"prompts.path={path}"])
+        with Run.writing(Path(folder) / "run") as run:
+            tasks = [
+                replace(task, build=partial(FakeStage, task.name), batch_size=256, follows="")
+                if task.checkpoints
+                else task
+                for task in tasks_of(run, recipe)
+            ]
+            began = time.process_time()
+            run_tasks(run, tasks, recipe.executor, Progress())
+            seconds = time.process_time() - began
+            rows = sum(len(run.dataset(task.name, task.output)) for task in tasks)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {"prompts": prompts, "rows": rows, "cpu_seconds": round(seconds, 1), "peak_gb": round(peak, 3)}
+
+
+if __name__ == "__main__":
+    main()
