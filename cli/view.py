@@ -51,15 +51,16 @@ def view_command(
         listening = held.enter_context(listen(port))
         kept = held.enter_context(VerdictFile.writing(verdicts)) if verdicts else None
         address = f"http://{HOST}:{listening.getsockname()[1]}/"
-        config = uvicorn.Config(
-            create_app(Viewer(run, kept)), log_level="error", access_log=False, timeout_graceful_shutdown=1
-        )
+        viewer = Viewer(run, kept)
+        # without a lifespan, which a second Ctrl-C would tear: the thread that reads ends with this block
+        options = {"lifespan": "off", "log_level": "error", "access_log": False, "timeout_graceful_shutdown": 1}
+        config = uvicorn.Config(create_app(viewer), **options)
         told = f"verdicts go to {verdicts}" if verdicts else "read-only; --verdicts FILE takes verdicts on pairs"
         typer.echo(printable(f"{folder} is at {address} ({told})", keep="\n"))
         typer.echo("Ctrl-C stops", err=True)
         if open_browser:
             webbrowser.open(address)
-        with contextlib.suppress(KeyboardInterrupt):
+        with viewer.watcher.running(), contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
     typer.echo("stopped", err=True)
 

@@ -105,6 +105,8 @@ class EntryReader:
         for row in self._rows("annotations", entry, _RATING, MOST_RATINGS):
             ratings[row.pop("subject_id")].append(row)
         images = self._rows("candidates", entry, _IMAGE, MOST_IMAGES)
+        for row in images:
+            row["seed"] = None if row["seed"] is None else str(row["seed"])  # 63 bits; JavaScript has 53
         return [
             row | {"picked": picks.get(row["id"]), "scores": scores[row["id"]], "ratings": ratings[row["id"]]}
             for row in images
@@ -118,6 +120,7 @@ class EntryReader:
             for row in self._rows(kind, entry, columns):
                 scores[row.pop("subject_id")].append(row)
         fates = {row["subject_id"]: row["reason"] for row in rejects if row["folder"] in {"pairs", "response_scores"}}
+        details = {row["subject_id"]: row["detail"] for row in rejects}
         asked = {row["id"]: row["instruction_id"] for row in answers}
         own_pairs: dict[str, list[dict[str, Any]]] = defaultdict(list)
         imported = []
@@ -129,7 +132,13 @@ class EntryReader:
         for row in answers:
             name = row.pop("folder").removeprefix("responses-")
             own_answers[row["instruction_id"]].append(
-                row | {"responder": name, "scores": scores[row["id"]], "fate": fates.get(row["id"])}
+                row
+                | {
+                    "responder": name,
+                    "scores": scores[row["id"]],
+                    "fate": fates.get(row["id"]),
+                    "why": details.get(row["id"]),
+                }
             )
         found = [
             row

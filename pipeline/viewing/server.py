@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -200,13 +199,7 @@ class Viewer:
 
 
 def create_app(viewer: Viewer) -> Starlette:
-    """Return the application that answers for a viewer; its index is kept up to date while it runs."""
-
-    @asynccontextmanager
-    async def running(app: Starlette) -> AsyncIterator[None]:
-        with viewer.watcher.running():
-            yield
-
+    """Return the application that answers for a viewer, whose `watcher` runs as long as it is wanted."""
     routes = [
         Route("/", viewer.page),
         Route("/api/overview", viewer.show_overview),
@@ -221,7 +214,7 @@ def create_app(viewer: Viewer) -> Starlette:
     ]
     guards = [Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False), Middleware(SameOrigin)]
     errors: dict[Any, Callable[..., Response]] = {PrefmillError: _refused, HTTPException: _refused}
-    return Starlette(routes=routes, middleware=guards, exception_handlers=errors, lifespan=running)
+    return Starlette(routes=routes, middleware=guards, exception_handlers=errors)
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -71,9 +71,6 @@ class VerdictFile:
             held.callback(_lock_of(path).unlink, missing_ok=True)
             yield cls(path)
 
-    def __len__(self) -> int:
-        return len(self._verdicts)
-
     def of(self, pair_id: str) -> str | None:
         """Return what was said of a pair: agree, disagree, or None."""
         found = self._verdicts.get(pair_id)

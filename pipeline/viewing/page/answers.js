@@ -34,7 +34,10 @@ function marked(answers, pair) {
 }
 
 export function runs(parts) {
-  return parts.map(([words, differs]) => (differs ? h("mark", {}, pieces(words)) : pieces(words)));
+  return parts.map(([words, differs]) => {
+    const start = words.length - words.trimStart().length;
+    return differs ? [words.slice(0, start), h("mark", {}, pieces(words.slice(start)))] : pieces(words);
+  });
 }
 
 function card(answer, parts) {
@@ -42,12 +45,12 @@ function card(answer, parts) {
   const value = score(answer);
   return h("div", { class: `answer ${["chosen", "rejected"].includes(answer.fate) ? answer.fate : ""}`, "data-id": answer.id },
     h("header", {}, answer.responder ? text(answer.responder, "b") : null,
-      answer.fate ? h("span", { class: `pill ${style}`, title: style === "warn" ? "set aside" : null }, pieces(answer.fate)) : null,
+      answer.fate ? h("span", { class: `pill ${style}`, title: style === "warn" ? `set aside: ${answer.why ?? ""}` : null }, pieces(answer.fate)) : null,
       value === null ? null : h("span", { class: "score", title: "the judge's score" }, number(value))),
     parts ? h("div", { class: "text", dir: "auto" }, runs(parts)) : text(answer.text, "div"),
-    h("div", { class: "model" }, answer.model ? text(answer.model, "span") : null,
-      answer.tokens ? ` · ${plural(answer.tokens, "token")}` : "", answer.finish_reason && answer.finish_reason !== "stop" ? [" · ", text(answer.finish_reason, "span")] : null,
-      answer.scores.some((each) => each.truncated) ? " · the judge saw a part" : ""));
+    h("div", { class: "model" }, answer.model ? h("span", { class: "text", title: answer.model }, pieces(answer.model)) : null,
+      answer.tokens ? h("span", {}, plural(answer.tokens, "token")) : null, answer.finish_reason && answer.finish_reason !== "stop" ? text(answer.finish_reason, "span") : null,
+      answer.scores.some((each) => each.truncated) ? h("span", { title: "the judge saw a part of the answer" }, "cut") : null));
 }
 
 // The attributes of all answers as one table, so that they are read across.

@@ -64,9 +64,12 @@ function images(entry) {
   if (!entry.images.length) return h("p", { class: "soft" }, "No image yet.");
   const values = entry.images.map(main).filter((value) => value !== null);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const several = new Set(entry.images.map((image) => image.folder)).size > 1 || new Set(entry.images.map((image) => image.model)).size > 1;
+  const several = new Set(entry.images.map((image) => image.model)).size > 1;
   const share = (value) => (value === null ? 0 : high > low ? 0.06 + 0.94 * (value - low) / (high - low) : 1);
-  return h("div", { class: "images" }, entry.images.map((image, place) => card(entry, image, place, share(main(image)), several)),
+  const folders = [...new Set(entry.images.map((image) => image.folder))];
+  return h("div", {}, folders.map((folder) => [
+    folders.length > 1 ? h("h3", { class: "group" }, text(folder.replace(/^candidates-?/, "") || "first", "span")) : null,
+    h("div", { class: "images" }, entry.images.map((image, place) => (image.folder === folder ? card(entry, image, place, share(main(image)), several) : null)))]),
     entry.cut ? h("p", { class: "soft" }, "More images than are shown.") : null);
 }
 
@@ -80,9 +83,9 @@ function card(entry, image, place, share, several) {
     shownPicture(entry, image, place),
     image.picked ? h("span", { class: "badge", title: "the image that goes on" }, image.picked.margin === null ? "picked" : `picked +${number(image.picked.margin, 2)}`) : null,
     h("figcaption", {},
-      h("div", { class: "score" }, h("b", {}, score ? number(score.value) : "no score"), h("span", { class: "soft number" }, `${image.width} × ${image.height}`)),
+      h("div", { class: "score" }, h("b", {}, score ? number(score.value) : image.ratings.length ? `image ${place + 1}` : "no score"), h("span", { class: "soft number" }, `${image.width} × ${image.height}`)),
       score ? bar(share) : null,
-      several ? text(image.folder.replace(/^candidates-?/, "") || image.model, "div", "soft") : null,
+      several ? text(image.model, "div", "soft") : null,
       h("div", { class: "facts" }, facts),
       others.length || score?.attributes ? h("table", { class: "ratings" }, image.scores.map((each) => scoreRows(each))) : null,
       ratings(image)));

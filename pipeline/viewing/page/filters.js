@@ -6,7 +6,7 @@ import { total } from "./list.js";
 
 const WORDS = { q: "search", margin_from: "margin from", margin_to: "margin to", order: "order" };
 const ORDERS = { widest: "widest margin first", closest: "closest margin first" };
-let drawn = "";
+let drawn = {};
 
 export function showFilters() {
   const filters = address().filters;
@@ -26,10 +26,12 @@ export function showFilters() {
       pieces(`${WORDS[name] ?? name}: ${ORDERS[filters[name]] ?? filters[name]}`), " ✕"))) : "");
   if (!overview || panel.hidden) return;
   const key = JSON.stringify([overview.facets, filters, overview.writable]);
-  if (key === drawn && panel.childElementCount) return;
-  if (panel.contains(document.activeElement) && panel.childElementCount && document.activeElement.tagName === "INPUT") return;
-  drawn = key;
+  const active = panel.contains(document.activeElement) ? document.activeElement : null;
+  if (key === drawn.key && panel.childElementCount) return;
+  if (active?.tagName === "INPUT" && drawn.query === query) return; // somebody types
+  drawn = { key, query };
   panel.replaceChildren(...fields(overview, filters));
+  if (active) panel.querySelector(`[name="${active.name}"]`)?.focus();
 }
 
 function choice(label, name, filters, options, style = "") {

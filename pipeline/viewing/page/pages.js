@@ -70,13 +70,11 @@ export function showRun() {
   const tile = (value, words) => h("div", { class: "card tile" }, h("b", {}, value), h("span", { class: "soft" }, words));
   box.replaceChildren(h("div", { class: "page" },
     told.problems.length ? [h("h2", {}, "What cannot be read"), told.problems.map((each) => h("div", { class: "problem" }, h("b", {}, pieces(each.where)), ": ", pieces(each.what)))] : null,
-    h("h2", {}, "The run"),
     h("div", { class: "tiles" }, tile(count(told.prompts), "prompts"), tile(count(told.images), "images"), tile(count(told.answers), "answers"), tile(count(told.pairs), "pairs"),
       tile(count(told.facets.rejects.reduce((sum, each) => sum + each.count, 0)), "rejects")),
-    h("div", { class: "cards" }, told.stages.map(stage)),
-    h("h2", {}, "Who wins, and by how much"),
-    h("div", { class: "cards" }, wins(told.facets.responders), guidance(told.facets.guidance), margins(told.facets.margins)),
-    told.verdicts ? [h("h2", {}, "People and the judge"), agreement(told.verdicts)] : null));
+    told.verdicts ? [h("h2", {}, "People and the judge"), agreement(told.verdicts)] : null,
+    told.pairs || told.facets.guidance.length ? [h("h2", {}, "Who wins, and by how much"), h("div", { class: "cards" }, wins(told.facets.responders), guidance(told.facets.guidance), margins(told.facets.margins))] : null,
+    h("h2", {}, "Stages"), h("div", { class: "cards" }, told.stages.map(stage))));
   box.scrollTop = kept;
 }
 
@@ -85,10 +83,10 @@ function stage(each) {
   const rejected = Object.values(each.rejects).reduce((sum, value) => sum + value, 0);
   const facts = [each.rows === null ? `${count(each.outputs)} rows` : `${count(each.rows)} rows`, rejected ? `${count(rejected)} rejected` : null,
     each.imported ? "imported" : `${number(each.seconds, 1)} device s`, each.cost === null ? null : `cost ${number(each.cost, 2)}`];
-  return h("div", { class: "card" }, h("h3", {}, text(each.name, "span")),
-    h("div", { class: "soft small" }, facts.filter(Boolean).join(" · ")),
+  return h("div", { class: "card" }, h("header", {}, h("h3", {}, text(each.name, "span")),
+      each.complete ? h("span", { class: "pill good" }, "complete") : h("span", { class: "pill warn" }, each.has_manifest ? "unfinished" : "no manifest yet")),
     each.complete ? bar(share, "good") : each.inputs ? bar(share) : null,
-    h("p", { class: "small" }, each.complete ? h("span", { class: "pill good" }, "complete") : h("span", { class: "pill warn" }, each.has_manifest ? "unfinished" : "no manifest yet")),
+    h("div", { class: "soft small" }, facts.filter(Boolean).join(" · ")),
     each.models.map((model) => text(model, "div", "soft small text")),
     each.notices.map((notice) => text(notice, "div", "small text")));
 }

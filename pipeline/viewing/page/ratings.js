@@ -24,7 +24,7 @@ export function ratings(image) {
 function stars(value) {
   if (value === null) return "–";
   const full = Math.round(value);
-  return h("span", { title: number(value, 2) }, h("span", { class: "stars", "aria-hidden": "true" }, "●".repeat(full), h("i", {}, "●".repeat(5 - full))), " ", h("b", {}, number(value, Number.isInteger(value) ? 0 : 1)));
+  return h("span", { class: "rating", title: number(value, 2) }, h("span", { class: "stars", "aria-hidden": "true" }, "●".repeat(full), h("i", {}, "●".repeat(5 - full))), " ", h("b", {}, number(value, Number.isInteger(value) ? 0 : 1)));
 }
 
 export function orders(entry) {
