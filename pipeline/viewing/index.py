@@ -10,7 +10,7 @@ Kept are numbers alone, some 12 to 30 bytes a row. Texts and images are read whe
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ from .layout import KINDS, TableKind, kind_of
 from .rejects import RejectIndex
 from .tables import StageTable, TablePortion
 
-_FIRST_ROWS, _MOST_ROWS = 512, 16_384
+_FIRST_ROWS, _MOST_ROWS = 512, 4096
 RESPONDERS = 64
 """Answers are numbered entry * 64 + responder."""
 STATES = {
@@ -121,9 +121,10 @@ class RunIndex:
                 found |= change == "more"
         return found
 
-    def step(self) -> bool:
-        """Read a portion of every table; returns whether there is more to read."""
+    def step(self, pause: Callable[[], None] = lambda: None) -> bool:
+        """Read a portion of every table, with a `pause` before each; returns whether there is more to read."""
         for folder, table in self._in_order():
+            pause()
             before = table.next_shard
             portion = table.next_portion(self._portion)
             rejects = [(shard, table.rejects_of(shard)) for shard in range(before, table.next_shard)]

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ...engine.images import UnreadableImage
+from ...engine.images import UnreadableImage, decode_image
 from ..thumbnails import small_jpeg
 from .entries import MOST_IMAGES, EntryReader
 
@@ -95,6 +95,7 @@ def _smaller(data: memoryview, known: dict[str, int], size: str, tag: str) -> Pi
     kind = media_type(data)
     fits = max(known["width"], known["height"]) <= SIDES[size] and len(data) <= _AS_THEY_ARE
     if fits and kind.startswith("image/"):
+        decode_image(bytes(data))  # says what is the matter with one that browsers cannot show either
         return Picture(bytes(data), kind, tag)
     return Picture(small_jpeg(bytes(data), SIDES[size], max_pixels=MOST_PIXELS), "image/jpeg", tag)
 

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...base.errors import PrefmillError
 from ...engine.images import UnreadableImage
@@ -198,6 +199,18 @@ class Viewer:
         return _json({"verdict": verdicts.of(pair_id), "verdicts": verdicts.agreement()})
 
 
+class RequestsFirst:
+    """Has the thread that reads the run wait while somebody waits for an answer."""
+
+    def __init__(self, app: ASGIApp, watcher: RunWatcher) -> None:
+        self.app, self.watcher = app, watcher
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        with self.watcher.request():
+            await self.app(scope, receive, send)
+
+
 def create_app(viewer: Viewer) -> Starlette:
     """Return the application that answers for a viewer, whose `watcher` runs as long as it is wanted."""
     routes = [
@@ -213,6 +226,7 @@ def create_app(viewer: Viewer) -> Starlette:
         Mount("/page", StaticFiles(directory=PAGE)),
     ]
     guards = [Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False), Middleware(SameOrigin)]
+    guards.append(Middleware(RequestsFirst, watcher=viewer.watcher))
     errors: dict[Any, Callable[..., Response]] = {PrefmillError: _refused, HTTPException: _refused}
     return Starlette(routes=routes, middleware=guards, exception_handlers=errors)
 
