@@ -19,6 +19,7 @@ from .options import RunFolder, as_path
 
 HOST = "127.0.0.1"
 PORT = 8765
+_FIRST_ROWS = 5.0  # seconds
 _TRIED = 20  # ports, from PORT on; then any that is free
 
 
@@ -55,12 +56,14 @@ def view_command(
         # without a lifespan, which a second Ctrl-C would tear: the thread that reads ends with this block
         options = {"lifespan": "off", "log_level": "error", "access_log": False, "timeout_graceful_shutdown": 1}
         config = uvicorn.Config(create_app(viewer), **options)
+        held.enter_context(viewer.watcher.running())
+        viewer.watcher.wait(_FIRST_ROWS)  # so that the page has something to show when it is opened
         told = f"verdicts go to {verdicts}" if verdicts else "read-only; --verdicts FILE takes verdicts on pairs"
         typer.echo(printable(f"{folder} is at {address} ({told})", keep="\n"))
         typer.echo("Ctrl-C stops", err=True)
         if open_browser:
             webbrowser.open(address)
-        with viewer.watcher.running(), contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
     typer.echo("stopped", err=True)
 

@@ -17,7 +17,7 @@ export function ratings(image) {
       h("tbody", {}, aspects.map((aspect) => h("tr", {}, h("td", {}, text(aspect.replaceAll("_", " "), "span")),
         names.map((name) => h("td", { class: "number" }, stars(mean(aspect, name)))))))),
     told.length ? h("details", { class: "reasons" }, h("summary", {}, "Rationale"),
-      told.map((row) => h("p", {}, h("b", {}, text(row.aspect.replaceAll("_", " "), "span"), row.rating === null ? "" : ` ${row.rating}`), names.length > 1 ? [" ", text(row.annotator, "span")] : null, h("br"), text(row.reason)))) : null,
+      told.map((row) => h("p", {}, h("b", {}, text(row.aspect.replaceAll("_", " "), "span"), row.rating === null ? " abstained" : ` ${row.rating}`), row.presentation ? h("span", { class: "soft" }, " seen in another order") : null, names.length > 1 ? [" ", text(row.annotator, "span")] : null, h("br"), text(row.reason)))) : null,
   ];
 }
 
