@@ -12,7 +12,7 @@ from ..base.errors import PrefmillError
 
 BENCHES = (
     *("engines", "executors", "faults", "generator_tuning", "kernels", "planning", "responders", "reward", "scaling"),
-    *("scorers", "sd3_device", "servers", "synthesis", "train"),
+    *("scorers", "sd3_device", "servers", "synthesis", "train", "viewer"),
 )
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """Options are the benchmark's own, `--help` too."""

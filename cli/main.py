@@ -28,6 +28,7 @@ from .annotate import annotate_command
 from .bench import PASSED_ON, bench_command
 from .options import Discard, Json, Limit, Price, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
 from .quality import quality_command
+from .view import view_command
 
 LINES = "\n"
 
@@ -244,6 +245,7 @@ def study(
 
 app.command(name="annotate")(annotate_command)
 app.command(name="quality")(quality_command)
+app.command(name="view")(view_command)
 app.command(name="bench", context_settings=PASSED_ON)(bench_command)
 
 
