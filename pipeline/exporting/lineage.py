@@ -82,11 +82,13 @@ class Lineage:
         chosen, scorer = self.answer_scores.get(pair.chosen_id, (None, None))
         rejected, _ = self.answer_scores.get(pair.rejected_id, (None, None))
         better, worse = (self.answered.get(key, (None, None)) for key in (pair.chosen_id, pair.rejected_id))
-        judged = chosen is not None and rejected is not None
+        margin = pair.margin
+        if margin is None and chosen is not None and rejected is not None:
+            margin = chosen - rejected
         return {
             "pair_id": pair.id,
             "split": self.split(image.prompt_id, image.id),
-            "margin": chosen - rejected if pair.margin is None and judged else pair.margin,
+            "margin": margin,
             "chosen_score": chosen,
             "rejected_score": rejected,
             "scorer": scorer,

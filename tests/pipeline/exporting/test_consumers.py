@@ -13,7 +13,6 @@ from typing import Any
 
 import datasets
 import pytest
-import webdataset
 from PIL import Image
 from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.exporting.export import export
@@ -21,6 +20,7 @@ from prefmill.pipeline.exporting.lineage import PAIR_COLUMNS
 from prefmill.pipeline.records import ImagePreference, is_held_out
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
+from webdataset.compat import WebDataset
 
 SHARE = 0.3
 HELD_OUT = {n for n in range(12) if is_held_out(f"p{n}", SHARE)}
@@ -139,7 +139,7 @@ def test_verl_builds_messages_and_images(exported, tmp_path, picture):
 
 def test_webdataset_streams_images_and_pairs(exported, tmp_path, picture, told):
     folder = exported("webdataset")
-    pairs = webdataset.WebDataset(str(folder / "train-00000.tar"), shardshuffle=False).decode("pil")
+    pairs = WebDataset(str(folder / "train-00000.tar"), shardshuffle=False).decode("pil")
     found = list(pairs.to_tuple("png;jpg;webp", "json"))
     assert len(found) == len(KEPT)
     for (image, said), number in zip(found, KEPT, strict=True):
@@ -149,9 +149,9 @@ def test_webdataset_streams_images_and_pairs(exported, tmp_path, picture, told):
             assert {name: said[name] for name in ABOUT_3} == ABOUT_3
     export(told, tmp_path / "again", "webdataset", eval_share=SHARE, shard_bytes=1)  # a pair a file
     assert len(list((tmp_path / "again").glob("train-*.tar"))) == len(KEPT)
-    again = webdataset.WebDataset(sorted(map(str, (tmp_path / "again").glob("train-*.tar"))), shardshuffle=False)
+    again = WebDataset(sorted(map(str, (tmp_path / "again").glob("train-*.tar"))), shardshuffle=False)
     assert [sample["json"] for sample in again] == [
-        sample["json"] for sample in webdataset.WebDataset(str(folder / "train-00000.tar"), shardshuffle=False)
+        sample["json"] for sample in WebDataset(str(folder / "train-00000.tar"), shardshuffle=False)
     ]
 
 
