@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..base.hallucination import mcnemar
 from ..base.progress import Progress
 from ..engine.images import decode_image
 from ..engine.responders.interface import Answer, Request
@@ -26,7 +27,6 @@ from ..micro.measure.hallucination import (
     Pope,
     chair,
     hallucinated_kinds,
-    mcnemar,
     pope,
     pope_questions,
 )

@@ -44,12 +44,25 @@ def adapter(
     settings: Settings = None,
     plan: Annotated[bool, typer.Option("--plan", help="say what it would take, and load and write nothing")] = False,
     gpu: Annotated[str | None, typer.Option(help="with --plan: hours and cost on this GPU, such as h100")] = None,
+    evaluate: Annotated[
+        str | None, typer.Option("--eval", help="afterwards ask the model without and with the adapter: pope or micro")
+    ] = None,
+    eval_questions: Annotated[
+        Path | None, typer.Option(help="POPE's questions, a file or folder", parser=as_path, metavar="PATH")
+    ] = None,
+    eval_images: Annotated[
+        Path | None, typer.Option(help="the folder of their images", parser=as_path, metavar="FOLDER")
+    ] = None,
+    eval_count: Annotated[
+        int | None, typer.Option(min=1, help="so many questions (300), or micro scenes (100)")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a LLaVA on a run's pairs: LoRA DPO under DeepSpeed ZeRO-2. Continues from its last checkpoint."""
-    from .train import train_command
+    from .train import EvaluationOptions, train_command
 
-    train_command(folder, to, recipe, settings or [], plan, gpu, as_json)
+    evaluation = EvaluationOptions(evaluate, eval_questions, eval_images, eval_count)
+    train_command(folder, to, recipe, settings or [], plan, gpu, as_json, evaluation)
 
 
 @app.command()

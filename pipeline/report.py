@@ -23,6 +23,7 @@ from .reporting.generator_training import generator_trainings
 from .reporting.guidance import guidance_scales
 from .reporting.prompt_rows import Mark, cut, imported_pairs, prompt_rows
 from .reporting.stages import stage_lines, surroundings
+from .reporting.training_evaluation import training_evaluation
 from .reporting.winners import winners
 from .sources import responders_of
 from .store import Run
@@ -69,6 +70,7 @@ def write_report(run: Run, mark: Mark = lambda image, text: [], shown: int = SHO
         "winners": winners(run),
         "trainings": training_charts(run),
         "generators": generator_trainings(run),
+        "evaluation": training_evaluation(run),
         "results": run.read_json(RESULTS, _Results),
         "quality": quality_of(run) if run.has("pairs") or responders_of(run) else None,
         "edges": EDGES,

@@ -131,6 +131,8 @@ class AdapterManifest(FinishedTraining):
     """Time in training steps and evaluations, summed over processes."""
     versions: dict[str, str]
     hardware: dict[str, str]
+    evaluation: dict[str, Any] | None = None
+    """What a quick evaluation before and after came to, where one was asked for."""
 
 
 def read_plan(output: Path, kind: type[Plan]) -> Plan | None:

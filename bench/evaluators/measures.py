@@ -44,13 +44,20 @@ class Resampling:
 
     def values(self, ratio: Ratio) -> np.ndarray:
         """Return the ratio's value in every draw [RESAMPLINGS]; NaN where nothing was drawn to be a share of."""
-        over, under = (np.bincount(self.places, side, self.count) for side in (ratio.over, ratio.under))
+        over, under = self.sums(np.stack([ratio.over, ratio.under], 1)).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return over / under
+
+    def sums(self, columns: np.ndarray) -> np.ndarray:
+        """Return the sums of the items' columns [items, C] in every draw [RESAMPLINGS, C]."""
+        by_group = np.stack([np.bincount(self.places, column, self.count) for column in columns.T], 1)
         random = np.random.default_rng(0)
         found = []
         for _ in range(RESAMPLINGS // _AT_ONCE):
             draws = random.integers(self.count, size=(_AT_ONCE, self.count))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                found.append(over[draws].sum(1) / under[draws].sum(1))
+            rows = draws + self.count * np.arange(_AT_ONCE)[:, None]
+            times = np.bincount(rows.ravel(), minlength=_AT_ONCE * self.count).reshape(_AT_ONCE, self.count)
+            found.append(times @ by_group)
         return np.concatenate(found)
 
     def interval(self, ratio: Ratio) -> Interval | None:
@@ -67,8 +74,15 @@ class Resampling:
         return self._interval(one.value - other.value, self.values(one) - self.values(other))
 
     def _interval(self, value: float, draws: np.ndarray) -> Interval:
-        low, high = np.nanpercentile(draws, [2.5, 97.5]) if self.count > 1 else (math.nan, math.nan)
-        return Interval(value, float(low), float(high))
+        return Interval(value, *interval_ends(draws, self.count))
+
+
+def interval_ends(draws: np.ndarray, groups: int) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of values in every draw; NaN where there are none, or one group."""
+    if groups < 2 or np.isnan(draws).all():
+        return math.nan, math.nan
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def plain(ratio: Ratio, resampling: Resampling) -> dict[str, Any]:

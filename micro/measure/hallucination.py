@@ -1,19 +1,19 @@
-"""What descriptions and yes/no answers say, held against what is there: CHAIR, POPE and McNemar's test.
+"""What descriptions and yes/no answers say, held against what is there: CHAIR and POPE.
 
 CHAIR (arXiv 1809.02156) counts the objects that a description invents; POPE (arXiv 2305.10355) asks about objects that
 are there and as many that are not. Both need exact truth, which a scene is: the one that was drawn, or the one that
-the oracle reads in a generated image.
+the oracle reads in a generated image. The formulas are `base/hallucination.py`'s; what is here reads the answers.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import comb
 from typing import Literal
 
 import numpy as np
 
+from ...base.hallucination import CHAIR, YES_OR_NO, shares_of, yes_or_no_counts
 from ..world.language import Question, mentioned_kinds, mentions, present_question, says_yes
 from ..world.scenes import KINDS, Scene, sample_scenes
 
@@ -64,13 +64,13 @@ def hallucinated_kinds(description: str, scene: Scene) -> list[str]:
 
 def chair(descriptions: Sequence[str], scenes: Sequence[Scene]) -> Chair:
     """CHAIR of N descriptions of N scenes; NaN for what would divide by nothing."""
-    invented = [len(hallucinated_kinds(text, scene)) for text, scene in zip(descriptions, scenes, strict=True)]
-    named = sum(len(mentions(text)) for text in descriptions)
-    found = sum(len(mentioned_kinds(text) & scene.kinds) for text, scene in zip(descriptions, scenes, strict=True))
-    there = sum(len(scene.kinds) for scene in scenes)
-    return Chair(
-        _share(sum(count > 0 for count in invented), len(scenes)), _share(sum(invented), named), _share(found, there)
-    )
+    counts = []
+    for text, scene in zip(descriptions, scenes, strict=True):
+        invented, found = len(hallucinated_kinds(text, scene)), len(mentioned_kinds(text) & scene.kinds)
+        counts.append({"items": 1, "invented": invented, "inventive": invented > 0, "named": len(mentions(text))})
+        counts[-1] |= {"found": found, "there": len(scene.kinds)}
+    shares = shares_of(CHAIR, counts)
+    return Chair(shares["chair_s"], shares["chair_i"], shares["recall"])
 
 
 def pope_questions(scenes: Sequence[Scene], strategy: PopeStrategy, seed: int = 0) -> list[PopeQuestion]:
@@ -94,34 +94,8 @@ def pope_questions(scenes: Sequence[Scene], strategy: PopeStrategy, seed: int = 
 
 def pope(answers: Sequence[str], truths: Sequence[bool]) -> Pope:
     """POPE of N answers to N questions; NaN for what would divide by nothing."""
-    said = [says_yes(answer) for answer in answers]
-    right = sum(one is truth for one, truth in zip(said, truths, strict=True))
-    both = sum(one is True and truth for one, truth in zip(said, truths, strict=True))
-    yes = sum(one is True for one in said)
-    precision, recall = _share(both, yes), _share(both, sum(truths))
-    return Pope(
-        accuracy=_share(right, len(truths)),
-        precision=precision,
-        recall=recall,
-        f1=_share(2 * both, yes + sum(truths)),
-        yes_ratio=_share(yes, len(truths)),
-    )
-
-
-def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int, float]:
-    """Of N subjects that are wrong or not (True: wrong) twice: how many were mended, how many broken, and exact p.
-
-    The two-sided exact test: p of a split at least this uneven if mending and breaking were equally likely.
-    """
-    mended = sum(was and not now for was, now in zip(before, after, strict=True))
-    broken = sum(now and not was for was, now in zip(before, after, strict=True))
-    changed = mended + broken
-    tail = sum(comb(changed, count) for count in range(min(mended, broken) + 1)) / 2**changed
-    return mended, broken, min(1.0, 2 * tail)
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else float("nan")
+    shares = shares_of(YES_OR_NO, yes_or_no_counts([says_yes(answer) for answer in answers], truths))
+    return Pope(shares["accuracy"], shares["precision"], shares["recall"], shares["f1"], shares["said_ratio"])
 
 
 def _popularity(kind: str, scene: Scene | None) -> int:
