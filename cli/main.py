@@ -26,7 +26,9 @@ from . import train_group
 from . import write as write_group
 from .annotate import annotate_command
 from .bench import PASSED_ON, bench_command
+from .export import export_command
 from .options import Discard, Json, Limit, Price, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
+from .push import push_command
 from .quality import quality_command
 from .view import view_command
 
@@ -140,23 +142,10 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """Take existing images, answers or pairs into a run, to score, judge, pair or train on them."""
-    from .transfer import import_command
+    from .import_into import import_command
 
     given = {"prompts": prompts, "images": images, "answers": answers, "pairs": pairs, "root": root, "format": format}
     import_command(to, given | {"image_preferences": image_preferences}, as_json)
-
-
-@app.command()
-def export(
-    folder: RunFolder,
-    to: Annotated[Path, typer.Option(help="the file or folder to write", parser=as_path, metavar="PATH")],
-    format: Annotated[str, typer.Option(help="trl, pds-dpo, llava; imagereward, hpdv2, image-pairs")] = "trl",
-    as_json: Json = False,
-) -> None:
-    """Write a run's pairs, or its preferences between images, as TRL, LLaVA, ImageRewardDB or others have them."""
-    from .transfer import export_command
-
-    export_command(folder, to, format, as_json)
 
 
 @app.command()
@@ -244,6 +233,8 @@ def study(
 
 
 app.command(name="annotate")(annotate_command)
+app.command(name="export")(export_command)
+app.command(name="push")(push_command)
 app.command(name="quality")(quality_command)
 app.command(name="view")(view_command)
 app.command(name="bench", context_settings=PASSED_ON)(bench_command)

@@ -38,6 +38,11 @@ def seed_for(record_id: str, *parts: str | int) -> int:
     return int(content_id("seed", record_id, *parts)[:16], 16) >> 1
 
 
+def is_held_out(prompt_id: str, share: float) -> bool:
+    """Return whether a prompt is among the `share` that are kept for evaluation; it depends on nothing else."""
+    return seed_for(prompt_id, "held out") / 2**63 < share
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One text-to-image prompt. `index` counts from 1 in reading order; `source` is the input's own name for it.

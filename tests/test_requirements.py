@@ -14,22 +14,7 @@ FOLDERS = [ROOT / name for name in PROJECT["tool"]["setuptools"]["package-dir"].
 # Imported by another package of the set, which does not ask for it by itself: transformers' Trainer; or by the name of
 # a backend (engine/backends/tensorrt_library.py).
 NEEDED_UNSEEN = {"accelerate", "tensorboard", "wandb", "tensorrt", "tensorrt-rtx"}
-EXTRAS = (
-    "bench",
-    "quantized",
-    "tracking",
-    "onnxruntime",
-    "openvino",
-    "tensorrt",
-    "tensorrt-rtx",
-    "ray",
-<<<<<<< HEAD
-    "objects",
-=======
->>>>>>> planning
-    "view",
-    "amber",
-)
+EXTRAS = tuple(name for name in PROJECT["project"]["optional-dependencies"] if name != "dev")
 # Installed in a Python of its own: the package that a benchmark compares with; what vLLM, which has one, brings.
 PEERS = {"imagereward", "tqdm"}
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..base.errors import PrefmillError
 from ..engine.images import decode_image
-from ..pipeline.records import Candidate, Pair, Score, seed_for
+from ..pipeline.records import Candidate, Pair, Score, is_held_out
 from ..pipeline.store import Run
 
 if TYPE_CHECKING:
@@ -93,11 +93,6 @@ def hold_out(pairs: Sequence[Pair], prompts: Mapping[str, str], share: float) ->
             "set another eval_share, or 0 to train on all pairs",
         )
     return sides
-
-
-def is_held_out(prompt_id: str, share: float) -> bool:
-    """Return whether a prompt is among the `share` that are evaluated; it depends on nothing else."""
-    return seed_for(prompt_id, "held out") / 2**63 < share
 
 
 class RunImages:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...base.errors import PrefmillError
+from ...base.extras import require_train_extra
 from ...base.files import sha256_of
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -30,6 +31,7 @@ def merge_adapter(model: Model, folder: Path) -> Model:
     Raises PrefmillError for a folder without an adapter, one that `check_adapter` refuses, and an adapter that does not
     fit: every tensor of it has its place in the model, and every place its tensor.
     """
+    require_train_extra("an adapter", ("peft",))
     from peft import PeftModel, get_peft_model_state_dict  # only trained models need it
     from safetensors import safe_open
 

@@ -33,9 +33,9 @@ from . import answers, candidates, pairs, preference_import
 from .answers import AnswerIndex
 from .candidates import PICKS, ImageStage, candidate_source, pick_source
 from .images import ImageInputs, identity_of, image_inputs, images_beside
-from .pairs import PairImportStage, PairSource
+from .pairs import PairImportStage, pair_source
 from .preference_formats import format_of
-from .preference_import import PreferenceImportStage, PreferenceSource, ranked_images
+from .preference_import import PreferenceImportStage, preference_source, ranked_images
 from .row_formats import Format, image_said, shape_of
 
 NARROW_BATCH = 1024
@@ -111,7 +111,7 @@ def _preference_tasks(
     yield Task(
         preference_import.STAGE,
         ImagePreference,
-        lambda: PreferenceSource(table, images),
+        lambda: preference_source(table, images),
         lambda: PreferenceImportStage(run, images, run.dataset(preference_import.STAGE, ImagePreference).column("id")),
         preference_import.BATCH,
         {"imported": identity},
@@ -200,7 +200,7 @@ def _pair_task(run: Run, table: Table, images: ImageInputs, identity: dict[str, 
     return Task(
         pairs.STAGE,
         Pair,
-        lambda: PairSource(table, images),
+        lambda: pair_source(table, images),
         lambda: PairImportStage(run, images, run.dataset("pairs", Pair).column("id")),
         pairs.BATCH,
         {"imported": identity},

@@ -16,39 +16,22 @@ from ..store import Run
 from .answers import ImageLookup
 from .images import ImageInputs, rejected
 from .row_formats import IMAGE_FIELDS, ImageSaid, PairSaid, image_said, pair_said
+from .row_source import RowSource
 
 STAGE = "pairs"
 BATCH = 16
 
 
-class PairSource:
-    """The rows of a table of pairs, keyed by their content and by the state of their image files."""
+def pair_source(table: Table, images: ImageInputs) -> RowSource:
+    """Return the rows of a table of pairs."""
 
-    def __init__(self, table: Table, images: ImageInputs) -> None:
-        self.table = table
-        self.identities = [self._key(row, images) for row in table.scan()]
+    def said(row: Row) -> Sequence[str | None]:
+        image = image_said(row.fields)
+        path = image.path if image else None
+        texts = repr({name: value for name, value in row.fields.items() if name not in IMAGE_FIELDS})
+        return texts, path, images.stamp(path, row.number)
 
-    def _key(self, row: Row, images: ImageInputs) -> str:
-        if row.fault:
-            return content_id("pair row", row.place, row.fault.reason, row.fault.detail)
-        try:
-            said = image_said(row.fields)
-            path = said.path if said else None
-            texts = repr({name: value for name, value in row.fields.items() if name not in IMAGE_FIELDS})
-            return content_id("pair row", row.place, texts, path, images.stamp(path, row.number))
-        except BadRow as fault:
-            return content_id("pair row", row.place, fault.reason, fault.detail)
-
-    def __len__(self) -> int:
-        return len(self.identities)
-
-    def keys(self, start: int, stop: int) -> Sequence[str]:
-        """Return what the rows' outputs depend on."""
-        return self.identities[start:stop]
-
-    def read(self, start: int, stop: int) -> Sequence[Row]:
-        """Return the rows of a range, with embedded images."""
-        return self.table.rows(start, stop)
+    return RowSource(table, "pair", said)
 
 
 @dataclass(frozen=True, slots=True)

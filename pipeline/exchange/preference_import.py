@@ -17,6 +17,7 @@ from .candidates import PromptLookup, image_id
 from .image_files import locate
 from .images import ImageInputs, ImageRow, image_root, rejected
 from .preference_formats import PreferencesSaid, RankedImage, images_said, preferences_said
+from .row_source import RowSource
 
 STAGE = "image_preferences"
 BATCH = 16
@@ -139,30 +140,11 @@ class PreferenceImportStage(Stage[Row, ImagePreference]):
         return ImagePreference(identity, prompt, said.prompt, said.aspect, chosen, rejected_, said.margin, source)
 
 
-class PreferenceSource:
-    """The rows of a table of preferences, keyed by their content and by the state of their image files."""
+def preference_source(table: Table, images: ImageInputs) -> RowSource:
+    """Return the rows of a table of preferences."""
 
-    def __init__(self, table: Table, images: ImageInputs) -> None:
-        self.table = table
-        self.identities = [self._key(row, images) for row in table.scan()]
+    def said(row: Row) -> Sequence[str | None]:
+        paths = [image.said.path for image in images_said(row.fields)]
+        return repr(row.fields), *(images.stamp(path, row.number) for path in paths)
 
-    def _key(self, row: Row, images: ImageInputs) -> str:
-        try:
-            if row.fault:
-                raise row.fault
-            paths = [image.said.path for image in images_said(row.fields)]
-            stamps = [images.stamp(path, row.number) for path in paths]
-            return content_id("preference row", row.place, repr(row.fields), *stamps)
-        except BadRow as fault:
-            return content_id("preference row", row.place, fault.reason, fault.detail)
-
-    def __len__(self) -> int:
-        return len(self.identities)
-
-    def keys(self, start: int, stop: int) -> Sequence[str]:
-        """Return what the rows' outputs depend on."""
-        return self.identities[start:stop]
-
-    def read(self, start: int, stop: int) -> Sequence[Row]:
-        """Return the rows of a range, with embedded images."""
-        return self.table.rows(start, stop)
+    return RowSource(table, "preference", said)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...engine.images import UnreadableImage, decode_image
 from ..store import Run
-from .curves import column, curve, read_metrics
+from .curves import chart, column, read_metrics
 
 SAMPLES = "samples"
 METRICS = "metrics.jsonl"
@@ -46,8 +46,8 @@ def _curves(run: Run, name: str) -> dict[str, Any]:
     lines = read_metrics(run, name)
     keys = dict.fromkeys(key for line in lines for key, value in line.items() if isinstance(value, int | float))
     keys = [key for key in keys if key not in ("step", "epoch") and not any(word in key for word in _TIMES)]
-    drawn = {key: curve(column(run, name, lines, key)) for key in keys[:MOST_CURVES]}
-    return {key: line for key, line in drawn.items() if line and line["steps"] > 1}
+    columns = {key: column(run, name, lines, key) for key in keys[:MOST_CURVES]}
+    return {key: chart({key: points}) for key, points in columns.items() if len(points) > 1}
 
 
 def _grid(path: Path) -> str | None:

@@ -69,7 +69,7 @@ def test_images_scores_and_fates_are_shown(run):
     assert 'class="answer chosen"' in page
     assert 'class="answer rejected"' in page
     assert "set aside: repetition" in page
-    assert "100 % (1)" in page  # the one selection had guidance 7.5
+    assert '100 % <span class="spare">(1)</span>' in page  # the one selection had guidance 7.5
 
 
 def test_training_and_results_are_shown_where_they_are(run):

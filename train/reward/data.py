@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...base.errors import PrefmillError
-from ...pipeline.records import ImagePreference
+from ...pipeline.records import ImagePreference, is_held_out
 from ...pipeline.store import Run
-from ..data import RunImages, is_held_out
+from ..data import RunImages
 
 PREFERENCES = "image_preferences"
 

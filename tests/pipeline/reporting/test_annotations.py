@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from prefmill.engine.images import encode_image
 from prefmill.pipeline.records import Annotation, Candidate, ImagePreference, Prompt
-from prefmill.pipeline.report import MOST_IMAGES, write_report
+from prefmill.pipeline.report import write_report
 from prefmill.pipeline.reporting.annotations import annotations_of, order_of, radar
+from prefmill.pipeline.reporting.prompt_rows import MOST_IMAGES
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
 

@@ -30,9 +30,9 @@ def test_first_and_last_samples_and_the_curves_are_found(run):
     assert [step for step, _ in found["grids"]] == [0, 100]
     assert all(grid.startswith("data:image/jpeg;base64,") and len(grid) < 30_000 for _, grid in found["grids"])
     assert list(found["curves"]) == ["reward", "kl"]
-    assert found["curves"]["reward"]["points"] == "0.0,160.0 300.0,80.0 600.0,0.0"
+    assert found["curves"]["reward"]["lines"][0]["points"] == "0.0,160.0 300.0,80.0 600.0,0.0"
     page = write_report(run).read_text()
-    assert page.index("before, step 0") < page.index("step 100") < page.index("reward<br>")
+    assert page.index("before, step 0") < page.index("step 100") < page.index("<b>reward</b>")
 
 
 def test_damage_is_named_and_a_bad_picture_costs_nothing_but_itself(run):

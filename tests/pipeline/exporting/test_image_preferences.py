@@ -12,9 +12,9 @@ from prefmill.bench.evaluators.agreement import decided_pairs
 from prefmill.bench.evaluators.rankings_hpdv2 import read_hpdv2
 from prefmill.bench.evaluators.rankings_imagereward import read_imagereward
 from prefmill.bench.evaluators.rankings_pick_a_pic import read_pick_a_pic
-from prefmill.cli.transfer import export_command
-from prefmill.pipeline.exchange.image_preferences import ImagePreferenceFormat, export_image_preferences, standing
-from prefmill.pipeline.exchange.preference_writers import mean_ranks, ranks
+from prefmill.cli.export import export_command
+from prefmill.pipeline.exporting.export import export
+from prefmill.pipeline.exporting.rankings import mean_ranks, ranks, standing
 from prefmill.pipeline.records import Annotation, Candidate, ImagePreference, Prompt
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
@@ -79,10 +79,10 @@ def test_places_are_those_of_the_hand():
 
 
 def test_imagereward_has_the_ranking_the_images_and_what_was_said(judged, tmp_path, picture):
-    report = export_image_preferences(judged, tmp_path / "out", "imagereward")
-    assert (report.rows, report.images, report.left_out, report.untied) == (1, 4, {}, 0)
+    report = export(judged, tmp_path / "out", "imagereward")
+    assert (report.rows, report.images, report.left_out, report.untied) == ({"train": 1}, 4, {}, 0)
     (row,) = json.loads((tmp_path / "out/imagereward.json").read_text(encoding="utf-8"))
-    assert row == {
+    assert {name: row[name] for name in ("id", "prompt", "generations", "ranking")} == {
         "id": "p",
         "prompt": "text of p",
         "generations": [f"images/i{n}.png" for n in range(4)],
@@ -98,7 +98,7 @@ def test_imagereward_has_the_ranking_the_images_and_what_was_said(judged, tmp_pa
 
 
 def test_hpdv2_has_mean_ranks_and_the_order_of_every_presentation_that_rated_all(judged, tmp_path):
-    export_image_preferences(judged, tmp_path / "out", "hpdv2")
+    export(judged, tmp_path / "out", "hpdv2")
     (row,) = json.loads((tmp_path / "out/hpdv2.json").read_text(encoding="utf-8"))
     assert row["rank"] == [1, 2.5, 2.5, 4]
     assert row["raw_annotations"] == [[1, 3, 2, 4]]  # the second presentation rated one image of four
@@ -108,7 +108,7 @@ def test_hpdv2_has_mean_ranks_and_the_order_of_every_presentation_that_rated_all
 def test_datasets_loads_the_pairs_with_aspects_settings_and_ratings(judged, tmp_path, picture):
     import datasets
 
-    export_command(judged.folder, tmp_path / "pairs.parquet", "image-pairs", True)
+    export_command(judged.folder, tmp_path / "pairs.parquet", "image-pairs", as_json=True)
     loaded = datasets.load_dataset(
         "parquet", data_files=str(tmp_path / "pairs.parquet"), split="train", cache_dir=str(tmp_path / "cache")
     )
@@ -139,14 +139,14 @@ def test_datasets_loads_the_pairs_with_aspects_settings_and_ratings(judged, tmp_
 
 def test_the_evaluation_of_rewards_reads_what_was_exported(judged, tmp_path, picture):
     """Its parsers are of the official files, written by others."""
-    formats: list[tuple[ImagePreferenceFormat, Any]] = [("imagereward", read_imagereward), ("hpdv2", read_hpdv2)]
+    formats: list[tuple[str, Any]] = [("imagereward", read_imagereward), ("hpdv2", read_hpdv2)]
     for format, read in formats:
-        export_image_preferences(judged, tmp_path / format, format)
+        export(judged, tmp_path / format, format)
         found = read(tmp_path / format / f"{format}.json", tmp_path / format)
         (item,) = found.items
         assert set(decided_pairs(item.ranks)) == {(0, 1), (0, 2), (0, 3), (1, 3), (2, 3)}
         assert found.read_images(item) == [picture(n) for n in range(4)]
-    export_image_preferences(judged, tmp_path / "pairs.parquet", "image-pairs")
+    export(judged, tmp_path / "pairs.parquet", "image-pairs")
     found = read_pick_a_pic(tmp_path / "pairs.parquet", None)
     better = {}
     for item in found.items:
@@ -160,13 +160,13 @@ def test_the_evaluation_of_rewards_reads_what_was_exported(judged, tmp_path, pic
 def test_what_a_ranking_cannot_hold_is_counted(run_with, tmp_path):
     circle = [preference(n, *pair) for n, pair in enumerate((("i0", "i1"), ("i1", "i2"), ("i2", "i0")))]
     with pytest.raises(PrefmillError, match="1 with contradictory preferences"):
-        export_image_preferences(run_with(circle, folder="circle"), tmp_path / "out", "imagereward")
+        export(run_with(circle, folder="circle"), tmp_path / "out", "imagereward")
     assert not (tmp_path / "out").exists()
     only = [preference(0, "i0", "i1", "aesthetic")]
     with pytest.raises(PrefmillError, match="1 without an overall preference"):
-        export_image_preferences(run_with(only, folder="only"), tmp_path / "out", "hpdv2")
+        export(run_with(only, folder="only"), tmp_path / "out", "hpdv2")
     between = run_with([preference(0, "i0", "i2")], [said("i1", 3)], folder="between")
-    report = export_image_preferences(between, tmp_path / "out", "imagereward")
+    report = export(between, tmp_path / "out", "imagereward")
     (row,) = json.loads((tmp_path / "out/imagereward.json").read_text())
     assert row["generations"] == ["images/i0.png", "images/i2.png", "images/i1.png"]
     assert (row["ranking"], report.untied) == ([1, 3, 2], 2)
@@ -174,17 +174,17 @@ def test_what_a_ranking_cannot_hold_is_counted(run_with, tmp_path):
 
 def test_missing_images_and_preferences_are_named(run_with, tmp_path):
     with pytest.raises(PrefmillError, match="image gone"):
-        export_image_preferences(run_with([preference(0, "i0", "gone")]), tmp_path / "out", "image-pairs")
+        export(run_with([preference(0, "i0", "gone")]), tmp_path / "out", "image-pairs")
     assert not (tmp_path / "out").exists()
     with pytest.raises(PrefmillError, match="no preferences between images"):
-        export_image_preferences(run_with([], folder="none"), tmp_path / "out", "image-pairs")
+        export(run_with([], folder="none"), tmp_path / "out", "image-pairs")
     with pytest.raises(PrefmillError, match="no export format 'csv'"):
-        export_command(tmp_path / "none", tmp_path / "out", "csv", False)
+        export_command(tmp_path / "none", tmp_path / "out", "csv")
 
 
 @pytest.mark.parametrize("format", ["imagereward", "hpdv2", "image-pairs"])
 def test_an_export_imported_again_prefers_the_same_images(judged, format, tmp_path, bring, rows, picture):
-    export_image_preferences(judged, tmp_path / "out", format)
+    export(judged, tmp_path / "out", format)
     path = tmp_path / "out" if format == "image-pairs" else tmp_path / "out" / f"{format}.json"
     again = bring(tmp_path / "again", image_preferences=path)
     assert [prompt.text for prompt in rows(again, "prompts")] == ["text of p"]

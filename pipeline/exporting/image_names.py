@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from ..exchange.image_files import suffix_of
 from ..records import Candidate
-from .image_files import suffix_of
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
