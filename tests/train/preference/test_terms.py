@@ -8,8 +8,6 @@ import pytest
 import torch
 from prefmill.base.errors import PrefmillError
 from prefmill.kernels.logprob import TokenStatistics
-from prefmill.train import step_reporter
-from prefmill.train.checkpoints import mark_complete
 from prefmill.train.preference import backend
 from prefmill.train.preference.cache import ReferenceCache, VisionCache
 from prefmill.train.preference.layout import lay_out
@@ -285,19 +283,6 @@ def test_a_gradient_that_is_no_number_is_not_saved(make_job):
         "checkpoint-1",
         "checkpoint-2",
     ]
-
-
-def test_two_complete_checkpoints_lie_beside_the_one_being_written(make_job, monkeypatch):
-    """A kill may come then, and one of the two may be damaged."""
-    job, complete = make_job(batch_size=1, save_every=1, max_steps=4), []
-
-    def counted(folder, *about):
-        complete.append(len(list(job.checkpoints.glob("*/complete.json"))))
-        mark_complete(folder, *about)
-
-    monkeypatch.setattr(step_reporter, "mark_complete", counted)
-    build_trainer(job).train()
-    assert complete == [0, 1, 2, 2]
 
 
 def test_trl_alone_cannot(make_job, monkeypatch):
