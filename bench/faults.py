@@ -41,7 +41,7 @@ PATIENCE = 240.0
 
 
 @dataclass(frozen=True)
-class Trial:
+class FaultTrial:
     """What came of one kill. `recomputed`: batches that were begun more than once."""
 
     engine: str
@@ -72,7 +72,7 @@ def main() -> None:
         return
     from .result_file import called, write_result  # torch, which a driver need not wait for
 
-    draw, trials = random.Random(options.seed), list[Trial]()
+    draw, trials = random.Random(options.seed), list[FaultTrial]()
     with tempfile.TemporaryDirectory() as folder:
         expected = _undisturbed(Path(folder) / "local")
         for engine in options.engines.split(","):
@@ -93,11 +93,11 @@ def main() -> None:
     print(json.dumps(held))
 
 
-def _kinds(trials: list[Trial]) -> list[tuple[str, str]]:
+def _kinds(trials: list[FaultTrial]) -> list[tuple[str, str]]:
     return list(dict.fromkeys((trial.engine, trial.victim) for trial in trials))
 
 
-def _held(trials: list[Trial], engine: str, victim: str) -> str:
+def _held(trials: list[FaultTrial], engine: str, victim: str) -> str:
     own = [trial for trial in trials if (trial.engine, trial.victim) == (engine, victim)]
     return f"{sum(trial.held for trial in own)} of {len(own)}"
 
@@ -133,7 +133,7 @@ def _trial(
     address: str,
     draw: random.Random,
     expected: Any,
-) -> Trial:
+) -> FaultTrial:
     after = draw.randrange(2, INPUTS // BATCH - 4)
     driver = _start(engine, folder, address)
     began = time.monotonic()
@@ -141,7 +141,7 @@ def _trial(
         time.sleep(0.01)
         if driver.poll() is not None or time.monotonic() - began > PATIENCE:
             driver.kill()
-            return Trial(engine, victim, after, False, 0, 0, "the driver ended before anything was killed")
+            return FaultTrial(engine, victim, after, False, 0, 0, "the driver ended before anything was killed")
     time.sleep(draw.random() * SECONDS)
     worker = begun_by(folder)[-1][1]
     pid = {"worker": worker, "driver": driver.pid, "raylet": _parent_of(worker)}[victim]
@@ -153,13 +153,13 @@ def _trial(
         code = driver.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         driver.kill()
-        return Trial(engine, victim, after, False, 0, 0, f"not done after {PATIENCE:.0f} s")
+        return FaultTrial(engine, victim, after, False, 0, 0, f"not done after {PATIENCE:.0f} s")
     dataset = Run(folder).dataset(NAME, Score)
     shards = Counter(number for shard in dataset.shards for number in range(shard.start, shard.stop))
     twice = sum(count > 1 for count in shards.values()) + len(dataset.conflicts)
     recomputed = sum(count - 1 for count in Counter(start for start, _ in begun_by(folder)).values())
     error = "" if code == 0 else f"the driver ended with {code}"
-    return Trial(engine, victim, after, _content(folder) == expected, twice, recomputed, error)
+    return FaultTrial(engine, victim, after, _content(folder) == expected, twice, recomputed, error)
 
 
 def _parent_of(pid: int) -> int:

@@ -15,8 +15,9 @@ FOLDERS = [ROOT / name for name in PROJECT["tool"]["setuptools"]["package-dir"].
 # a backend (engine/backends/tensorrt_library.py).
 NEEDED_UNSEEN = {"accelerate", "tensorboard", "wandb", "tensorrt", "tensorrt-rtx"}
 EXTRAS = tuple(name for name in PROJECT["project"]["optional-dependencies"] if name != "dev")
-# Installed in a Python of its own: the package that a benchmark compares with; what vLLM, which has one, brings.
-PEERS = {"imagereward", "tqdm"}
+# Installed in a Python of its own: the package that a benchmark compares with; what vLLM, which has one, brings; what
+# writes a table of similarities once. And a browser's driver, for development.
+PEERS = {"imagereward", "tqdm", "spacy", "playwright"}
 
 
 def normal(name):

@@ -61,7 +61,7 @@ class Result:
     made: Made
 
 
-class Listener:
+class DispatchListener:
     """Who wants to know what becomes of workers and units, and has to pay for them."""
 
     def afford(self, seconds: float, pending: float) -> PrefmillError | None:
@@ -88,7 +88,7 @@ class Dispatcher:
         stage: str,
         work: Callable[[int, int], str],
         config: ExecutorConfig,
-        listener: Listener,
+        listener: DispatchListener,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`stage` is its name; `work` returns the digest of a range's inputs."""

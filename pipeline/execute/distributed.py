@@ -14,7 +14,7 @@ from ..ledger import DeviceTime, What
 from ..shards import STAGED, Shard, adopt
 from ..stage import digest, work_digest
 from .crew import Crew, StageOrder
-from .dispatch import Dispatcher, Hand, Listener, Result
+from .dispatch import Dispatcher, DispatchListener, Hand, Result
 from .work import Work
 
 
@@ -46,7 +46,7 @@ def _order(work: Work) -> StageOrder:
     return StageOrder(task.again, folder, work.plan.fingerprint, taken_for, config.prepare_ahead, config.host_threads)
 
 
-class _Bookkeeper(Listener):
+class _Bookkeeper(DispatchListener):
     """Commits what was made, and enters in the ledger what that and everything else took of the workers' time."""
 
     def __init__(self, work: Work, engine: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.execute.crew import Died, Failed, Made, Ready, StageOrder
-from prefmill.pipeline.execute.dispatch import UNMEASURED, Dispatcher, Listener
+from prefmill.pipeline.execute.dispatch import UNMEASURED, Dispatcher, DispatchListener
 from prefmill.pipeline.execute.plan import Batch, cut
 from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.manifest import StageReport
@@ -58,7 +58,7 @@ class Scripted:
         """Nothing is held."""
 
 
-class Heard(Listener):
+class Heard(DispatchListener):
     def __init__(self):
         self.reasons, self.loading, self.idle = [], 0.0, 0.0
 
