@@ -77,9 +77,9 @@ def cell(measure: Mapping[str, Any], *, signed: bool = False) -> str:
 
 def coverage_line(coverage: Mapping[str, int]) -> str:
     """The coverage of an evaluation in one line."""
-    from ..bench.evaluators.answers.matching import Coverage
+    from ..bench.evaluators.answers.matching import AnswerCoverage
 
-    return str(Coverage(**coverage))
+    return str(AnswerCoverage(**coverage))
 
 
 def print_changes(found: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from ....base.hallucination import yes_or_no_counts
-from .data import Annotation
+from .data import AmberAnnotation
 
 STRICT, LENIENT = "strict", "lenient"
 
@@ -29,7 +29,7 @@ def says_no(answer: str, reading: str) -> bool | None:
     return None if found is None else found[1].lower() == "no"
 
 
-def count_choice(annotation: Annotation, answer: str, reading: str) -> dict[str, float]:
+def count_choice(annotation: AmberAnnotation, answer: str, reading: str) -> dict[str, float]:
     """Return the counts of an answer to a question with yes or no. The positive class is "no"."""
     said = says_no(answer, reading)
     [counts] = yes_or_no_counts([said], [annotation.says_no])
@@ -37,7 +37,7 @@ def count_choice(annotation: Annotation, answer: str, reading: str) -> dict[str,
 
 
 def count_description(
-    annotation: Annotation,
+    annotation: AmberAnnotation,
     nouns: Sequence[str],
     associates: Mapping[str, Sequence[str]],
     never: frozenset[str],

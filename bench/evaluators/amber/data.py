@@ -39,7 +39,7 @@ _SOURCE = "they are in data/ of https://github.com/junyangwang0410/AMBER: name t
 
 
 @dataclass(frozen=True, slots=True)
-class Annotation:
+class AmberAnnotation:
     """What is known of one question's image.
 
     `says_no`: the answer is no (of questions with yes or no). `there`: the things in the image, `expected` those that
@@ -60,7 +60,7 @@ class AmberData:
     `asked`: question and image by id, where the query file is there.
     """
 
-    annotations: tuple[Annotation, ...]
+    annotations: tuple[AmberAnnotation, ...]
     associates: dict[str, tuple[str, ...]]
     never: frozenset[str]
     asked: dict[int, tuple[str, str]]
@@ -124,7 +124,7 @@ def _asked(folder: Path, sources: dict[str, InputFile]) -> dict[int, tuple[str, 
     }
 
 
-def _annotation(place: str, fields: dict[str, Any]) -> Annotation:
+def _annotation(place: str, fields: dict[str, Any]) -> AmberAnnotation:
     name, dimension = fields.get("id"), DIMENSIONS.get(str(fields.get("type")))
     truth, expected = fields.get("truth"), fields.get("hallu", [])
     describes = dimension == "generative"
@@ -132,5 +132,5 @@ def _annotation(place: str, fields: dict[str, Any]) -> Annotation:
     if not isinstance(name, int) or dimension is None or not fits:
         raise PrefmillError(f"{place}: no annotation of AMBER (id, type, truth)", _SOURCE)
     if describes:
-        return Annotation(name, dimension, there=tuple(map(str, truth or ())), expected=tuple(map(str, expected)))
-    return Annotation(name, dimension, says_no=truth == "no")
+        return AmberAnnotation(name, dimension, there=tuple(map(str, truth or ())), expected=tuple(map(str, expected)))
+    return AmberAnnotation(name, dimension, says_no=truth == "no")

@@ -12,7 +12,7 @@ from ..answers.evaluation import Evaluation, ItemTable, Measure, Term
 from ..answers.matching import GivenAnswer, answers_of, match_answers
 from ..answers.records import InputFile, read_records
 from .counting import LENIENT, STRICT, count_choice, count_description, says_no
-from .data import ATTRIBUTES, TASKS, AmberData, Annotation
+from .data import ATTRIBUTES, TASKS, AmberAnnotation, AmberData
 from .nouns import Nouns
 from .printed import printed_choices, printed_descriptions
 
@@ -66,18 +66,17 @@ def evaluate_amber(
     """
     file = read_records(answers, "--answers")
     given = answers_of(file, texts=("response", "answer", "text"))
-    if any(one.id is None for one in given):
-        raise PrefmillError(f"{file.name}: a row has no id, which AMBER's answers go by", "give every row its id")
     task = task or _task_of(given, data)
     asked = [one for one in data.annotations if one.dimension in TASKS[task]]
     ids = [one.id for one in asked]
-    matched = match_answers(given, ids, by="id", partial=partial, what=f"task {task}", belongs=_repeats(asked, data))
+    matched = match_answers(given, ids, partial=partial, what=f"task {task}", belongs=_repeats(asked, data))
     pairs = [(one, answer.text or "") for one, answer in zip(asked, matched.answers, strict=True) if answer is not None]
     describes = [one.dimension == "generative" for one, _ in pairs]
     how = describing() if any(describes) else None
     items = _items(pairs, data, how, reading)
     notes = [*(how.notes if how else ()), *_notes(pairs, items, data, reading)]
-    settings = {"task": task} | ({} if all(describes) else {"yes or no": reading}) | (how.settings if how else {})
+    settings = {"task": task, "matched by": matched.by}
+    settings |= ({} if all(describes) else {"yes or no": reading}) | (how.settings if how else {})
     return Evaluation(
         name="amber",
         title="AMBER",
@@ -94,12 +93,20 @@ def evaluate_amber(
 
 
 def _task_of(given: Sequence[GivenAnswer], data: AmberData) -> str:
+    """The task whose questions have the ids that are there; of answers without ids, the one with as many questions."""
+    if all(one.id is None for one in given):
+        sizes = {task: sum(one.dimension in own for one in data.annotations) for task, own in TASKS.items()}
+        fitting = [task for task, size in sizes.items() if size == len(given)]
+        if len(fitting) != 1:
+            told = ", ".join(f"{task} {size:,}" for task, size in sizes.items())
+            raise PrefmillError(f"{len(given):,} answers without ids; the tasks have {told}", "give ids, or --task")
+        return fitting[0]
     dimensions = {one.id: one.dimension for one in data.annotations}
     describes = {dimensions[one.id] == "generative" for one in given if one.id in dimensions}
     return {frozenset([True]): "g", frozenset([False]): "d"}.get(frozenset(describes), "a")
 
 
-def _repeats(asked: Sequence[Annotation], data: AmberData) -> Callable[[GivenAnswer, int], bool]:
+def _repeats(asked: Sequence[AmberAnnotation], data: AmberData) -> Callable[[GivenAnswer, int], bool]:
     """Whether what an answer's row repeats of its question is that question's."""
 
     def belongs(answer: GivenAnswer, place: int) -> bool:
@@ -113,7 +120,9 @@ def _repeats(asked: Sequence[Annotation], data: AmberData) -> Callable[[GivenAns
     return belongs
 
 
-def _items(pairs: Sequence[tuple[Annotation, str]], data: AmberData, how: Describing | None, reading: str) -> ItemTable:
+def _items(
+    pairs: Sequence[tuple[AmberAnnotation, str]], data: AmberData, how: Describing | None, reading: str
+) -> ItemTable:
     vocabulary, counts = data.vocabulary, []
     for one, text in pairs:
         if how and one.dimension == "generative":
@@ -178,7 +187,7 @@ def _counts(items: ItemTable) -> dict[str, dict[str, int]]:
     return shown
 
 
-def _notes(pairs: Sequence[tuple[Annotation, str]], items: ItemTable, data: AmberData, reading: str) -> list[str]:
+def _notes(pairs: Sequence[tuple[AmberAnnotation, str]], items: ItemTable, data: AmberData, reading: str) -> list[str]:
     """What a reader should know of these answers before quoting a number."""
     notes = []
     choices = [text for one, text in pairs if one.dimension != "generative"]

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from ....base.errors import PrefmillError
-from ..answers.records import InputFile, Record, read_records
+from ..answers.records import FileRecord, InputFile, read_records
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def read_questions(benchmark: str, path: Path) -> QuestionFile:
     return QuestionFile(file.source, tuple(found.values()))
 
 
-def _objhal(record: Record, number: int) -> BenchmarkQuestion:
+def _objhal(record: FileRecord, number: int) -> BenchmarkQuestion:
     """Several questions may be about one image, so the place in the file tells them apart."""
     image = coco_image_id(record)
     text = _text(record, "question", "prompt", "text")
@@ -72,19 +72,19 @@ def _objhal(record: Record, number: int) -> BenchmarkQuestion:
     )
 
 
-def _mmhal(record: Record, number: int) -> BenchmarkQuestion:
+def _mmhal(record: FileRecord, number: int) -> BenchmarkQuestion:
     source = _text(record, "image_src")
     names = (PurePosixPath(source).name, f"{record.fields.get('image_id')}.jpg")
     return BenchmarkQuestion(str(number), _text(record, "question"), names, dict(record.fields), "model_answer")
 
 
-FORMATS: dict[str, Callable[[Record, int], BenchmarkQuestion]] = {
+FORMATS: dict[str, Callable[[FileRecord, int], BenchmarkQuestion]] = {
     "objhal": _objhal,
     "mmhal": _mmhal,
 }
 
 
-def coco_image_id(record: Record) -> int:
+def coco_image_id(record: FileRecord) -> int:
     """Return COCO's number of a record's image: `image_id`, or what the file name in it ends with.
 
     Raises PrefmillError where there is none.
@@ -98,7 +98,7 @@ def coco_image_id(record: Record) -> int:
     return int(digits)
 
 
-def _text(record: Record, *names: str) -> str:
+def _text(record: FileRecord, *names: str) -> str:
     value = next((record.fields[name] for name in names if record.fields.get(name)), None)
     if not isinstance(value, str):
         held = ", ".join(map(str, record.fields)) or "nothing"
@@ -106,7 +106,7 @@ def _text(record: Record, *names: str) -> str:
     return value
 
 
-def _decoded(text: str, record: Record) -> bytes:
+def _decoded(text: str, record: FileRecord) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:

@@ -16,7 +16,7 @@ import numpy as np
 from ....base.hallucination import Share
 from ..measures import Resampling, interval_ends
 from ..report import report_of
-from .matching import Coverage
+from .matching import AnswerCoverage
 from .records import InputFile
 
 
@@ -121,7 +121,7 @@ class Evaluation:
     version: int
     settings: Mapping[str, Any]
     inputs: Mapping[str, InputFile]
-    coverage: Coverage
+    coverage: AnswerCoverage
     measures: Sequence[Measure]
     items: ItemTable
     counts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

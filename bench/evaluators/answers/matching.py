@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ....base.errors import PrefmillError
-from .records import Record, RecordFile
+from .records import FileRecord, RecordFile
 
 Id = int | str
 Match = Literal["id", "order"]
 
 ODD = ("missing", "null", "duplicate", "conflicting", "zero", "out_of_range", "unknown", "foreign")
-"""What of a `Coverage` stops an evaluation."""
+"""What of an `AnswerCoverage` stops an evaluation."""
 
 ID_FIELDS = ("question_id", "id")
-TEXT_FIELDS = ("answer", "text", "response")
+TEXT_FIELDS = ("answer", "response", "text")
 _WHOLE = re.compile("-?[0-9]{1,18}")
 
 
@@ -36,7 +36,7 @@ class GivenAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class AnswerCoverage:
     """How answers fit the questions, in questions or in rows of answers.
 
     `questions` asked, `answered` of them; `rows` of answers; `missing` questions; rows with a null answer, with the id
@@ -63,8 +63,8 @@ class Coverage:
         """Whether every question has exactly one answer, and every row is one."""
         return not any(getattr(self, name) for name in ODD)
 
-    def __add__(self, other: Coverage) -> Coverage:
-        return Coverage(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
+    def __add__(self, other: AnswerCoverage) -> AnswerCoverage:
+        return AnswerCoverage(**{name: count + getattr(other, name) for name, count in asdict(self).items()})
 
     def __str__(self) -> str:
         said = [f"{self.answered:,} of {self.questions:,} questions answered, by {self.rows:,} rows"]
@@ -79,7 +79,7 @@ class Matched:
     """The answer of every question, in the questions' order: None where there is none."""
 
     answers: tuple[GivenAnswer | None, ...]
-    coverage: Coverage
+    coverage: AnswerCoverage
     by: Match
 
 
@@ -108,8 +108,8 @@ def match_answers(
     question whether what the row repeats of the question (its text, its image) is that question's.
 
     With `partial` the first answer of an id counts. Raises PrefmillError for anything that does not fit (see
-    `Coverage`) unless `partial`; for ids on some rows alone; for another number of rows where they go by order; and
-    where no question is answered.
+    `AnswerCoverage`) unless `partial`; for ids on some rows alone; for another number of rows where they go by order;
+    and where no question is answered.
     """
     with_id = sum(one.id is not None for one in answers)
     if by is None and 0 < with_id < len(answers):
@@ -171,10 +171,10 @@ def _by_id(answers: Sequence[GivenAnswer], ids: Sequence[Id], belongs: _Belongs)
     return Matched(found, _coverage(found, len(answers), **odd), "id")
 
 
-def _coverage(found: Sequence[GivenAnswer | None], rows: int, **odd: int) -> Coverage:
+def _coverage(found: Sequence[GivenAnswer | None], rows: int, **odd: int) -> AnswerCoverage:
     given = [one for one in found if one is not None]
     empty = sum(not (one.text or "").strip() for one in given)
-    return Coverage(len(found), len(given), rows, missing=len(found) - len(given), empty=empty, **odd)
+    return AnswerCoverage(len(found), len(given), rows, missing=len(found) - len(given), empty=empty, **odd)
 
 
 class _Strangers:
@@ -202,7 +202,7 @@ def _examples(matched: Matched, answers: Sequence[GivenAnswer], ids: Sequence[Id
     return f" ({'; '.join(said)})" if said else ""
 
 
-def id_of(record: Record, names: Sequence[str] = ID_FIELDS) -> Id | None:
+def id_of(record: FileRecord, names: Sequence[str] = ID_FIELDS) -> Id | None:
     """Return a record's id, None where it has none. Raises PrefmillError for what is no id."""
     value = next((record.fields[name] for name in names if record.fields.get(name) is not None), None)
     if isinstance(value, float) and value.is_integer():
@@ -215,7 +215,7 @@ def id_of(record: Record, names: Sequence[str] = ID_FIELDS) -> Id | None:
     raise PrefmillError(f"{record.place}: {str(value)[:40]!r} is no id", "correct this row")
 
 
-def _text(record: Record, names: Sequence[str]) -> str | None:
+def _text(record: FileRecord, names: Sequence[str]) -> str | None:
     name = next((name for name in names if name in record.fields), None)
     if name is None:
         held = ", ".join(map(str, record.fields)) or "nothing"

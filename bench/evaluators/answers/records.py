@@ -30,7 +30,7 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class FileRecord:
     """One object of a file, and where it is: `answers.jsonl:17`, or `answers.json: item 17` of a list."""
 
     place: str
@@ -42,7 +42,7 @@ class RecordFile:
     """A file's records in their order."""
 
     source: InputFile
-    records: tuple[Record, ...]
+    records: tuple[FileRecord, ...]
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ def _text(data: bytes, path: Path) -> str:
         raise PrefmillError(f"{path.name}:{line}: not UTF-8 text ({error.reason})", "save it as UTF-8") from error
 
 
-def _lines(text: str, name: str) -> list[Record]:
+def _lines(text: str, name: str) -> list[FileRecord]:
     """JSON lines. Only a line feed ends one: a text may hold other separators."""
     records = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -106,7 +106,7 @@ def _lines(text: str, name: str) -> list[Record]:
     return records
 
 
-def _listed(text: str, name: str) -> list[Record]:
+def _listed(text: str, name: str) -> list[FileRecord]:
     try:
         values = json.loads(text)
     except ValueError as error:
@@ -115,7 +115,7 @@ def _listed(text: str, name: str) -> list[Record]:
     return [_record(f"{name}: item {number}", value) for number, value in enumerate(values, 1)]
 
 
-def _record(place: str, value: Any) -> Record:
+def _record(place: str, value: Any) -> FileRecord:
     if not isinstance(value, dict):
         raise PrefmillError(f"{place}: a {type(value).__name__} where an object was expected", "correct this row")
-    return Record(place, value)
+    return FileRecord(place, value)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ....base.errors import PrefmillError
 from ..answering.questions import QuestionFile, coco_image_id
-from ..answers.matching import Coverage, GivenAnswer, answers_of, match_answers
-from ..answers.records import InputFile, Record, read_records
+from ..answers.matching import AnswerCoverage, GivenAnswer, answers_of, match_answers
+from ..answers.records import FileRecord, InputFile, read_records
 
 IMAGES = 300
 """How many images the benchmark has, one question each."""
@@ -28,7 +28,7 @@ class DescribedFile:
     """The answers that count, how they fit the questions, and the file."""
 
     answers: tuple[Described, ...]
-    coverage: Coverage
+    coverage: AnswerCoverage
     source: InputFile
     notes: tuple[str, ...]
 
@@ -77,7 +77,7 @@ def _key(one: GivenAnswer) -> tuple[int, str]:
     question = next((one.fields[name] for name in ("prompt", "question") if one.fields.get(name)), "")
     if not isinstance(question, str):
         raise PrefmillError(f"{one.place}: the question is a {type(question).__name__}.", "correct this row")
-    return coco_image_id(Record(one.place, one.fields)), question
+    return coco_image_id(FileRecord(one.place, one.fields)), question
 
 
 def _spelled(key: tuple[int, str]) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ....base.errors import PrefmillError
-from ..answers.matching import Coverage, answers_of, match_answers
-from ..answers.records import InputFile, Record, RecordFile, read_records
+from ..answers.matching import AnswerCoverage, answers_of, match_answers
+from ..answers.records import FileRecord, InputFile, RecordFile, read_records
 
 ITEMS = 96
 TYPES = ("attribute", "adversarial", "comparison", "counting", "relation", "environment", "holistic", "other")
@@ -31,7 +31,7 @@ class AnsweredItems:
     """The items that are answered, how the answers fit, and the files."""
 
     items: tuple[AnsweredItem, ...]
-    coverage: Coverage
+    coverage: AnswerCoverage
     inputs: dict[str, InputFile]
     notes: tuple[str, ...]
 
@@ -66,14 +66,14 @@ def read_items(answers: Path, questions: Path | None, *, partial: bool) -> Answe
     return AnsweredItems(tuple(items), matched.coverage, inputs, tuple(notes))
 
 
-def _contents(record: Record) -> str:
+def _contents(record: FileRecord) -> str:
     found = record.fields.get("image_content")
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise PrefmillError(f"{record.place}: image_content is no list of names.", _FIX)
     return ", ".join(found)
 
 
-def _text(record: Record, name: str) -> str:
+def _text(record: FileRecord, name: str) -> str:
     value = record.fields.get(name)
     if not isinstance(value, str):
         raise PrefmillError(f"{record.place}: {name} is missing.", _FIX)

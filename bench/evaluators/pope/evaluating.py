@@ -78,7 +78,7 @@ def _read(
     for path, named in answers:
         file = read_records(path, "--answers")
         inputs[f"answers {path}"] = file.source
-        for one in answers_of(file, texts=("answer", "text", "response")):
+        for one in answers_of(file):
             category = (
                 ALL if questions.together else named or one.fields.get("category") or category_in(path.name) or only
             )
@@ -98,7 +98,9 @@ def _repeats(questions: Sequence[ObjectQuestion]) -> Callable[[GivenAnswer, int]
 
     def belongs(answer: GivenAnswer, place: int) -> bool:
         question = questions[place]
-        names = ("question", "prompt", "query", *(("text",) if "answer" in answer.fields else ()))
+        if answer.text is not None and first_line(answer.text) == first_line(question.text):
+            return False  # a file of questions, or of rows whose text is the question
+        names = ("question", "prompt", "query", *(("text",) if {"answer", "response"} & answer.fields.keys() else ()))
         repeated = (answer.fields.get(name) for name in names)
         texts = [one.lower() for one in repeated if isinstance(one, str) and one.strip()]
         image = answer.fields.get("image")

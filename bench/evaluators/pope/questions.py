@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ....base.errors import PrefmillError
 from ..answers.matching import Id, id_of
-from ..answers.records import InputFile, Record, read_records
+from ..answers.records import FileRecord, InputFile, read_records
 
 CATEGORIES = ("random", "popular", "adversarial")
 
@@ -47,7 +47,7 @@ def read_questions(paths: Sequence[Path]) -> ObjectQuestions:
     what is needed, an id twice, and a question without a label.
     """
     labelled: dict[str, list[ObjectQuestion]] = {}
-    unlabelled: list[Record] = []
+    unlabelled: list[FileRecord] = []
     sources: dict[str, InputFile] = {}
     for path in _files(paths):
         file = read_records(path, "--questions", rows="questions")
@@ -90,8 +90,8 @@ def check_version(questions: Sequence[ObjectQuestion], answered: Iterable[Id | N
     extra = 2 * len(ids & newer) > len(newer)
     if (own == older and extra) or (own == older | newer and ids == older):
         raise PrefmillError(
-            f"the answers are to the random file of {'3,000' if extra else '2,910'} questions, the questions are of the "
-            f"one of {len(own):,}, which has other questions under the same ids",
+            f"the answers are to the random file of {'3,000' if extra else '2,910'} questions, the questions are of "
+            f"the one of {len(own):,}, which has other questions under the same ids",
             "give the question file that was answered",
         )
 
@@ -109,7 +109,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _question(record: Record, category: str) -> ObjectQuestion:
+def _question(record: FileRecord, category: str) -> ObjectQuestion:
     fields = record.fields
     name, label = id_of(record), fields["label"]
     if name is None or not isinstance(fields.get("image"), str) or not isinstance(fields.get("text"), str):
@@ -119,7 +119,7 @@ def _question(record: Record, category: str) -> ObjectQuestion:
     return ObjectQuestion(name, fields["image"], fields["text"], label.strip().lower() == "yes", category)
 
 
-def _joined(rows: Sequence[Record], labelled: dict[str, list[ObjectQuestion]]) -> dict[str, list[ObjectQuestion]]:
+def _joined(rows: Sequence[FileRecord], labelled: dict[str, list[ObjectQuestion]]) -> dict[str, list[ObjectQuestion]]:
     truths = {
         (category, one.image, first_line(one.text)): one.truth for category, own in labelled.items() for one in own
     }

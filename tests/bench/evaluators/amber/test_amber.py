@@ -148,10 +148,22 @@ def test_a_dimension_alone_and_an_id_that_is_none(small, tmp_path):
     assert {one.group for one in evaluated(small, path, existence, task="de").measures} == {"existence"}
     with pytest.raises(PrefmillError, match=r"task d: .*48 missing"):
         evaluated(small, path, existence)
-    with pytest.raises(PrefmillError, match="a row has no id"):
+    with pytest.raises(PrefmillError, match="no id, which 71 of 72 rows have"):
         evaluated(small, path, [*rows[:-1], {"response": "No"}])
     with pytest.raises(PrefmillError, match="1 null"):
         evaluated(small, path, [*rows[:-1], {"id": 72, "response": None}])
+
+
+def test_answers_without_ids_go_by_order_where_there_are_as_many(small, tmp_path):
+    rows = answered(small, 4)
+    bare = [{"response": one["response"]} for one in rows]
+    path = tmp_path / "answers.json"
+    assert numbers(evaluated(small, path, bare)) == numbers(evaluated(small, path, rows))
+    assert evaluated(small, path, bare[:12], task="g").settings["matched by"] == "order"
+    with pytest.raises(PrefmillError, match=r"71 answers without ids; the tasks have a 72, g 12, d 60"):
+        evaluated(small, path, bare[1:])
+    with pytest.raises(PrefmillError, match="59 answers without ids to 60 questions"):
+        evaluated(small, path, bare[13:], task="d")
 
 
 def test_other_forms_of_yes_and_no_are_wrong_warned_of_and_read_leniently(small, tmp_path):

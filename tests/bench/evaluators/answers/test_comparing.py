@@ -8,7 +8,7 @@ from prefmill.base.errors import PrefmillError
 from prefmill.base.hallucination import YES_OR_NO, mcnemar, yes_or_no_counts
 from prefmill.bench.evaluators.answers.comparing import compare, read_report
 from prefmill.bench.evaluators.answers.evaluation import Evaluation, ItemTable, Measure, Term
-from prefmill.bench.evaluators.answers.matching import Coverage
+from prefmill.bench.evaluators.answers.matching import AnswerCoverage
 from prefmill.bench.evaluators.answers.records import InputFile
 
 TRUTHS = [number % 2 == 0 for number in range(80)]
@@ -30,7 +30,7 @@ def evaluation(said, settings=None, digest="0", order=None):
     measures = [Measure(group, "F1", (Term(YES_OR_NO["f1"], (group,)),)) for group in "ab"]
     measures.append(Measure("a", "precision", (Term(YES_OR_NO["precision"], ("a",)),), scale=100))
     inputs = {"questions": InputFile("q", digest), "answers": InputFile("a", repr(said))}
-    coverage = Coverage(80, len(said), len(said))
+    coverage = AnswerCoverage(80, len(said), len(said))
     return Evaluation("toy", "Toy", "a rule", 1, settings or {}, inputs, coverage, measures, items)
 
 

@@ -2,14 +2,14 @@
 
 import pytest
 from prefmill.base.errors import PrefmillError
-from prefmill.bench.evaluators.answers.matching import Coverage, answers_of, match_answers
-from prefmill.bench.evaluators.answers.records import InputFile, Record, RecordFile
+from prefmill.bench.evaluators.answers.matching import AnswerCoverage, answers_of, match_answers
+from prefmill.bench.evaluators.answers.records import FileRecord, InputFile, RecordFile
 
 IDS = [1, 2, 5]
 
 
 def given(*rows):
-    records = tuple(Record(f"a:{number}", fields) for number, fields in enumerate(rows, 1))
+    records = tuple(FileRecord(f"a:{number}", fields) for number, fields in enumerate(rows, 1))
     return answers_of(RecordFile(InputFile("a", "0"), records))
 
 
@@ -20,7 +20,7 @@ def texts(matched):
 def test_ids_in_any_spelling_and_order():
     rows = given({"id": "5", "response": "c"}, {"question_id": 1, "text": "a"}, {"id": 2.0, "answer": "b"})
     found = match_answers(rows, IDS)
-    assert (texts(found), found.by, found.coverage) == (["a", "b", "c"], "id", Coverage(3, 3, 3))
+    assert (texts(found), found.by, found.coverage) == (["a", "b", "c"], "id", AnswerCoverage(3, 3, 3))
 
 
 def test_what_does_not_fit_is_counted_by_kind():
@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_counted_by_kind():
     )
     found = match_answers(rows, IDS, partial=True)
     assert texts(found) == ["a", None, " "]
-    assert found.coverage == Coverage(
+    assert found.coverage == AnswerCoverage(
         3, 2, 10, missing=1, null=1, duplicate=2, conflicting=1, zero=1, out_of_range=2, unknown=2, empty=1
     )
     with pytest.raises(
@@ -75,7 +75,7 @@ def test_order_where_no_row_has_an_id():
     rows = [{"answer": "a"}, {"answer": ""}, {"answer": None}]
     found = match_answers(given(*rows), IDS, partial=True)
     assert (texts(found), found.by) == (["a", "", None], "order")
-    assert found.coverage == Coverage(3, 2, 3, missing=1, null=1, empty=1)
+    assert found.coverage == AnswerCoverage(3, 2, 3, missing=1, null=1, empty=1)
     for short in (rows[:2], [*rows, *rows]):
         with pytest.raises(PrefmillError, match="answers without ids to 3 questions"):
             match_answers(given(*short), IDS, partial=True)

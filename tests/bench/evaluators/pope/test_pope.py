@@ -230,6 +230,20 @@ def test_answers_to_another_version_of_the_questions_are_not_scored(small, tmp_p
     assert (found.answered, found.foreign) == (4, 36)
 
 
+def test_a_question_is_no_answer(small, tmp_path):
+    """Rows of the question files: with an answer beside the question's text, and without one."""
+    rows = answered(small, 2)["random"]
+    merged = [{**one, "response": one["said"]} for one in rows]
+    for one in merged:
+        one.pop("said")
+    counts, _ = by_order([one["said"] for one in rows], [one["label"] for one in rows])
+    assert evaluated(small, tmp_path, {"random": merged}).counts["random"] == {"questions": 40, **counts}
+    with pytest.raises(PrefmillError, match=r"none belongs to a question \(0 of 40 .*40 foreign"):
+        evaluated(
+            small, tmp_path, {"random": [{"question_id": one["question_id"], "text": one["text"]} for one in rows]}
+        )
+
+
 def test_ids_of_the_other_version_of_the_random_file_are_not_scored(tmp_path):
     """2,910 or 3,000 questions, under the same ids others: without texts in the rows only the ids tell."""
     files = {}
