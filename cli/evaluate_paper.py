@@ -43,6 +43,7 @@ def paper_command(
     """Make PDS-DPO's tables 1 to 3: the base and each adapter, beside what was published. Continues."""
     from ..base.files import make_folder, write_text
     from ..bench.evaluators.paper.needs import missing_needs
+    from ..bench.evaluators.paper.published import PUBLISHED_BASE
     from ..bench.evaluators.paper.rows import report_row
     from ..bench.evaluators.paper.settings import PaperSettings, rows_of, tables_of
     from ..bench.evaluators.paper.tables import filled
@@ -77,7 +78,8 @@ def paper_command(
     make_folder(to)
     with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
         reports = {row.name: report_row(row, wanted, called("prefmill"), progress) for row in wanted.rows}
-    found = [filled(table, reports) for table in wanted.tables]
+    published = PUBLISHED_BASE in model.lower()
+    found = [filled(table, reports, published=published) for table in wanted.tables]
     write_text(to / "tables.md", "\n".join(table.markdown() for table in found))
     if as_json:
         typer.echo(json.dumps([{"number": one.number, "columns": one.columns, "lines": one.lines} for one in found]))

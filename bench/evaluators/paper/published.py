@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 BASE = "base"
+PUBLISHED_BASE = "llava-1.5-7b"
+"""What the printed numbers are of, within a checkpoint's name."""
 
 
 @dataclass(frozen=True, slots=True)

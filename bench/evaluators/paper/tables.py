@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .published import PaperColumn, PaperTable
+from .published import PUBLISHED_BASE, PaperColumn, PaperTable
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,25 @@ class FilledTable:
         return f"## Table {self.number}: {self.title}\n\n{text}\n{notes}\n"
 
 
-def filled(table: PaperTable, rows: Mapping[str, Mapping[str, Any]]) -> FilledTable:
-    """Return a table filled from the reports of its rows, by row and benchmark."""
+def filled(table: PaperTable, rows: Mapping[str, Mapping[str, Any]], *, published: bool = True) -> FilledTable:
+    """Return a table filled from the reports of its rows, by row and benchmark.
+
+    `published`: with the numbers that were printed, which are of one base model.
+    """
+    numbers = table.printed if published else {}
     columns = tuple(one.title for one in table.columns)
     lines: list[tuple[str, tuple[str, ...]]] = []
     notes = list(table.notes)
     for name, reports in rows.items():
         lines.append((name, tuple(_cell(one, reports[one.benchmark]) for one in table.columns)))
-        if printed := table.printed.get(name):
+        if printed := numbers.get(name):
             cells = (f"{printed[one.title]:.{one.digits}f}" if one.title in printed else "" for one in table.columns)
             lines.append((f"{name}, published", tuple(cells)))
         notes += [
             f"{name}: {benchmark}: {note}" for benchmark in table.benchmarks for note in reports[benchmark]["notes"]
         ]
-    notes += [f"published for {name}, which no row here is" for name in table.printed if name not in rows]
+    notes += [f"published for {name}, which no row here is" for name in numbers if name not in rows]
+    notes += [] if published else [f"published numbers are of {PUBLISHED_BASE}, which the base here is not"]
     return FilledTable(table.number, table.title, columns, tuple(lines), tuple(dict.fromkeys(notes)))
 
 

@@ -1,6 +1,10 @@
 """MMHal-Bench: ratings read as the official script does, verdicts kept, and the formulas by hand."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from prefmill.base.errors import PrefmillError
@@ -10,6 +14,7 @@ from prefmill.bench.evaluators.mmhal.evaluation import evaluate_mmhal
 from prefmill.bench.evaluators.mmhal.items import TYPES, read_items
 from prefmill.bench.evaluators.mmhal.judging import OURS, Template, judge_items, rating_of, read_template
 from prefmill.bench.loopback import serving
+from prefmill.engine.responders.interface import Answer
 from prefmill.engine.responders.settings import ModelChoice, ServerSettings
 
 from ...engine.responders.server.fake_chat import FakeChat, completion, error, text_of
@@ -121,6 +126,46 @@ def test_a_judging_that_was_stopped_asks_nothing_twice(tmp_path, answers):
         assert again.asked == 0
         assert list(again.replies) == list(verdicts.replies)
         assert value_of(evaluate_mmhal(file, again).measures[0], evaluate_mmhal(file, again).items) == 4
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from prefmill.base.progress import Progress
+from prefmill.bench.evaluators.mmhal.items import read_items
+from prefmill.bench.evaluators.mmhal.judging import Template, judge_items
+from prefmill.engine.responders.settings import ModelChoice, ServerSettings
+url, answers, kept = sys.argv[1:]
+choice = ModelChoice(
+    model="judge", backend="openai", url=url, server=ServerSettings(timeout=5.0, concurrency=1), batch_size=8
+)
+judge_items(read_items(Path(answers), None, partial=False).items, choice, Template(), Path(kept), Progress())
+"""
+
+
+def test_a_judging_that_was_killed_asks_nothing_twice(tmp_path, answers):
+    """SIGKILL after 20 verdicts, in the middle of the third batch; the 20 were kept as they came."""
+    running = []
+
+    def script(body, number):
+        if len(fake.bodies) == 21 and len(running) == 1:
+            running[0].kill()
+            running.append(None)
+        return completion("Rating: 4")
+
+    fake, kept = FakeChat(script), tmp_path / "kept"
+    with serving(fake) as url:
+        command = [sys.executable, "-c", KILLED, f"{url}/v1", str(answers), str(kept)]
+        running.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}))
+        assert running[0].wait(120) == -signal.SIGKILL
+        server = ServerSettings(timeout=5.0, concurrency=1)
+        choice = ModelChoice(model="judge", backend="openai", url=f"{url}/v1", server=server, batch_size=8)
+        file = read_items(answers, None, partial=False)
+        verdicts = judge_items(file.items, choice, Template(), kept, Progress())
+    assert len(fake.calls) == 96
+    assert sum(calls - 1 for calls in fake.calls.values()) <= 1  # the one that was on its way
+    assert {reply.text for reply in verdicts.replies if isinstance(reply, Answer)} == {"Rating: 4"}
+    assert evaluate_mmhal(file, verdicts).counts["all"]["items"] == 96
 
 
 def test_items_without_a_verdict(tmp_path, answers):
