@@ -27,8 +27,9 @@ EXTRAS = (
     "view",
     "amber",
 )
-# Installed in a Python of its own: the package that a benchmark compares with; what vLLM, which has one, brings.
-PEERS = {"imagereward", "tqdm"}
+# Installed in a Python of its own: the package that a benchmark compares with; what vLLM, which has one, brings; what a
+# table of AMBER's words is computed with once.
+PEERS = {"imagereward", "tqdm", "spacy"}
 
 
 def normal(name):

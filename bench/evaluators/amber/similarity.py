@@ -89,7 +89,7 @@ def spacy_pipeline(model: str) -> tuple[Any, str]:
     except (ImportError, OSError) as error:
         raise PrefmillError(
             f"{model} cannot be loaded: {str(error).splitlines()[0]}",
-            f"in any environment with spaCy: pip install spacy; python -m spacy download {model}",
+            f"pip install spacy; python -m spacy download {model} (a Python of its own does, the table is a file)",
         ) from error
     return pipeline, f"{pipeline.meta['lang']}_{pipeline.meta['name']} {pipeline.meta['version']}"
 

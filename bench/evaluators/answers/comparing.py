@@ -91,6 +91,7 @@ def compare(before: ReadReport, after: ReadReport, *, partial: bool = False) -> 
         "coverage": {"items": len(common), "in_one_alone": alone},
         "measures": _changes(before.measures, after.measures, first, second),
         "items": _tests(first, second),
+        "changed": _changed(first, second),
     }
 
 
@@ -166,3 +167,12 @@ def _tests(first: ItemTable, second: ItemTable) -> dict[str, dict[str, Any]]:
         counts = {"items": int(kept.sum()), "wrong_before": int(was.sum()), "wrong_after": int(now.sum())}
         found[name] = {**counts, "mended": mended, "broken": broken, "p": p}
     return found
+
+
+def _changed(first: ItemTable, second: ItemTable) -> dict[str, list[str]]:
+    """The ids of the items that are wrong in one of the two alone."""
+    was, now = first.columns[first.wrong] > 0, second.columns[second.wrong] > 0
+    return {
+        name: [first.ids[place] for place in np.flatnonzero(kept)]
+        for name, kept in {"mended": was & ~now, "broken": now & ~was}.items()
+    }

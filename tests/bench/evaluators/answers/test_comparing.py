@@ -71,9 +71,12 @@ def test_changes_are_those_of_the_same_drawn_images(written):
 
 def test_items_that_changed_are_counted_and_tested(written):
     old, new = said_of(1, 0.6), said_of(2, 0.8)
-    found = compare(written("old", old), written("new", new))["items"]
+    compared = compare(written("old", old), written("new", new))
+    found, changed = compared["items"], compared["changed"]
     was = [said is not truth for said, truth in zip(old, TRUTHS, strict=True)]
     now = [said is not truth for said, truth in zip(new, TRUTHS, strict=True)]
+    assert changed["mended"] == [str(place) for place in range(80) if was[place] and not now[place]]
+    assert changed["broken"] == [str(place) for place in range(80) if now[place] and not was[place]]
     for name, places in {"a": slice(0, 40), "b": slice(40, 80), "all": slice(None)}.items():
         mended, broken, p = mcnemar(was[places], now[places])
         assert found[name] == {
