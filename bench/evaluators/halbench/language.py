@@ -7,8 +7,8 @@ another way and can count otherwise; reports say which one counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, Protocol
+from functools import cache
+from typing import Protocol
 
 from ....base.errors import PrefmillError
 
@@ -53,20 +53,29 @@ class LightLanguage:
 
 
 class NltkLanguage:
-    """NLTK's tokenizer, WordNet's basic forms, and its tagger."""
+    """NLTK's tokenizer, WordNet's basic forms, and its tagger. Raises PrefmillError where one of them is missing."""
 
     def __init__(self) -> None:
         try:
             import nltk
             from nltk.stem import WordNetLemmatizer
+            from nltk.tag.perceptron import PerceptronTagger
         except ImportError as error:
             raise PrefmillError(
                 "NLTK is not installed.", "pip install 'prefmill[amber]', or give --light, which counts otherwise"
             ) from error
         self.name = f"nltk-{nltk.__version__}"
-        self._tokens, self._tags = nltk.word_tokenize, nltk.pos_tag
-        self._lemma: Any = WordNetLemmatizer().lemmatize
-        self._with_data(lambda: [self._lemma(word) for word in self._tokens("Two dogs.")])
+        self._tokens = nltk.word_tokenize
+        self._lemma = cache(WordNetLemmatizer().lemmatize)
+        try:
+            self._tagger = PerceptronTagger()
+            self.words("Two dogs.")
+        except LookupError as error:
+            raise PrefmillError(
+                "NLTK's data are not here.",
+                "python -m nltk.downloader punkt_tab wordnet averaged_perceptron_tagger_eng, or give --light, "
+                "which counts otherwise",
+            ) from error
 
     def words(self, text: str) -> list[str]:
         """Return the basic forms of a text's words, in lower case."""
@@ -75,22 +84,12 @@ class NltkLanguage:
     def nouns(self, phrase: str) -> list[str]:
         """Return the nouns of a name, neighbouring ones as one."""
         runs: list[list[str]] = [[]]
-        for word, tag in self._with_data(lambda: self._tags(self._tokens(phrase.lower()))):
+        for word, tag in self._tagger.tag(self._tokens(phrase.lower())):
             if tag in {"NN", "NNS", "NNP", "NNPS"}:
                 runs[-1].append(self._lemma(word))
             else:
                 runs.append([])
         return [" ".join(run) for run in runs if run]
-
-    def _with_data(self, work: Callable[[], Any]) -> Any:
-        try:
-            return work()
-        except LookupError as error:
-            raise PrefmillError(
-                "NLTK's data are not here.",
-                "python -m nltk.downloader punkt_tab wordnet averaged_perceptron_tagger_eng, or give --light, "
-                "which counts otherwise",
-            ) from error
 
 
 def language_of(vocabulary: frozenset[str], *, light: bool) -> Language:

@@ -13,7 +13,7 @@ from prefmill.bench.evaluators.halbench.answers import read_described
 from prefmill.bench.evaluators.halbench.coco import FILES, read_truth
 from prefmill.bench.evaluators.halbench.evaluation import evaluate_halbench
 from prefmill.bench.evaluators.halbench.extracting import extract_objects, listed
-from prefmill.bench.evaluators.halbench.language import LightLanguage
+from prefmill.bench.evaluators.halbench.language import LightLanguage, NltkLanguage
 from prefmill.bench.evaluators.halbench.words import ObjectWords
 from prefmill.bench.loopback import serving
 from prefmill.engine.responders.interface import Failure
@@ -96,6 +96,28 @@ def test_objects_of_listed_names(words, light):
     names = ["wooden table", "dog leash", "wine glasses", "baby bird", "dogs", "dogs", "toilet", "seat"]
     # a dog leash ends in no object; names that are the same count once; a seat beside a toilet is none
     assert words.of_phrases(names, light) == ["dining table", "wine glass", "bird", "dog", "toilet"]
+
+
+def test_words_and_names_by_nltk(words, nltk_data):
+    """Its tokens and WordNet's basic forms; a name's nouns by its tagger, neighbours as one."""
+    from nltk.stem import WordNetLemmatizer
+
+    language = NltkLanguage()
+    text = "The dogs sit near a cat. Men!"
+    lemmatize = WordNetLemmatizer().lemmatize
+    assert language.words(text) == [lemmatize(word) for word in nltk_data.word_tokenize(text.lower())]
+    assert words.named(text, language) == ["dog", "cat", "person"]
+    assert language.nouns("a orange cat") == ["cat"]  # orange is an adjective in this data
+    assert words.of_phrases(["orange cat", "dogs", "baby horse"], language) == ["cat", "dog", "horse"]
+    assert language.name == f"nltk-{nltk_data.__version__}"
+
+
+def test_missing_data_of_nltk_is_named_with_its_command(tmp_path, monkeypatch):
+    nltk = pytest.importorskip("nltk")
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    with pytest.raises(PrefmillError, match="NLTK's data are not here") as error:
+        NltkLanguage()
+    assert "nltk.downloader punkt_tab wordnet averaged_perceptron_tagger_eng" in error.value.fix
 
 
 def reference(described, truth):
