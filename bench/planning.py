@@ -18,7 +18,7 @@ import torch
 
 from ..base.progress import Progress
 from ..micro.measure.held_out import held_out_scenes
-from ..pipeline.execute.meter import DeviceMeter
+from ..pipeline.execute.meter import CLOCK
 from ..recipes.forecast import forecast
 from ..recipes.preflight import plan_run
 from ..recipes.run import run_recipe
@@ -30,7 +30,7 @@ from .result_file import called, write_result
 def compare(folder: Path, small: int, large: int, progress: Progress) -> dict[str, Any]:
     """Run, plan and run; return the claims: planned and actual seconds of every stage and together, and their ratio."""
     torch.set_num_threads(1)
-    clock, DeviceMeter.clock = DeviceMeter.clock, time.process_time
+    CLOCK.read = time.process_time
     try:
         prompts, _ = held_out_scenes("test", small + large, 1, 0)
         few = micro_recipe(folder / "prompts-few", prompts[:small], 0)
@@ -42,7 +42,7 @@ def compare(folder: Path, small: int, large: int, progress: Progress) -> dict[st
         expected = forecast(plan, many, sources=[folder / "few"])
         finished = run_recipe(folder / "many", many, progress, train=False)
     finally:
-        DeviceMeter.clock = clock
+        CLOCK.read = time.perf_counter
     planned = {stage.name: stage.held for stage in expected.stages}
     actual = {entry.stage: entry.actual for entry in finished.taken}
     stages = {name: [round(seconds or 0.0, 3), actual[name]] for name, seconds in planned.items()}

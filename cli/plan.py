@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..base.text import printable
+from ..recipes.disk import size_text
 from ..recipes.forecast import Forecast, StageForecast, forecast, price_of
 from ..recipes.preflight import RunPlan, plan_run
 from ..recipes.rates import Figure
@@ -91,7 +92,7 @@ def _cells(stage: StageForecast | None, expected: Forecast) -> tuple[str, ...]:
     hours = [None if seconds is None else seconds / 3600 for seconds in (stage.held, stage.wall)]
     cost = None if hours[0] is None or expected.price is None else hours[0] * expected.price
     loads = f"{stage.loads} x {stage.load.value:.1f} s" if stage.load and stage.loads else str(stage.loads or "")
-    size = [f"{figure.value / 1e9:.3g} GB" if figure else "" for figure in (stage.memory, stage.written)]
+    size = [size_text(figure.value) if figure else "" for figure in (stage.memory, stage.written)]
     told = ["" if value is None else f"{value:.4f}" for value in hours]
     return loads, size[0], *told, "" if cost is None else f"{cost:.2f}", size[1], _basis(stage.rate, stage.load)
 

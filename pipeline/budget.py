@@ -60,8 +60,8 @@ class Purse:
 
     def __init__(self, budget: Budget, ledger: DeviceLedger) -> None:
         self.budget, self.ledger = budget, ledger
-        self.before = sum(budget.spent(time) for time in totals(ledger).values())
-        """Spent when this call began."""
+        self.before = sum(budget.spent(time) for time in totals(ledger).values()) - budget.spent(ledger.added)
+        """Spent before this ledger was opened."""
 
     def require(self, stage: str, seconds: float, *, pending: float = 0.0) -> None:
         """Raise BudgetSpent where `seconds` more of a stage do not fit.
@@ -72,9 +72,12 @@ class Purse:
         left = self.budget.limit - spent - self.budget.spent(StageTime(work=pending))
         needed = self.budget.spent(StageTime(work=seconds))
         if left <= 0 or needed > left:
-            amount = self.budget.amount
+            amount, limit = self.budget.amount, self.budget.limit
+            told = f"the budget of {amount(limit)} is spent"
+            if left > 0:
+                told = f"the next unit of {stage} takes about {amount(needed)}, and the budget of {amount(limit)} has "
+                told += f"{amount(left)} left"
             raise BudgetSpent(
-                f"the budget of {amount(self.budget.limit)} is spent but for {amount(max(0.0, left))}, and the next "
-                f"unit of {stage} takes about {amount(needed)}: stopped before it, with everything committed",
+                f"{told}: stopped before {stage}, with everything before it committed",
                 "give the same command with a larger budget, or without one, to continue",
             )

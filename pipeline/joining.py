@@ -2,7 +2,8 @@
 
 Ids are hashes of what rows were made from, so runs of the same configuration on other prompts are put one after the
 other, shard by shard, and their bytes stay. A prompt that two runs share has to have the same images, answers and pairs
-in both, which are then kept once; where it has not, the runs are not joined, and the row is named.
+in both; the first run's are kept then. Where it has not, the runs are not joined, and the row is named. Pixels, and
+numbers within `CLOSE`, may differ: their last bits depend on the machine, and on what else was in a batch.
 
 The rows of a joined run are imported ones: nothing makes them again. Stages that none of the runs has are computed as
 in any run, and it is trained on like any.
@@ -11,6 +12,7 @@ in any run, and it is trained on like any.
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -28,18 +30,48 @@ from .shards import CHECKSUM_LENGTH, Footer, write_shard
 from .store import Run
 from .summary import record_type_of, stage_names
 
+CLOSE = 0.02
+"""Relative, and absolute below one: what bfloat16 leaves of a score."""
 _NAMES = frozenset({"scorer", "judge", "annotator", "aspect", "presentation"})
 _OF_PLACE = frozenset({"index", "source"})
-"""What a prompt says of the file that it was read from."""
+"""What rows say of the file that a prompt was read from: the same prompt stands at another place in another file."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a row says: a digest of what has to be the same, and the numbers that have to be close."""
+
+    digest: bytes
+    numbers: tuple[float, ...]
+
+    @classmethod
+    def of(cls, row: Any) -> _Content:
+        exact: list[Any] = []
+        numbers: list[float] = []
+        for value in (getattr(row, one.name) for one in fields(row) if one.name not in _OF_PLACE):
+            named = value.values() if isinstance(value, dict) else [value]
+            numbers += [number for number in named if isinstance(number, float)]
+            exact.append(list(value) if isinstance(value, dict) else type(value) if _is_output(value) else value)
+        digest = hashlib.blake2b(repr(exact).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return cls(digest, tuple(numbers))
+
+    def agrees(self, other: _Content) -> bool:
+        same = self.digest == other.digest and len(self.numbers) == len(other.numbers)
+        pairs = zip(self.numbers, other.numbers, strict=False)
+        return same and all(math.isclose(a, b, rel_tol=CLOSE, abs_tol=CLOSE) for a, b in pairs)
+
+
+def _is_output(value: Any) -> bool:
+    return isinstance(value, float | bytes)
 
 
 @dataclass
 class _Known:
-    """What has been taken of one stage: every row's digest by its identity, with the run it came from."""
+    """What has been taken of one stage: every row's content by its identity, with the run it came from."""
 
     shared: frozenset[str]
     """Prompts of several runs."""
-    rows: dict[tuple[Any, ...], tuple[bytes, int]] = field(default_factory=dict)
+    rows: dict[tuple[Any, ...], tuple[_Content, int]] = field(default_factory=dict)
     rejects: set[Reject] = field(default_factory=set)
     owned: defaultdict[tuple[int, str], set[tuple[Any, ...]]] = field(default_factory=lambda: defaultdict(set))
     """The rows of a run that a shared prompt has."""
@@ -123,12 +155,12 @@ def _take(runs: Sequence[Run], number: int, folder: Path, kind: type, known: _Kn
 
 def _is_new(runs: Sequence[Run], number: int, name: str, row: Any, known: _Known) -> bool:
     """Return whether a row is not there yet. Raises PrefmillError for one that is there with another content."""
-    identity, digest = _identity(row), _digest(row)
+    identity, content = _identity(row), _Content.of(row)
     owner = getattr(row, "prompt_id", None)
     if owner in known.shared:
         known.owned[number, owner].add(identity)
-    before, origin = known.rows.setdefault(identity, (digest, number))
-    if before != digest:
+    before, origin = known.rows.setdefault(identity, (content, number))
+    if not before.agrees(content):
         raise PrefmillError(
             f"{runs[origin].folder} and {runs[number].folder} contradict each other: the row "
             f"{' '.join(map(str, identity))} of {name} is not the same in both",
@@ -153,12 +185,6 @@ def _identity(row: Any) -> tuple[Any, ...]:
     names = [one.name for one in fields(row)]
     keys = ["id"] if "id" in names else [name for name in names if name.endswith("_id") or name in _NAMES]
     return tuple(getattr(row, name) for name in keys)
-
-
-def _digest(row: Any) -> bytes:
-    left_out = _OF_PLACE if isinstance(row, Prompt) else frozenset[str]()
-    values = [getattr(row, one.name) for one in fields(row) if one.name not in left_out]
-    return hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _manifest(runs: Sequence[Run], name: str, known: _Known) -> dict[str, Any]:

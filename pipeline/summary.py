@@ -108,7 +108,7 @@ def _ledger(run: Run, times: dict[str, StageTime]) -> dict[str, Any]:
 def _speeds(name: str, time: StageTime) -> Iterator[tuple[str, float]]:
     """Yield how fast a stage's work was, by unit; none where nothing was measured."""
     busy = time.work + time.training
-    if not busy:
+    if not busy or not (time.devices or time.training):
         return
     if time.training:
         yield "pairs/s", time.units / busy

@@ -50,7 +50,7 @@ class DiskEstimate:
     @property
     def text(self) -> str:
         """The estimate in a sentence."""
-        return f"about {_size(self.needed)} will be written ({self.basis}), {_size(self.free)} are free"
+        return f"about {size_text(self.needed)} will be written ({self.basis}), {size_text(self.free)} are free"
 
 
 def estimate_disk(run: Run, recipe: BaseRecipe, stages: list[PlannedStage]) -> DiskEstimate | None:
@@ -113,7 +113,8 @@ def default_side(source: str) -> int:
         return _OFFICIAL_SIDE
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """Return a number of bytes as people read it."""
     for unit in ("bytes", "KB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"

@@ -23,7 +23,7 @@ from .preflight import RunPlan
 from .rates import Figure, Gpu, Measured
 from .recipe import BaseRecipe
 from .trainings import RecipeTraining, trainings_of
-from .wall import UNIT_SECONDS, stage_wall
+from .wall import stage_wall
 
 THIS_RUN = "this run"
 
@@ -101,15 +101,17 @@ class Forecast:
         return None if self.unknown else sum(value for value in known if value is not None) / 3600
 
 
-def gpu_here() -> str | None:
-    """Return our name of this machine's first GPU, torch's where we have none; None without a GPU."""
+def forecast_here(plan: RunPlan, recipe: BaseRecipe) -> Forecast:
+    """Return what the rest of a planned run takes on the devices that this machine's run will use."""
     import torch
 
-    if not torch.cuda.is_available():
-        return None
-    device = torch.cuda.get_device_name(0)
-    known = accelerator_of(device)
-    return known.name if known else device
+    there, executor = torch.cuda.device_count() if torch.cuda.is_available() else 0, recipe.executor
+    gpu = torch.cuda.get_device_name(0) if there else None
+    known = accelerator_of(gpu) if gpu else None
+    count = 1 if executor.engine == "local" else max(1, there)
+    if executor.engine in {"processes", "ray"} and isinstance(executor.workers, int):
+        count = executor.workers
+    return forecast(plan, recipe, gpu=known.name if known else gpu, count=count)
 
 
 def price_of(text: str | None, default: float | None) -> float | None:
@@ -209,7 +211,7 @@ def _of_stage(
     memory = Figure(anchor.memory, False, anchor.source) if anchor else _weights(models)
     wall = held = None
     if rate is not None and missing is not None:
-        unit = getattr(recipe.executor, "unit_seconds", UNIT_SECONDS) if count > 1 else 0.0
+        unit = recipe.executor.unit_seconds if count > 1 else 0.0
         wall = stage_wall(missing * rate.value, load.value if load else 0.0, count if models else 1, unit)
         held = wall * count
     return StageForecast(

@@ -18,7 +18,7 @@ from ..pipeline.synthesis import remake_from, synthesize
 from .batch_size import settle_batch_size
 from .booking import train_booked
 from .engine_builds import build_missing
-from .forecast import Forecast, forecast, gpu_here
+from .forecast import Forecast, forecast_here
 from .preflight import plan_run
 from .recipe import BaseRecipe
 from .saved import save
@@ -75,7 +75,7 @@ def run_recipe(
         progress.notice(settled)
     plan = plan_run(folder, recipe, remake=remake, discard=discard, train=train, words=words)
     plan.require_sound()
-    expected = forecast(plan, recipe, gpu=gpu_here())
+    expected = forecast_here(plan, recipe)
     if budget is not None:
         _require_a_unit(budget, folder, recipe, expected)
     for note in plan.notes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from ..budget import Purse
 from ..ledger import DeviceLedger, DeviceTime
@@ -18,27 +19,34 @@ _IDLE = 1.0  # seconds that are booked as they come, so that a kill loses no mor
 _NOTHING = 0.001
 
 
+@dataclass
+class Clock:
+    """What seconds are: those of the wall. A measurement on a shared machine reads time.process_time."""
+
+    read: Callable[[], float] = time.perf_counter
+
+
+CLOCK = Clock()
+
+
 class DeviceMeter:
     """The time of one stage, and of the one that follows in its memory."""
 
-    clock: ClassVar[Callable[[], float]] = time.perf_counter
-    """A measurement on a shared machine sets it to time.process_time."""
-
     def __init__(self, ledger: DeviceLedger, purse: Purse | None = None) -> None:
         self.ledger, self.purse = ledger, purse
-        self.since = DeviceMeter.clock()
+        self.since = CLOCK.read()
         self._busy = self._idle = self._booked = 0.0
 
     @property
     def held(self) -> float:
         """Seconds since the device was taken."""
-        return DeviceMeter.clock() - self.since
+        return CLOCK.read() - self.since
 
     def measure(self, action: Callable[[], Result]) -> tuple[Result, float]:
         """Return what an action returns, and the device seconds that it took."""
-        began = DeviceMeter.clock()
+        began = CLOCK.read()
         result = action()
-        seconds = DeviceMeter.clock() - began
+        seconds = CLOCK.read() - began
         self._busy += seconds
         return result, seconds
 

@@ -151,11 +151,13 @@ class Work:
     def _book(self, piece: DeviceTime) -> None:
         device = self.manifest.device_name
         self.meter.book(piece.model_copy(update={"device": device}))
-        self.meter.book_idle(self.task.name, device)
+        if device:
+            self.meter.book_idle(self.task.name, device)
 
     def note_outcome(self) -> None:
         """Say what happened in the stage, and keep it, whether or not all has been computed."""
-        self.meter.book_idle(self.task.name, self.manifest.device_name, at_end=True)
+        if self.manifest.device_name:  # else nothing was held
+            self.meter.book_idle(self.task.name, self.manifest.device_name, at_end=True)
         self.learn(StageReport.of(self.stage))
 
     def end(self) -> None:

@@ -13,16 +13,20 @@ from prefmill.pipeline.store import Run
 KINDS = {"prompts": Prompt, "candidates": Candidate, "image_scores": Score, "selections": Selection}
 
 
-def make(folder, prompts, *, first=1, pixel=b"x", steps=4, complete=True):
+def make(folder, prompts, *, first=1, seed=1, score=0.5, steps=4, complete=True):
     """A run of named prompts; images are named by prompt and line, as the published seeds name them."""
     run = Run(folder)
     lines = list(enumerate(prompts, start=first))
     rows = {
-        "prompts": [Prompt(name, line, f"a {name}", f"file:{line}") for line, name in lines],
+        "prompts": [Prompt(name, line, f"a {name}", f"{folder.name}:{line}") for line, name in lines],
         "candidates": [
-            Candidate(f"{name}-{line}-{k}", name, 8, 8, pixel, "sd@1") for line, name in lines for k in (0, 1)
+            Candidate(f"{name}-{line}-{k}", name, 8, 8, b"x", "sd@1", f"{folder.name}:{line}", seed)
+            for line, name in lines
+            for k in (0, 1)
         ],
-        "image_scores": [Score(f"{name}-{line}-{k}", "reward", 0.5 * k) for line, name in lines for k in (0, 1)],
+        "image_scores": [
+            Score(f"{name}-{line}-{k}", "reward", score, attributes={"a": 1.0}) for line, name in lines for k in (0, 1)
+        ],
         "selections": [Selection(name, f"{name}-{line}-1", 0.5, 0.5) for line, name in lines],
     }
     for name, kept in rows.items():
@@ -52,11 +56,11 @@ def test_runs_of_other_prompts_stand_one_after_the_other_byte_for_byte(tmp_path)
     one, two = make(tmp_path / "one", ["kite", "boat"]), make(tmp_path / "two", ["cup", "dog", "cat"], first=3)
     target, counts = joined(tmp_path, one, two)
     assert counts == {"prompts": 5, "candidates": 10, "image_scores": 10, "selections": 5}
-    for name in KINDS:
+    for name, kind in KINDS.items():
         assert rows_of(target, name) == rows_of(one, name) + rows_of(two, name)
-        sums = [[shard.checksum for shard in run.dataset(name, KINDS[name]).shards] for run in (one, two, target)]
+        sums = [[shard.checksum for shard in run.dataset(name, kind).shards] for run in (one, two, target)]
         assert sums[2] == sums[0] + sums[1]
-        assert target.dataset(name, KINDS[name]).reject_counts() == {"empty": 2}
+        assert target.dataset(name, kind).reject_counts() == {"empty": 2}
     manifest = target.manifest("candidates")
     assert (manifest["inputs"], manifest["outputs"], manifest["rejects"]) == (12, 10, {"empty": 2})
     assert (manifest["seconds"], manifest["cost"]) == (4.0, 1.0)
@@ -66,7 +70,8 @@ def test_runs_of_other_prompts_stand_one_after_the_other_byte_for_byte(tmp_path)
 
 
 def test_a_prompt_of_two_runs_is_kept_once_where_it_is_the_same(tmp_path):
-    one, two = make(tmp_path / "one", ["kite", "boat"]), make(tmp_path / "two", ["boat", "cup"], first=2)
+    one = make(tmp_path / "one", ["kite", "boat"])
+    two = make(tmp_path / "two", ["boat", "cup"], first=2, score=0.5001)  # the last bits of a score may differ
     target, counts = joined(tmp_path, one, two)
     assert counts == {"prompts": 3, "candidates": 6, "image_scores": 6, "selections": 3}
     assert [row.id for row in rows_of(target, "prompts")] == ["kite", "boat", "cup"]
@@ -80,10 +85,11 @@ def test_a_prompt_with_other_images_is_a_conflict(tmp_path):
     assert "generate.seeds=id" in caught.value.fix
 
 
-def test_the_same_image_with_other_pixels_is_a_conflict(tmp_path):
+@pytest.mark.parametrize(("other", "row"), [({"seed": 2}, "candidates"), ({"score": 0.6}, "image_scores")])
+def test_the_same_row_with_another_content_is_a_conflict(tmp_path, other, row):
     one = make(tmp_path / "one", ["kite", "boat"])
-    two = make(tmp_path / "two", ["boat"], first=2, pixel=b"y")
-    with pytest.raises(PrefmillError, match=r"one and .*two contradict each other: the row boat-2-0 of candidates"):
+    two = make(tmp_path / "two", ["boat"], first=2, **other)
+    with pytest.raises(PrefmillError, match=rf"one and .*two contradict each other: the row boat-2-0.* of {row} is"):
         joined(tmp_path, one, two)
 
 

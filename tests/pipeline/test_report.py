@@ -11,10 +11,12 @@ from markupsafe import escape
 from prefmill.base.errors import PrefmillError
 from prefmill.engine.images import encode_image
 from prefmill.pipeline import dataset, report
+from prefmill.pipeline.ledger import DeviceLedger, DeviceTime
 from prefmill.pipeline.records import Candidate, Instruction, Pair, Prompt, Reject, Response, Score, Selection
 from prefmill.pipeline.report import write_report
 from prefmill.pipeline.shards import Footer, write_shard
 from prefmill.pipeline.store import Run
+from prefmill.pipeline.summary import summarize
 
 MANIFEST = {"complete": True, "inputs": 1, "outputs": 1, "rejects": {}, "models": [], "seconds": 1.0, "cost": None}
 PICTURE = encode_image(np.full((8, 8, 3), 200, dtype=np.uint8))
@@ -167,3 +169,25 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.seen.add(tag)
         self.values += [value for _, value in attrs]
+
+
+def test_device_time_is_shown_with_its_speed_and_cost(run):
+    assert "Device time" in write_report(run).read_text()  # eight seconds that only the manifests know
+    DeviceLedger(run.folder).add(
+        DeviceTime(stage="candidates", what="loading", seconds=7.25, began=1.0, device="H100 & more"),
+        DeviceTime(stage="candidates", what="work", seconds=4.0, began=2.0, units=5, rows=20, device="H100 & more"),
+        DeviceTime(stage="candidates", what="idle", seconds=0.5, began=3.0),
+    )
+    Run(run.folder).write_manifest(
+        "candidates", {**MANIFEST, "config": {}, "notices": [], "seconds": 11.75, "price_per_hour": 3600.0}
+    )
+    summary = summarize(run)
+    entry = summary["ledger"]["candidates"]
+    assert (entry["loading"], entry["work"], entry["idle"], entry["seconds"]) == (7.25, 4.0, 0.5, 11.75)
+    assert entry["speed"] == {"images/s": 5.0}
+    assert entry["cost"] == 11.75
+    assert summary["device_hours"] == pytest.approx((7 + 11.75) / 3600, abs=1e-6)
+    page = write_report(run).read_text()
+    assert "5 images/s" in page
+    assert "11.7500" in page
+    assert "H100 &amp; more" in page
