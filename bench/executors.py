@@ -5,8 +5,8 @@
 Overhead: a stage of fake work, one second of sleep for every hundred prompts, in this process and by one worker, sides
 taking turns; seconds of wall time from the plan to the last commit. The first stage of a run waits for the worker's
 process to start, those after it find it there: both are measured. Scale: the tiny recipe's stages, their models
-replaced by ones that make rows at once, in a process for each size; CPU seconds and the kernel's peak of memory, and the
-exponent between the sizes. The last line of output is one JSON object.
+replaced by ones that make rows at once, in a process for each size; CPU seconds and the kernel's peak of memory, and
+the exponent between the sizes. The last line of output is one JSON object.
 """
 
 from __future__ import annotations

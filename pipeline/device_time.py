@@ -14,12 +14,24 @@ _SMALL = 0.01  # manifests are rounded
 _TRAINED = "manifest.json"
 
 
+class _Backend(BaseModel):
+    device: str = ""
+
+
 class _Trained(BaseModel):
     """What every training's manifest says; `train/manifest.py` has all of it."""
 
     device_seconds: float
     pairs: int = 0
     steps: int = 0
+    backend: _Backend = _Backend()
+    hardware: dict[str, str] = {}
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The name of what it ran on."""
+        name = self.hardware.get("gpu" if self.backend.device == "cuda" else "cpu", "")
+        return (name,) if name else ()
 
 
 def device_times(run: Run) -> dict[str, StageTime]:
@@ -38,7 +50,9 @@ def device_times(run: Run) -> dict[str, StageTime]:
 def training_time(run: Run, name: str) -> StageTime:
     """Return what a finished training says of itself: the seconds of its steps, loading apart, and the pairs learnt."""
     found = run.read_json(f"{name}/{_TRAINED}", _Trained)
-    return StageTime(training=found.device_seconds, units=found.pairs or found.steps) if found else StageTime()
+    if found is None:
+        return StageTime()
+    return StageTime(training=found.device_seconds, units=found.pairs or found.steps, devices=found.devices)
 
 
 def trained_in(folder: Path) -> list[Path]:

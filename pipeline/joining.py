@@ -16,7 +16,7 @@ import math
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from .records import Prompt, Reject
 from .shards import CHECKSUM_LENGTH, Footer, write_shard
 from .store import Run
 from .summary import record_type_of, stage_names
+from .usage import Usage, total
 
 CLOSE = 0.02
 """Relative, and absolute below one: what bfloat16 leaves of a score."""
@@ -142,7 +143,10 @@ def _take(runs: Sequence[Run], number: int, folder: Path, kind: type, known: _Kn
         known.rejects |= set(rejects)
         if not kept and not rejects:
             continue
-        start, stop = known.position, known.position + shard.stop - shard.start
+        inputs = shard.stop - shard.start
+        if len(kept) < count:  # those of shared prompts are counted already
+            inputs = max(1, round(inputs * len(kept) / count))
+        start, stop = known.position, known.position + inputs
         known.position = stop
         if len(kept) == count and rejects == footer.rejects:
             if not shard.is_intact():
@@ -191,6 +195,7 @@ def _manifest(runs: Sequence[Run], name: str, known: _Known) -> dict[str, Any]:
     manifests = [run.manifest(name) for run in runs]
     rejects = Counter(reject.reason for reject in known.rejects)
     notices = list(dict.fromkeys(chain.from_iterable(manifest["notices"] for manifest in manifests)))
+    usages = [usage for manifest in manifests if (usage := manifest.get("usage"))]
     costs = [manifest["cost"] for manifest in manifests if manifest["cost"] is not None]
     return dict(manifests[0]) | {
         "config": manifests[0]["config"] | {"imported": {"joined": [_origin(run, name) for run in runs]}},
@@ -200,6 +205,7 @@ def _manifest(runs: Sequence[Run], name: str, known: _Known) -> dict[str, Any]:
         "rejects": dict(rejects.most_common()),
         "seconds": round(sum(device_times(run)[name].seconds for run in runs), 3),
         "cost": round(sum(costs), 6) if costs else None,
+        "usage": asdict(total(Usage(**usage) for usage in usages)) if usages else None,
     }
 
 

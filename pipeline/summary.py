@@ -95,7 +95,7 @@ def _ledger(run: Run, times: dict[str, StageTime]) -> dict[str, Any]:
         seconds = {part: round(getattr(time, part), 3) for part in ("loading", "work", "idle", "training", "seconds")}
         entries[name] = {
             **seconds,
-            "loads": time.loads,
+            "loads": time.loads if time.devices else 0,
             "units": time.units,
             "rows": time.rows,
             "speed": {unit: round(value, 3) for unit, value in _speeds(name, time)},

@@ -48,6 +48,7 @@ def train_booked(
             seconds=round(work, 3),
             began=began,
             units=found.units,
+            device=next(iter(found.devices), ""),
             worker=f"{processes} processes" if processes > 1 else "",
             engine="training",
         )

@@ -1,5 +1,7 @@
 """A budget counts what the ledger says, stops before the next batch, and is continued by a larger one."""
 
+import json
+
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
@@ -129,7 +131,10 @@ def test_time_that_only_manifests_know_counts_too(tmp_path):
     training = tmp_path / "training"
     training.mkdir()
     (training / "training.json").write_text("{}")
-    (training / "manifest.json").write_text('{"device_seconds": 6.0, "pairs": 3}')
-    assert device_times(run)["training"].training == 6.0
+    (training / "manifest.json").write_text(
+        json.dumps({"device_seconds": 6.0, "pairs": 3, "backend": {"device": "cuda"}, "hardware": {"gpu": "H100"}})
+    )
+    before = device_times(run)["training"]
+    assert (before.training, before.units, before.devices) == (6.0, 3, ("H100",))
     DeviceLedger(tmp_path).add(DeviceTime(stage="training", what="training", seconds=9.0, began=1, units=3))
     assert device_times(run)["training"].training == 9.0

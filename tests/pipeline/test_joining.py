@@ -12,6 +12,8 @@ from prefmill.pipeline.store import Run
 
 KINDS = {"prompts": Prompt, "candidates": Candidate, "image_scores": Score, "selections": Selection}
 
+USAGE = {"requests": 3, "failures": 0, "prompt_tokens": 9, "tokens": 6, "seconds": 1.0, "slowest": 0.5, "cost": None}
+
 
 def make(folder, prompts, *, first=1, seed=1, score=0.5, steps=4, complete=True):
     """A run of named prompts; images are named by prompt and line, as the published seeds name them."""
@@ -37,7 +39,9 @@ def make(folder, prompts, *, first=1, seed=1, score=0.5, steps=4, complete=True)
         write_shard(folder / name, half + 1, len(kept) + 1, KINDS[name], kept[half:], Footer("w2"))
         manifest = {"fingerprint": f"{name}-{steps}", "complete": complete, "inputs": len(kept) + 1}
         manifest |= {"outputs": len(kept), "rejects": {"empty": 1}, "models": ["sd@1"], "config": {"steps": steps}}
-        run.write_manifest(name, manifest | {"seconds": 2.0, "cost": 0.5, "notices": [], "hardware": {"gpu": "H100"}})
+        run.write_manifest(
+            name, manifest | {"seconds": 2.0, "cost": 0.5, "notices": [], "hardware": {"gpu": "H100"}, "usage": USAGE}
+        )
     DeviceLedger(folder).add(DeviceTime(stage="candidates", what="work", seconds=2.0, began=float(first), units=2))
     return run
 
@@ -64,6 +68,7 @@ def test_runs_of_other_prompts_stand_one_after_the_other_byte_for_byte(tmp_path)
     manifest = target.manifest("candidates")
     assert (manifest["inputs"], manifest["outputs"], manifest["rejects"]) == (12, 10, {"empty": 2})
     assert (manifest["seconds"], manifest["cost"]) == (4.0, 1.0)
+    assert (manifest["usage"]["requests"], manifest["usage"]["slowest"]) == (6, 0.5)
     origins = manifest["config"]["imported"]["joined"]
     assert [(origin["run"], origin["outputs"]) for origin in origins] == [(str(one.folder), 4), (str(two.folder), 6)]
     assert totals(DeviceLedger(target.folder))["candidates"].units == 4
@@ -76,6 +81,7 @@ def test_a_prompt_of_two_runs_is_kept_once_where_it_is_the_same(tmp_path):
     assert counts == {"prompts": 3, "candidates": 6, "image_scores": 6, "selections": 3}
     assert [row.id for row in rows_of(target, "prompts")] == ["kite", "boat", "cup"]
     assert len({row.subject_id for row in rows_of(target, "image_scores")}) == 6
+    assert target.manifest("candidates")["inputs"] < 10  # fewer than both had together: the shared ones count once
 
 
 def test_a_prompt_with_other_images_is_a_conflict(tmp_path):

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 from prefmill.base.errors import PrefmillError
+from prefmill.pipeline.budget import Budget, BudgetSpent
+from prefmill.pipeline.device_time import device_times
 from prefmill.pipeline.records import Candidate, Prompt
 from prefmill.pipeline.store import Run
 from prefmill.recipes import disk
@@ -123,6 +125,17 @@ def test_a_plan_says_what_is_done_and_what_is_missing(copy):
     stored = sum(file.stat().st_size for file in (folder / "candidates").glob("*.parquet"))
     assert plan.disk is not None
     assert plan.disk.images == pytest.approx(stored, rel=0.01)
+
+
+def test_a_budget_below_one_unit_is_refused_before_anything_starts(copy):
+    folder, recipe = copy
+    (folder.parent / "prompts.txt").write_text("a red kite\na blue boat\na white cup\na dog\n")
+    before = files(folder)
+    spent = sum(time.seconds for time in device_times(Run.open(folder)).values()) / 3600
+    for budget, words in ((Budget(spent / 2), "is spent"), (Budget(spent + 1e-8), "next unit of candidates takes")):
+        with pytest.raises(BudgetSpent, match=words):
+            run_recipe(folder, recipe, train=False, budget=budget)
+    assert files(folder) == before
 
 
 def test_a_new_run_has_no_rates_and_needs_all_models(done, tmp_path):
