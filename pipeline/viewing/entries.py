@@ -183,7 +183,7 @@ class EntryReader:
             if place >= len(told):
                 continue
             reject = told[place]
-            row = {"folder": folder, "subject_id": reject.subject_id, "reason": reject.reason}
+            row: dict[str, Any] = {"folder": folder, "subject_id": reject.subject_id, "reason": reject.reason}
             row |= {"detail": reject.detail[:LONGEST]}
             if with_entries:
                 owner = int(self._reject_owners()[number])
