@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,11 +131,19 @@ def tour(viewer: StartedViewer) -> dict[str, float]:
 
 
 def browser_picture(viewer: StartedViewer) -> float:
-    """Return seconds from opening the page in Chromium to the first decoded candidate."""
-    from playwright.sync_api import sync_playwright
+    """Return seconds from opening the page in Chromium to the first decoded candidate.
 
+    Raises PrefmillError where there is no browser, or nothing to drive it.
+    """
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError as error:
+        raise PrefmillError("--browser needs playwright", "pip install playwright, or leave --browser out") from error
+    if chromium is None:
+        raise PrefmillError("--browser needs Chromium, which is not on the PATH", "install it, or leave --browser out")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto("about:blank")
         began = time.perf_counter()

@@ -16,7 +16,8 @@ FOLDERS = [ROOT / name for name in PROJECT["tool"]["setuptools"]["package-dir"].
 NEEDED_UNSEEN = {"accelerate", "tensorboard", "wandb", "tensorrt", "tensorrt-rtx"}
 EXTRAS = ("bench", "quantized", "tracking", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx", "ray", "objects", "view", "amber")
 # Installed in a Python of its own: the package that a benchmark compares with; what vLLM, which has one, brings.
-PEERS = {"imagereward", "tqdm"}
+# And what drives a browser, for who measures the viewer.
+PEERS = {"imagereward", "tqdm", "playwright"}
 
 
 def normal(name):
