@@ -17,8 +17,6 @@ from ...base.errors import PrefmillError
 from ...base.files import reason_of
 from ..store import Run
 
-_SIDES = ("before", "after")
-_SUFFIXES = {".jsonl", ".json"}
 _LEVELS, _LARGEST = 3, 64_000_000
 _ANSWER = ("answer", "response", "model_answer", "text")
 _QUESTION = ("question", "query", "prompt", "text")
@@ -86,9 +84,17 @@ def _folders(folder: Path, levels: int) -> Iterator[Path]:
 
 def _files(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file())
+        return sorted(path for path in folder.iterdir() if path.is_file() and _may_hold_answers(path))
     except OSError:
         return []
+
+
+def _may_hold_answers(path: Path) -> bool:
+    """Whether a file is lines, or a list, of answers: an object is a report on them."""
+    if path.suffix != ".json":
+        return path.suffix == ".jsonl"
+    with path.open("rb") as file:
+        return file.read(64).lstrip().startswith(b"[")
 
 
 def _rows(path: Path) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ class EntryReader:
 
     def __init__(self, index: RunIndex, longest: int | None = LONGEST) -> None:
         self.index, self.longest = index, longest
+        self._owners = -1, np.zeros(0, np.int32)
 
     def lines(self, entries: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
         """Return the lines of the list for some entries, in their order."""
@@ -169,10 +170,9 @@ class EntryReader:
 
     def _reject_owners(self) -> np.ndarray:
         """The entries of all rejects, looked up anew when the index has changed."""
-        kept = getattr(self, "_owners", None)
-        if kept is None or kept[0] != self.index.version:
-            self._owners = kept = (self.index.version, self.index.entries_of(self.index.rejects.keys))
-        return kept[1]
+        if self._owners[0] != self.index.version:
+            self._owners = self.index.version, self.index.entries_of(self.index.rejects.keys)
+        return self._owners[1]
 
     def rejects(self, numbers: Sequence[int] | np.ndarray, *, with_entries: bool = False) -> list[dict[str, Any]]:
         """Return rejects by their numbers; with the line of the entry each belongs to, where it has one."""
@@ -183,7 +183,7 @@ class EntryReader:
             if place >= len(told):
                 continue
             reject = told[place]
-            row = {"folder": folder, "subject_id": reject.subject_id, "reason": reject.reason}
+            row: dict[str, Any] = {"folder": folder, "subject_id": reject.subject_id, "reason": reject.reason}
             row |= {"detail": reject.detail[:LONGEST]}
             if with_entries:
                 owner = int(self._reject_owners()[number])

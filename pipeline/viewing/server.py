@@ -21,8 +21,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...base.errors import PrefmillError
@@ -56,12 +55,20 @@ class Viewer:
         self.entries = EntryReader(self.index)
         self.pictures, self.overview = PictureReader(self.entries), OverviewReader(self.index)
         self.token = secrets.token_urlsafe(24)
+        self._files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.is_file()}
         self._selected: OrderedDict[Any, np.ndarray] = OrderedDict()
 
-    def page(self, request: Request) -> Response:
+    async def page(self, request: Request) -> Response:
         """The page itself, with the token that verdicts need."""
-        text = (PAGE / "index.html").read_text(encoding="utf-8")
+        text = self._files["index.html"].decode()
         return HTMLResponse(text.replace("@TOKEN@", self.token if self.verdicts else ""), headers=_FRESH)
+
+    async def page_file(self, request: Request) -> Response:
+        """A part of the page. In memory: a file is not worth a thread, and no address leads out of this folder."""
+        name = request.path_params["name"]
+        if name not in self._files or Path(name).suffix not in _PARTS:
+            raise HTTPException(404, "there is no such file")
+        return Response(self._files[name], media_type=_PARTS[Path(name).suffix], headers={"Cache-Control": "no-cache"})
 
     def show_overview(self, request: Request) -> Response:
         """The run at a glance."""
@@ -150,9 +157,11 @@ class Viewer:
         headers = {"ETag": f'"{picture.tag}"', "Cache-Control": _CACHED if "v" in request.query_params else "no-cache"}
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
-        headers["Content-Length"] = str(len(picture.data))
         if not picture.media_type.startswith("image/"):
             headers["Content-Disposition"] = "attachment"
+        if len(picture.data) <= _PIECE:
+            return Response(bytes(picture.data), media_type=picture.media_type, headers=headers)
+        headers["Content-Length"] = str(len(picture.data))
         pieces = (bytes(picture.data[at : at + _PIECE]) for at in range(0, len(picture.data), _PIECE))
         return StreamingResponse(pieces, media_type=picture.media_type, headers=headers)
 
@@ -223,7 +232,7 @@ def create_app(viewer: Viewer) -> Starlette:
         Route("/api/verdicts", viewer.take_verdict, methods=["POST"]),
         Route("/image/{identity}/{size}", viewer.show_image),
         Route("/download/{form}", viewer.download),
-        Mount("/page", StaticFiles(directory=PAGE)),
+        Route("/page/{name}", viewer.page_file),
     ]
     guards = [Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS, www_redirect=False), Middleware(SameOrigin)]
     guards.append(Middleware(RequestsFirst, watcher=viewer.watcher))
@@ -252,6 +261,7 @@ def _json(value: Any, status: int = 200) -> Response:
 
 _FRESH = {"Cache-Control": "no-store"}
 _CACHED = "private, max-age=31536000, immutable"
+_PARTS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _FORMS = {
     "entries.jsonl": (as_json_lines, "application/x-ndjson"),
     "pairs.csv": (as_table, "text/csv; charset=utf-8"),

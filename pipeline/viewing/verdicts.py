@@ -17,13 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...base.errors import PrefmillError
 from ...base.files import reason_of
 from ...base.locks import exclusive, holder_of
 from .human_agreement import JudgedPair, agreement_with_judge
-from .keys import key_of
+from .keys import keys_of
 
 
 class PairVerdict(BaseModel):
@@ -78,7 +79,9 @@ class VerdictFile:
 
     def by_key(self) -> dict[int, str]:
         """Return the verdicts by the pairs' keys."""
-        return {int(key_of(pair)): str(told.verdict) for pair, told in list(self._verdicts.items())}
+        told = dict(self._verdicts)
+        keys = keys_of(pa.array(list(told), pa.string())).tolist()
+        return dict(zip(keys, (str(one.verdict) for one in told.values()), strict=True))
 
     def add(self, verdict: PairVerdict) -> None:
         """Write a verdict down, on the disk when this returns. Raises PrefmillError when the file system refuses."""

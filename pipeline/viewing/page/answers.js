@@ -1,13 +1,13 @@
 // A question: all answers side by side, chosen and rejected marked, the judge's attributes, and verdicts on the pairs.
 
 import { run } from "./store.js";
-import { bar, h, number, pieces, plural, text } from "./dom.js";
+import { h, number, pieces, plural, text } from "./dom.js";
 import { difference } from "./difference.js";
 import { say, focus, focused } from "./verdicts.js";
 
 const score = (answer) => answer.scores.find((each) => each.folder === "response_scores")?.value ?? answer.scores[0]?.value ?? null;
 
-export function question(entry, each, number) {
+export function question(entry, each) {
   const sides = each.pairs.length ? each.pairs[0] : null;
   const answers = each.answers.length ? [...each.answers].sort((a, b) => rank(b) - rank(a)) : sides ? bare(sides) : [];
   const marks = sides ? marked(answers, sides) : new Map();

@@ -1,6 +1,6 @@
 // One entry: the prompt, its images with scores, and its questions with all answers side by side.
 
-import { address, ask, picture, run } from "./store.js";
+import { address, ask, picture } from "./store.js";
 import { bar, count, empty, find, h, number, pieces, plain, plural, text } from "./dom.js";
 import { place, step } from "./list.js";
 import { ratings, orders } from "./ratings.js";
@@ -40,7 +40,7 @@ export async function showEntry({ again = false } = {}) {
 export function drawEntry() {
   const entry = shown.entry;
   const kept = find("#entry").scrollTop;
-  find("#entry").replaceChildren(head(entry), images(entry), orders(entry), ...entry.questions.map((each, number) => question(entry, each, number)), gone(entry));
+  find("#entry").replaceChildren(head(entry), images(entry), orders(entry), ...entry.questions.map((each) => question(entry, each)), gone(entry));
   find("#entry").scrollTop = kept;
 }
 

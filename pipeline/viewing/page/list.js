@@ -69,8 +69,6 @@ function draw() {
   if (!room) place.replaceChildren((room = h("div", { class: "room" })));
   room.style.setProperty("height", `${(list.total ?? 0) * LINE}px`);
   room.replaceChildren(...lines);
-  const mini = room.querySelector("[aria-current]");
-  if (mini && document.activeElement === document.body && document.body.dataset.keyboard) mini.focus({ preventScroll: true });
 }
 
 const kept = new Map(); // thumbnails stay elements, so that a redrawn list does not flicker
@@ -87,8 +85,7 @@ function thumb(id) {
 }
 
 function line(at, entry, isOpen) {
-  const style = { class: "line", style: null, "data-at": at, "aria-current": isOpen ? "true" : null };
-  const element = h("button", { ...style, onclick: () => openAt(at) });
+  const element = h("button", { class: "line", "aria-current": isOpen ? "true" : null, onclick: () => openAt(at) });
   element.style.setProperty("top", `${at * LINE}px`);
   if (!entry) {
     element.append(h("span", { class: "thumb" }), h("span", { class: "soft" }, "…"));

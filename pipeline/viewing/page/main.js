@@ -94,7 +94,6 @@ function press(event) {
     return undefined;
   }
   if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return undefined;
-  document.body.dataset.keyboard = "yes";
   const isPrompts = address().view === "prompts";
   const views = [...find("#tabs").children];
   const actions = {

@@ -1,6 +1,6 @@
 // People's verdicts on pairs: which pair the keys speak of, and telling the server.
 
-import { ask, run, tell, token } from "./store.js";
+import { ask, run, tell, TOKEN } from "./store.js";
 import { find, toast } from "./dom.js";
 
 let chosen = null;
@@ -36,7 +36,7 @@ export async function sayFocused(entry, verdict) {
 
 export async function say(entry, pair, verdict) {
   try {
-    const told = await ask("/api/verdicts", { method: "POST", headers: { "Content-Type": "application/json", "X-Prefmill-Token": token() },
+    const told = await ask("/api/verdicts", { method: "POST", headers: { "Content-Type": "application/json", "X-Prefmill-Token": TOKEN },
       body: JSON.stringify({ entry: entry.id, pair: pair.id, verdict }) });
     pair.verdict = told.verdict;
     run.overview.verdicts = told.verdicts;

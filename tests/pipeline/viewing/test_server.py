@@ -206,6 +206,9 @@ def test_answers_before_and_after_an_evaluation(run, made):
         (folder / side / "answers.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     (run.folder / "evaluation" / "before.json").write_text('[{"id": "x", "text": "a"}]')
     (run.folder / "evaluation" / "after.json").write_text("[{")
+    (run.folder / "reports").mkdir()  # on answers, and no answers themselves
+    for side in ("before", "after"):
+        (run.folder / "reports" / f"{side}.json").write_text('{"measures": []}')
     with made.viewed(run) as client:
         assert client.get("/api/overview").json()["comparisons"] == ["evaluation", "evaluation/pope/answers"]
         found = client.get("/api/comparison?name=evaluation/pope/answers&changed=1").json()
