@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .tally import ExportTally
+from .tally import RowTally
 
 PLOTS = "plots"
 BLUE, GREEN, RED = "#1f5fbf", "#14804a", "#b3382c"
 BINS = 30
 
 
-def draw_plots(tally: ExportTally, folder: Path) -> list[tuple[str, str]]:
+def draw_plots(tally: RowTally, folder: Path) -> list[tuple[str, str]]:
     """Draw what there are numbers of into FOLDER/plots; return (title, path inside the folder) of each picture."""
     numbers = tally.numbers
     panels = [

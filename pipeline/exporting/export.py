@@ -16,7 +16,7 @@ from ...base.paths import user_path
 from ..store import Run
 from .catalogue import format_named
 from .lineage import TRAIN, Lineage
-from .tally import ExportTally
+from .tally import RowTally
 from .writer import SHARD_BYTES, ExportFormat, Target
 
 
@@ -34,7 +34,7 @@ class Exported:
     left_out: dict[str, int]
     untied: int
     path: Path
-    tally: ExportTally = field(repr=False)
+    tally: RowTally = field(repr=False)
 
 
 Finish = Callable[[Exported, Path], None]
@@ -68,7 +68,7 @@ def export(
     rows = found.rows(run, Lineage(run, eval_share))
     first = next(rows, None)  # what there is nothing of is named before anything is written
     with replacing(output) as temporary:
-        tally = ExportTally()
+        tally = RowTally()
         with found.writer(Target(temporary, single, shard_bytes)) as writer:
             while first is not None:
                 tally.add(writer.add(first))

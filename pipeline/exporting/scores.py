@@ -24,14 +24,14 @@ _ANSWER = {
 
 
 @dataclass(frozen=True)
-class ScoreTableRow:
+class ScoredRow:
     """A row of the table `images`, which has an image, or of the table `answers`."""
 
     values: dict[str, Any]
     image: Candidate | None = None
 
 
-def score_rows(run: Run, lineage: Lineage) -> Iterator[ScoreTableRow]:
+def score_rows(run: Run, lineage: Lineage) -> Iterator[ScoredRow]:
     """Yield the images, then the answers. Raises PrefmillError for a run without an image."""
     datasets = candidates_in(run)
     if not any(len(dataset) for dataset in datasets):
@@ -44,11 +44,11 @@ def score_rows(run: Run, lineage: Lineage) -> Iterator[ScoreTableRow]:
             owners[image.id] = image.prompt_id
             values = {"width": image.width, "height": image.height, "selected": image.id in selected}
             split = lineage.split(image.prompt_id, image.id)
-            yield ScoreTableRow(values | {"split": split} | lineage.of_image(image), image)
+            yield ScoredRow(values | {"split": split} | lineage.of_image(image), image)
     yield from _answers(run, lineage, owners)
 
 
-def _answers(run: Run, lineage: Lineage, owners: dict[str, str | None]) -> Iterator[ScoreTableRow]:
+def _answers(run: Run, lineage: Lineage, owners: dict[str, str | None]) -> Iterator[ScoredRow]:
     instructions = run.dataset("instructions", Instruction)
     asked = dict(zip(instructions.column("id"), instructions.column("text"), strict=True))
     pairs = run.dataset("pairs", Pair)
@@ -59,7 +59,7 @@ def _answers(run: Run, lineage: Lineage, owners: dict[str, str | None]) -> Itera
             prompt = owners.get(answer.image_id)
             text, topic = lineage.prompts.get(prompt, (None, None))
             score, scorer = lineage.answer_scores.get(answer.id, (None, None))
-            yield ScoreTableRow(
+            yield ScoredRow(
                 {
                     "answer_id": answer.id,
                     "image_id": answer.image_id,
@@ -78,7 +78,7 @@ def _answers(run: Run, lineage: Lineage, owners: dict[str, str | None]) -> Itera
             )
 
 
-class ScoresWriter(Writer[ScoreTableRow]):
+class ScoresWriter(Writer[ScoredRow]):
     """`images/` and `answers/`, each a folder of Parquet shards."""
 
     def __init__(self, target: Target) -> None:
@@ -92,7 +92,7 @@ class ScoresWriter(Writer[ScoreTableRow]):
         self.pictures = ParquetShards(target, schema, ("image.bytes", "image.path"), folders[0])
         self.answers = ParquetShards(target, features(_ANSWER).arrow_schema, (), folders[1])
 
-    def add(self, row: ScoreTableRow) -> dict[str, Any]:
+    def add(self, row: ScoredRow) -> dict[str, Any]:
         """Write a row into the table it belongs to."""
         split = row.values["split"]
         self.rows[split] += 1

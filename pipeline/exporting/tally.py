@@ -8,7 +8,7 @@ from typing import Any
 SAMPLE = 100_000  # numbers of a kind that are kept; a histogram of more looks the same
 
 
-class ExportTally:
+class RowTally:
     """Counts rows as they are written."""
 
     def __init__(self) -> None:
