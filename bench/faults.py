@@ -199,6 +199,7 @@ def _cluster() -> Iterator[tuple[str, Callable[[], object]]]:
 
     for _ in range(WORKERS):
         add()
+    assert cluster.address is not None
     try:
         yield cluster.address, add
     finally:

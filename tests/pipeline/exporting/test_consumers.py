@@ -139,7 +139,7 @@ def test_verl_builds_messages_and_images(exported, tmp_path, picture):
 
 def test_webdataset_streams_images_and_pairs(exported, tmp_path, picture, told):
     folder = exported("webdataset")
-    pairs = WebDataset(str(folder / "train-00000.tar"), shardshuffle=False).decode("pil")
+    pairs: Any = WebDataset(str(folder / "train-00000.tar"), shardshuffle=False).decode("pil")
     found = list(pairs.to_tuple("png;jpg;webp", "json"))
     assert len(found) == len(KEPT)
     for (image, said), number in zip(found, KEPT, strict=True):

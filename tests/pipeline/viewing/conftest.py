@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,7 +103,7 @@ def viewed(run, **options):
     from starlette.testclient import TestClient
 
     viewer = Viewer(run, seconds=0.02, **options)
-    client = TestClient(create_app(viewer), base_url="http://127.0.0.1:8765")
+    client: Any = TestClient(create_app(viewer), base_url="http://127.0.0.1:8765")
     with viewer.watcher.running():
         viewer.watcher.wait(10)
         for _ in range(500):

@@ -3,6 +3,7 @@
 import shutil
 from collections import defaultdict
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from prefmill.base.errors import PrefmillError
@@ -40,7 +41,8 @@ def test_every_row_finds_its_prompt(run, portion):
     for name, record in (("candidates", Candidate), ("pairs", Pair)):
         prompts = {row.id: row.prompt_id for row in Dataset(run.folder / "candidates", Candidate)}
         expected = defaultdict(list)
-        for row in Dataset(run.folder / name, record):
+        rows: Any = Dataset(run.folder / name, record)
+        for row in rows:
             expected[row.prompt_id if name == "candidates" else prompts[row.image_id]].append(row.id)
         everyone = [row.id for row in Dataset(run.folder / "prompts", Prompt)]
         assert by_prompt(index, name) == {prompt: expected[prompt] for prompt in everyone}

@@ -1,6 +1,7 @@
 """Verdicts are lines that are only ever added; the last one on a pair counts."""
 
 import json
+from typing import Literal
 
 import pytest
 from prefmill.base.errors import PrefmillError
@@ -10,15 +11,15 @@ from prefmill.pipeline.viewing.verdicts import PairVerdict, VerdictFile, verdict
 
 def test_lines_are_added_and_the_last_one_counts(tmp_path):
     path = tmp_path / "verdicts.jsonl"
+    told: tuple[tuple[str, Literal["agree", "disagree"] | None], ...]
+    told = (("p", "agree"), ("q", "disagree"), ("p", "disagree"), ("q", None))
     with VerdictFile.writing(path) as verdicts:
-        for pair, verdict in (("p", "agree"), ("q", "disagree"), ("p", "disagree"), ("q", None)):
+        for pair, verdict in told:
             verdicts.add(PairVerdict(pair_id=pair, verdict=verdict, chosen_id="1", rejected_id="2"))
         with pytest.raises(PrefmillError, match="in use"), VerdictFile.writing(path):
             pass
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(line["pair_id"], line["verdict"]) for line in lines] == [
-        *(("p", "agree"), ("q", "disagree"), ("p", "disagree"), ("q", None))
-    ]
+    assert [(line["pair_id"], line["verdict"]) for line in lines] == list(told)
     assert all(line["time"].endswith("+00:00") for line in lines)
     again = VerdictFile(path)
     assert (again.of("p"), again.of("q")) == ("disagree", None)
