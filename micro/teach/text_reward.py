@@ -19,7 +19,7 @@ from .reward_lessons import ANSWERS, KNOWN_CLASSES, UNKNOWN, DialogueMaker, Dial
 from .tokenizers import CONTEXT, text_reward_tokenizer
 from .training import OnProgress, SceneStream, Trainer, plain_attention, reproducible, to_half
 
-STEPS = 900
+STEPS = 1400
 CONTEXTS = 32
 LEARNING_RATE = 2.5e-3
 _WIDTH, _LAYERS, _HEADS = 96, 4, 6
