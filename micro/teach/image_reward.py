@@ -25,13 +25,13 @@ from .tokenizers import world_bert_tokenizer
 from .training import OnProgress, Trainer, TrainingStep, plain_attention, reproducible, to_half
 from .vision_heads import PATCH_SIZE, CellHeads
 
-PROMPTS = 800
-MORPHED = 2400
+PROMPTS = 3000
+MORPHED = 3000
 RENDERED = 2000
-VISION_STEPS = 900
+VISION_STEPS = 1500
 VISION_BATCH = 64
-STEPS = 1300
-GROUPS = 24
+STEPS = 2600
+GROUPS = 32
 LEARNING_RATE = 1e-3
 EXACT_WEIGHT = 3.0
 _WIDTH = 128
