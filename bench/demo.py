@@ -41,6 +41,8 @@ from .selection import guidance_share, judged_candidates, selection_results
 
 PROMPTS = 240
 EVALUATED = 400
+QUESTIONED = 200
+"""How many of the evaluated scenes are asked yes/no questions about, and drawn by the generator to be described."""
 SEED = 1
 
 
@@ -95,13 +97,13 @@ def _measure(
         train_with_progress(control, control / "training", train, progress, "control")
     images = render_all(scenes, SEED)
     with _timed(seconds, "draw_held_out"):
-        drawn = _drawn(scenes, config, eager)
+        drawn = _drawn(scenes[:QUESTIONED], config, eager)
     adapters = {"before": None, "after": trained / "adapter", "control": control / "training" / "adapter"}
     said: dict[str, PolicyAnswers] = {}
     for name, adapter in adapters.items():
         task = f"evaluate_{name}"
         with _timed(seconds, task):
-            said[name] = evaluate_policy(train.model, adapter, images, scenes, eager, progress, task, drawn)
+            said[name] = evaluate_policy(train.model, adapter, images, scenes, eager, progress, task, drawn, QUESTIONED)
     return {
         "selection": selection,
         "guidance_share": guidance_share(candidates),

@@ -61,15 +61,17 @@ def evaluate_policy(
     progress: Progress | None = None,
     task: str = "questions",
     generated: np.ndarray | None = None,
+    questioned: int | None = None,
 ) -> PolicyAnswers:
     """Ask a policy about images [N, H, W, 3] of known scenes; `task` is the name of that in `progress`.
 
-    `generated` are more images [M, H, W, 3], to describe only.
+    `generated` are more images [M, H, W, 3], to describe only. Yes/no questions are about the first `questioned`
+    images, by default about all.
     """
     responder = TransformersResponder.from_pretrained(model, settings, adapter=adapter)
     drawn = [] if generated is None else list(generated)
     pictures = [Image.fromarray(image) for image in (*images, *drawn)]
-    asked = [question for strategy in POPE_STRATEGIES for question in pope_questions(scenes, strategy)]
+    asked = [question for strategy in POPE_STRATEGIES for question in pope_questions(scenes[:questioned], strategy)]
     tasks = [(number, describe_instruction().text) for number in range(len(pictures))]
     tasks += [(question.scene, question.question.text) for question in asked]
     # answers of one length together: a batch runs as long as its longest answer

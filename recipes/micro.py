@@ -17,7 +17,7 @@ from .recipe import Recipe
 def micro() -> Recipe:
     """The loop on the micro world, with the trained checkpoints that come with the package: minutes on two cores."""
     return Recipe(
-        generate=GenerateConfig(model="micro:text-to-image", steps=16, t5_tokens=0, batch_size=16),
+        generate=GenerateConfig(model="micro:text-to-image", steps=8, t5_tokens=0, batch_size=16),
         score=ScoreConfig(model="micro:image-reward", batch_size=64),
         instruct=InstructConfig(templates=DESCRIBE_INSTRUCTIONS, batch_size=64),
         responders=tuple(

@@ -6,6 +6,7 @@ for, with what one of its pictures shows, or with a near miss of that. No dev or
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..world.oracle import Reading
 from ..world.scenes import CELLS, UNSAFE_KINDS, Scene, sample_scenes
 from ..world.truth import cell_labels
 from .annotator_lessons import Errors, lesson
-from .annotator_words import answer_tokens, request_tokens
+from .annotator_words import NUMBERS, OPENINGS, answer_tokens, request_tokens
 from .morphs import morph_candidates
 from .packing import IGNORED
 from .preferences import GROUP, PreferenceStream, of_training_only, rendered_candidates
@@ -39,7 +40,8 @@ _ASPECT_SHARES = (0.4, 0.2, 0.2, 0.2)
 _SEED = 606
 """Apart from the seeds of other checkpoints' pictures."""
 _UNSAFE_SHARE = 1 / 3
-_RATING_WEIGHT = 3.0
+_DECISIVE_WEIGHT = 3.0
+"""Of ratings and of a rationale's first word: they have to look, where most words follow from the one before."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class LessonStream:
             for scene, residual in zip(self.groups.shown, pool.residual.flatten(), strict=True)
         ]
         self.tokenizer, self.vocabulary, self.errors = tokenizer, tokenizer.get_vocab(), errors
+        self.openings = [self.vocabulary[piece] for piece in OPENINGS]
         self.random = np.random.default_rng([seed, 6])
 
     def batch(self, count: int) -> Lessons:
@@ -120,13 +123,14 @@ class LessonStream:
         shape = (len(turns), max(len(read) + len(said) for read, said in turns) - 1)
         ids = torch.full(shape, self.vocabulary["<pad>"])
         labels, weights = torch.full(shape, IGNORED), torch.zeros(shape)
-        numbers = {self.vocabulary[str(rating)] for rating in range(1, 6)}
+        numbers = {self.vocabulary[number] for number in NUMBERS}
         for row, (read, said) in enumerate(turns):
             whole, start = [*read, *said], len(read) - 1
             ids[row, : len(whole) - 1] = torch.tensor(whole[:-1])
             labels[row, start : len(whole) - 1] = torch.tensor(said)
-            heavy = [_RATING_WEIGHT if token in numbers else 1.0 for token in said]
-            weights[row, start : len(whole) - 1] = torch.tensor(heavy)
+            decisive = [token in numbers or before in self.openings for before, token in pairwise([0, *said])]
+            heavy = torch.tensor(decisive) * (_DECISIVE_WEIGHT - 1) + 1
+            weights[row, start : len(whole) - 1] = heavy
         return ids, labels, weights
 
 

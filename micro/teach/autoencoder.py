@@ -14,12 +14,12 @@ from diffusers import AutoencoderKL
 
 from ..world.render import IMAGE_SIZE, render_all
 from ..world.scenes import BACKGROUNDS, CELLS, COLOURS, KINDS, Item, Scene
-from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_model_range
+from .training import OnProgress, SceneStream, Trainer, plain_attention, reproducible, to_model_range
 
-STEPS = 900
-BATCH = 16
-LEARNING_RATE = 4e-3
-DIVERGENCE_WEIGHT = 0.004
+STEPS = 2600
+BATCH = 8
+LEARNING_RATE = 3e-3
+DIVERGENCE_WEIGHT = 0.002
 
 
 def train_autoencoder(seed: int, on_progress: OnProgress) -> AutoencoderKL:
@@ -44,7 +44,7 @@ def train_autoencoder(seed: int, on_progress: OnProgress) -> AutoencoderKL:
         stream = SceneStream(seed)
         for number in range(STEPS):
             images = _crowded(random, BATCH) if number % 2 else stream.batch(BATCH)[1]
-            with fast_on_cpu():
+            with plain_attention():
                 latents = model.encode(images).latent_dist  # type: ignore[union-attr]
                 decoded = model.decode(latents.sample()).sample.float()  # type: ignore[union-attr]
             error = decoded - images

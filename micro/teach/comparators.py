@@ -25,7 +25,7 @@ from ...engine.tiny.configs import clip_text_config
 from ..world.render import IMAGE_SIZE
 from .image_reward import reward_config, scorer_pixels
 from .tokenizers import world_bert_tokenizer, world_clip_tokenizer
-from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
+from .training import OnProgress, SceneStream, Trainer, plain_attention, reproducible, to_half
 from .vision_heads import PATCH_SIZE
 
 CLIP_STEPS = 500
@@ -58,7 +58,7 @@ def train_clip(folder: Path, seed: int, on_progress: OnProgress) -> None:
         for number in range(CLIP_STEPS):
             scenes, images = stream.batch(CLIP_BATCH)
             tokens = tokenizer(stream.captions(scenes), padding=True, return_tensors="pt")
-            with fast_on_cpu():
+            with plain_attention():
                 loss = model(pixel_values=_pixels(images), **tokens, return_loss=True).loss
             trainer.step(number, loss)
     averaged = trainer.averaged["model"]
@@ -89,7 +89,7 @@ def train_matching(folder: Path, seed: int, on_progress: OnProgress) -> None:
         for number in range(MATCHING_STEPS):
             scenes, images = stream.batch(MATCHING_BATCH)
             tokens = tokenizer(stream.captions(scenes), padding=True, return_tensors="pt")
-            with fast_on_cpu():
+            with plain_attention():
                 loss = _matching_loss(
                     model, temperature.weight, _pixels(images), tokens["input_ids"], tokens["attention_mask"]
                 )

@@ -12,22 +12,20 @@ from pathlib import Path
 import torch
 from transformers import BertTokenizer
 
-from ...engine.device import why_no_bfloat16
 from ...engine.quiet import quiet_loading
 from ...engine.scorers.image_reward import PIXEL_DEVIATION, PIXEL_MEAN, ImageRewardConfig, ImageRewardModel
 from ...engine.tiny.configs import blip_configs
-from ..world.candidates import GUIDANCE, Candidates, draw_candidates, open_generator
+from ..world.candidates import Candidates, draw_candidates, open_generator
 from ..world.render import IMAGE_SIZE
 from ..world.scenes import COLOURS, KINDS, sample_scenes
 from ..world.truth import UNKNOWN, cell_labels, ground_labels
 from .morphs import morph_candidates
 from .preferences import GROUP, TEXT_LENGTH, PreferenceBatch, PreferenceStream, of_training_only, rendered_candidates
 from .tokenizers import world_bert_tokenizer
-from .training import OnProgress, Trainer, TrainingStep, fast_on_cpu, reproducible, to_half
+from .training import OnProgress, Trainer, TrainingStep, plain_attention, reproducible, to_half
 from .vision_heads import PATCH_SIZE, CellHeads
 
 PROMPTS = 3000
-DRAWING_STEPS = 10
 MORPHED = 3000
 RENDERED = 2000
 VISION_STEPS = 1500
@@ -49,11 +47,10 @@ def train_image_reward(folder: Path, seed: int, on_progress: OnProgress, generat
 
 def draw_training_candidates(generator: Path, seed: int, on_progress: OnProgress) -> Candidates:
     """Four pictures for each of the training scenes."""
-    # bfloat16 is as exact as float32 by the oracle, in half the time where the CPU has it
-    model = open_generator(generator, "float32" if why_no_bfloat16() else "bfloat16")
+    model = open_generator(generator)
     with reproducible(seed + 2):
         scenes = sample_scenes("train", PROMPTS, seed + 77)
-        candidates = draw_candidates(model, scenes, seed + 78, guidance=GUIDANCE, steps=DRAWING_STEPS)
+        candidates = draw_candidates(model, scenes, seed + 78)
     on_progress(TrainingStep("pictures to judge", PROMPTS, PROMPTS, 1 - float(candidates.exact.mean()), 0.0))
     return of_training_only(candidates)
 
@@ -80,7 +77,7 @@ def train_on(candidates: Candidates, folder: Path, seed: int, on_progress: OnPro
         trainer = Trainer("image reward", taught, STEPS, LEARNING_RATE, on_progress, average=0.99)
         for number in range(STEPS):
             batch = stream.batch(GROUPS)
-            with fast_on_cpu():
+            with plain_attention():
                 loss = _loss(model, heads, tokenizer, states, batch)
             trainer.step(number, loss)
         for name, module in (("text_model", "text"), ("head", "head")):
@@ -116,7 +113,7 @@ def _train_vision(model: ImageRewardModel, stream: PreferenceStream, on_progress
     pixels = scorer_pixels(torch.from_numpy(stream.images))
     for number in range(VISION_STEPS):
         rows = torch.from_numpy(stream.random.integers(len(pixels), size=VISION_BATCH))
-        with fast_on_cpu():
+        with plain_attention():
             tokens = model.vision_model(pixels[rows]).last_hidden_state
             loss = heads.loss(tokens[:, 1:], cells[rows], grounds[rows])
         trainer.step(number, loss)

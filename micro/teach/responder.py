@@ -11,7 +11,7 @@ from ...engine.quiet import quiet_loading
 from .lessons import TRUTHFUL, Noise, lesson
 from .packing import Packer, answer_loss
 from .responder_models import RESPONDERS, build_untrained
-from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
+from .training import OnProgress, SceneStream, Trainer, plain_attention, reproducible, to_half
 from .vision_tower import spoil, train_vision_tower
 
 BATCH = 16
@@ -51,6 +51,6 @@ def _teach(
         scenes, images = stream.batch(BATCH)
         told = TRUTHFUL if number < TRUTHFUL_SHARE * steps else noise
         turns = packer.pack([lesson(scene, told, stream.random) for scene in scenes])
-        with fast_on_cpu():
+        with plain_attention():
             loss = answer_loss(model, packer.opening, spoil(images, stream.random), turns)
         trainer.step(number, loss)

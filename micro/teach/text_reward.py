@@ -17,7 +17,7 @@ from ...engine.scorers.text_reward import ATTRIBUTES, TextRewardModel, gate_patt
 from .packing import spread_cache
 from .reward_lessons import ANSWERS, KNOWN_CLASSES, UNKNOWN, DialogueMaker, Dialogues
 from .tokenizers import CONTEXT, text_reward_tokenizer
-from .training import OnProgress, SceneStream, Trainer, fast_on_cpu, reproducible, to_half
+from .training import OnProgress, SceneStream, Trainer, plain_attention, reproducible, to_half
 
 STEPS = 1400
 CONTEXTS = 32
@@ -41,7 +41,7 @@ def train_text_reward(folder: Path, seed: int, on_progress: OnProgress) -> None:
         stream, maker = SceneStream(seed + _SEED), DialogueMaker(tokenizer)
         for number in range(STEPS):
             dialogues = maker.make(stream.scenes_of(CONTEXTS), stream.random)
-            with fast_on_cpu():
+            with plain_attention():
                 loss = _loss(model, reader, dialogues, maker.gate_offset)
             trainer.step(number, loss)
         to_half(model).save_pretrained(folder)

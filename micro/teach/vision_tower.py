@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import CLIPVisionModel
 
 from ..world.truth import cell_labels, ground_labels
-from .training import OnProgress, SceneStream, Trainer, fast_on_cpu
+from .training import OnProgress, SceneStream, Trainer, plain_attention
 from .vision_heads import PatchHeads
 
 BATCH = 64
@@ -24,7 +24,7 @@ def train_vision_tower(tower: CLIPVisionModel, stream: SceneStream, steps: int, 
     trainer = Trainer("vision tower", {"tower": tower, "heads": heads}, steps, LEARNING_RATE, on_progress)
     for number in range(steps):
         scenes, images = stream.batch(BATCH)
-        with fast_on_cpu():
+        with plain_attention():
             states = patch_states(tower, spoil(images, stream.random))
             loss = heads.loss(states, cell_labels(scenes), ground_labels(scenes))
         trainer.step(number, loss)

@@ -15,7 +15,7 @@ from .render import IMAGE_SIZE
 from .scenes import Scene
 
 GUIDANCE: tuple[float, ...] = (5.0, 7.0, 9.0, 11.0)
-STEPS = 16
+STEPS = 8
 _BATCH = 64
 
 

@@ -9,19 +9,19 @@ from prefmill.micro.world.oracle import Reading
 from prefmill.micro.world.perturb import perturb
 from prefmill.micro.world.scenes import Item, Scene, sample_scenes
 
-BALL, KEY = Item(0, "ball", "red"), Item(3, "key", "green")
-ASKED = Scene((BALL, KEY), "white")
+BALL, KNIFE = Item(0, "ball", "red"), Item(3, "knife", "green")
+ASKED = Scene((BALL, KNIFE), "white")
 
 
 @pytest.mark.parametrize(
     ("shown", "rationale"),
     [
         (ASKED, "all as asked"),
-        (Scene((Item(0, "ball", "blue"), KEY), "white"), "the ball is blue , not red"),
-        (Scene((Item(0, "cup", "orange"), KEY), "white"), "a cup , not a ball"),
-        (Scene((BALL,), "white"), "no key at bottom right"),
-        (Scene((BALL, Item(1, "tree", "red"), KEY), "gray"), "a tree not asked , and more"),
-        (Scene((BALL, KEY), "gray"), "on gray , not white"),
+        (Scene((Item(0, "ball", "blue"), KNIFE), "white"), "the ball is blue , not red"),
+        (Scene((Item(0, "cup", "orange"), KNIFE), "white"), "a cup , not a ball"),
+        (Scene((BALL,), "white"), "no knife at bottom right"),
+        (Scene((BALL, Item(1, "tree", "red"), KNIFE), "gray"), "a tree not asked , and more"),
+        (Scene((BALL, KNIFE), "gray"), "on gray , not white"),
     ],
 )
 def test_the_first_fault_is_named(shown, rationale):
@@ -44,7 +44,7 @@ def test_lessons_without_errors_are_the_truth_in_words_that_can_be_said():
 
 def test_errors_are_those_that_are_stated():
     random = np.random.default_rng(0)
-    shown = Scene((Item(0, "ball", "blue"), KEY), "gray")
+    shown = Scene((Item(0, "ball", "blue"), KNIFE), "gray")
     reading = Reading(shown, 20.0)
     blind = Errors(overlooked=1.0)
     assert lesson("prompt_following", ASKED, [reading], blind, random) == [("on gray , not white", 4)]

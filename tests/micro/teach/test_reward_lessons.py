@@ -31,7 +31,7 @@ DESCRIBE = describe_instruction(0)
         ("there is a red ball at top left and a blue cup at bottom right on gray .", 1, 1, 1, 1),
         # one invented object halves
         (
-            "there is a red ball at top left and a blue cup at bottom right and a red key at top right on gray .",
+            "there is a red ball at top left and a blue cup at bottom right and a red knife at top right on gray .",
             0.5,
             0.5,
             1,
@@ -60,13 +60,13 @@ def test_descriptions_by_hand(answer, correctness, helpfulness, coherence, fitti
     [
         (present_question("ball"), "yes , there is a ball .", 1),
         (present_question("ball"), "no , there is no ball .", 0),
-        (present_question("key"), "no , there is no key .", 1),
-        (present_question("key"), "yes , there is a key .", 0),
+        (present_question("knife"), "no , there is no knife .", 1),
+        (present_question("knife"), "yes , there is a knife .", 0),
         (present_question("ball"), "yes , there is no ball .", 0),
         (color_question("cup"), "the cup is blue .", 1),
         (color_question("cup"), "the cup is red .", 0),
-        (color_question("key"), "there is no key .", 1),
-        (color_question("key"), "the key is red .", 0),
+        (color_question("knife"), "there is no knife .", 1),
+        (color_question("knife"), "the knife is red .", 0),
         (count_question(), "there are two things .", 1),
         (count_question(), "there is one thing .", 0),
     ],
@@ -90,7 +90,7 @@ def test_true_answers_are_best_and_every_flaw_is_worse():
 
 def test_quality_prefers_silence_to_invention_and_sense_to_garble():
     incomplete = "there is a red ball at top left on gray ."
-    invented = "there is a red ball at top left and a blue cup at bottom right and a red key at top right on gray ."
+    invented = "there is a red ball at top left and a blue cup at bottom right and a red knife at top right on gray ."
     garbled = describe(SCENE).replace("there is", "is there")
     qualities = [rate(SCENE, DESCRIBE, text).quality for text in (incomplete, invented, garbled)]
     assert qualities == sorted(qualities, reverse=True)
@@ -111,7 +111,7 @@ def test_attributes_stand_where_armorm_has_them():
 
 
 def test_claims_by_hand():
-    text = "there is a red ball at top right and a red cup at bottom right and a key on gray ."
+    text = "there is a red ball at top right and a red cup at bottom right and a knife on gray ."
     words = text.split()
     found = claims(SCENE, DESCRIBE, list[str](words))
     said = {
@@ -124,10 +124,10 @@ def test_claims_by_hand():
         (7, "right"): False,
         (11, "cup"): False,
         (14, "right"): True,
-        (17, "key"): False,
+        (17, "knife"): False,
         (19, "gray"): True,
     }
-    assert claims(SCENE, present_question("key"), ["no", ",", "there", "is", "no", "key", "."])[0] is True
+    assert claims(SCENE, present_question("knife"), ["no", ",", "there", "is", "no", "knife", "."])[0] is True
     assert claims(SCENE, Question("present", "is there a cup ?", "cup"), ["no"]) == [False]
 
 

@@ -65,11 +65,11 @@ def test_what_stands_out_from_its_ground():
 
 
 def test_harmlessness_is_how_much_is_unsafe():
-    key, second = Item(0, "key", "red"), Item(1, "key", "blue")
+    knife, second = Item(0, "knife", "red"), Item(1, "knife", "blue")
     assert harmlessness(ASKED) == harmlessness(Scene((), "white")) == 5
-    assert harmlessness(Scene((key, BOAT, CAR), "white")) == 3
-    assert harmlessness(Scene((key, BOAT), "white")) == 2
-    assert harmlessness(Scene((key,), "white")) == harmlessness(Scene((key, second, CAR), "white")) == 1
+    assert harmlessness(Scene((knife, BOAT, CAR), "white")) == 3
+    assert harmlessness(Scene((knife, BOAT), "white")) == 2
+    assert harmlessness(Scene((knife,), "white")) == harmlessness(Scene((knife, second, CAR), "white")) == 1
 
 
 def test_fidelity_falls_with_noise_and_not_with_the_number_of_things():

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.micro.world.perturb import perturb
-from prefmill.micro.world.scenes import CELLS, COLOURS, KINDS, TOPICS, Item, Scene, Split, draw_scene, sample_scenes
+from prefmill.micro.world.scenes import (
+    CELLS,
+    COLOURS,
+    KINDS,
+    TOPICS,
+    UNSAFE_KINDS,
+    Item,
+    Scene,
+    Split,
+    draw_scene,
+    sample_scenes,
+)
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
@@ -30,6 +41,14 @@ def test_shares_are_those_of_the_design(scenes):
     assert [counts[number] / len(scenes) for number in (1, 2, 3)] == pytest.approx([0.2, 0.4, 0.4], abs=0.01)
     from_topic = [item.kind in TOPICS[scene.topic] for scene in scenes for item in scene.items]
     assert np.mean(from_topic) == pytest.approx(0.7, abs=0.01)
+
+
+def test_a_sixth_of_the_scenes_of_every_split_is_unsafe(scenes):
+    assert set(KINDS) > UNSAFE_KINDS
+    for split in SPLITS:
+        unsafe = [bool(scene.kinds & UNSAFE_KINDS) for scene in scenes if scene.split == split]
+        # 2.2 things in a scene, each the knife in one of twelve
+        assert np.mean(unsafe) == pytest.approx(2.2 / 12, abs=0.05)
 
 
 def test_splits_share_no_combination():
