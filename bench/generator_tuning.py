@@ -24,7 +24,7 @@ from ..base.text import printable
 from ..engine.sd3.text_to_image import TextToImage
 from ..engine.settings import EngineSettings
 from ..micro.measure.held_out import held_out_scenes
-from ..micro.world.candidates import draw_candidates
+from ..micro.world.candidates import STEPS, draw_candidates
 from ..micro.world.language import caption
 from ..micro.world.scenes import Scene
 from ..pipeline.records import Prompt, content_id
@@ -37,7 +37,6 @@ from .result_file import called, write_result
 from .studies.study import bootstrap
 
 GUIDANCE = (1.0, 5.0)
-STEPS = 16
 TRAINED_ON = 512
 HELD_OUT = 240
 

@@ -29,8 +29,8 @@ def micro() -> GeneratorTrainingConfig:
         # begun from one noise, a group's rewards differ by what the trained steps did alone
         ppo=PpoSettings(prompts=8, clip=1e-3, beta=0.0, noise_level=0.8, guidance=(1.0, 5.0), same_start=True),
         guidance=1.0,
-        sampling_steps=16,
-        eval_steps=16,
+        sampling_steps=8,
+        eval_steps=8,
         drawing_batch=64,
         zero_stage=0,
     )
