@@ -61,7 +61,7 @@ def _annotator(name: str) -> CheckpointRecipe:
     return CheckpointRecipe(
         lambda root, seed, report: train_annotator(name, root / name, seed, report, root / "text-to-image"),
         lambda root, quick: measure_annotator(root, name, quick=quick),
-        shipped=False,
+        shipped=name == "annotator-a",
         needs=("text-to-image",),
     )
 

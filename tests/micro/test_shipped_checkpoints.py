@@ -16,7 +16,7 @@ QUALITY = {name: entry["quality"] for name, entry in read_manifest()["checkpoint
 def test_all_are_there_and_small():
     assert set(QUALITY) == {name for name, recipe in RECIPES.items() if recipe.shipped}
     files = [path for path in SHIPPED.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 25e6
+    assert sum(path.stat().st_size for path in files) < 30e6
     assert max(path.stat().st_size for path in files) < 16e6
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ".txt"}, "nothing that can hold code"
 
@@ -64,7 +64,10 @@ def test_the_world_has_something_to_select_and_something_to_mend():
     """The loop needs a generator between chance and certainty, a reward that picks, a policy that hallucinates."""
     generator, reward, policy = QUALITY["text-to-image"], QUALITY["image-reward"], QUALITY["policy"]
     shares = [generator[f"test_exact_at_{scale}"] for scale in (5, 7, 9, 11)]
-    assert all(0.5 < share < 0.85 for share in shares)
+    assert 0.5 < shares[0] < 0.85
+    assert sorted(shares, reverse=True) == shares, "worse at higher guidance, in so few steps"
+    assert reward["test_picked"] - reward["test_best_fixed"] >= 0.04
+    assert reward["test_minus_clip"] > 0.02
     assert reward["test_picked"] - reward["test_random"] >= 0.06
     assert reward["test_picked_minus_random_t"] >= 4
     assert 0.15 < policy["chair_s"] < 0.4
