@@ -15,6 +15,16 @@ RUN = (
     *("prefmill.engine.responders.transformers", "prefmill.engine.scorers.text_reward"),
 )
 SHARED = Path(__file__).parents[2] / "shared"
+LONGEST = (
+    *("end_to_end/test_kill.py", "train/preference/test_kills.py", "train/test_nodes.py", "train/test_launch.py"),
+    *("train/test_evaluation.py", "bench/test_train.py", "kernels/test_interpreter.py"),
+)
+"""Files of a minute or so; they come first, so that neither of two workers is left with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, and leave all else in its order."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)

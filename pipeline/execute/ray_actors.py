@@ -174,9 +174,11 @@ def _address(config: ExecutorConfig) -> str:
 def _connect(config: ExecutorConfig) -> tuple[Any, bool]:
     """Return Ray, and whether it was connected here and not before."""
     ray = _imported()
+    address = _address(config)
+    if address != "local":
+        _knock(address)
     if ray.is_initialized():
         return ray, False
-    address = _address(config)
     quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
     here: dict[str, Any] = {}
     if address == "local":
@@ -184,7 +186,6 @@ def _connect(config: ExecutorConfig) -> tuple[Any, bool]:
         here = {"num_cpus": max(wanted, os.cpu_count() or 1), "object_store_memory": _SMALLEST_STORE}
     else:
         quiet.pop("include_dashboard")
-        _knock(address)
     try:
         ray.init(address, **quiet, **here)
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:

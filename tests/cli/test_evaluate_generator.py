@@ -27,7 +27,7 @@ def test_bands_are_numbers():
 def test_the_base_draws_as_a_recipe_says_that_fits_it():
     assert _drawing_of("someone/sd3", None)["generate"].steps == 28
     drawn = _drawing_of("micro:text-to-image", None)["generate"]
-    assert (drawn.steps, drawn.t5_tokens) == (16, 0)
+    assert (drawn.steps, drawn.t5_tokens) == (8, 0)
     assert _drawing_of(None, "tiny")["generate"].model == "random:text-to-image"
     with pytest.raises(PrefmillError, match="no base generator is named"):
         _drawing_of(None, None)

@@ -88,8 +88,8 @@ def test_the_report_shows_the_run_and_escapes_what_models_wrote(loop):
     page = (run.folder / "report.html").read_text()
     assert result["report"].endswith("report.html")
     assert page.count("data:image/jpeg;base64,") == 40
-    assert "Training loss" in page
-    assert "Guidance of the selected images" in page
+    assert '<section id="training">' in page
+    assert "Mean score of the images at each scale" in page
     assert "random weights" in page
     wild = [r.text for name in "abc" for r in run.dataset(f"responses-{name}", Response) if "<" in r.text]
     assert all(text not in page for text in wild)

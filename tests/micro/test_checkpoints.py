@@ -32,7 +32,6 @@ QUICK = {
         "VISION_BATCH": 8,
         "RENDERED": 6,
         "PROMPTS": 6,
-        "DRAWING_STEPS": 1,
         "MORPHED": 6,
     },
 }

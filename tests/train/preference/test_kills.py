@@ -19,7 +19,7 @@ from prefmill.train.manifest import read_manifest
 
 KILLS = int(os.environ.get("PREFMILL_KILLS", "2"))
 MOMENTS = ("filling caches", "writing a checkpoint", "somewhere")
-STEPS, PATIENCE = max(24, 6 * KILLS), 100
+STEPS, PATIENCE = max(14, 6 * KILLS), 100
 LAUNCHER = """
 import sys
 from pathlib import Path
