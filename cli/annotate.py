@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,7 +38,7 @@ def annotate_command(
     Run.open(folder)
     config = override(annotation_recipe(folder, recipe), settings or [])
     began = time.monotonic()
-    with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
+    with watched() as progress:
         finished = annotate_run(folder, config, progress, remake=remake)
         statistics = dict(finished.summary["stages"][PREFER.name].get("measures", {}))
         if humans is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,7 +52,7 @@ def lmms_command(
         folder = Path(model).expanduser()
         source = str(folder.resolve()) if folder.is_dir() else model
         run = LmmsRun(source, kind, tuple(arguments or ()), batch_size, limit)
-        with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
+        with watched() as progress:
             found = run_tasks(run, wanted, to, progress)
     report = report_of("lmms", called("prefmill"), report_content(found, wanted))
     if to is not None:

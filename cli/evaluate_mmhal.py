@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +63,7 @@ def mmhal_command(
         questions = None  # the rows are the template's, with the answers
     answers = required(answers, "--answers", "answers to evaluate")
     file = read_items(answers, questions, partial=allow_partial)
-    with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
+    with watched() as progress:
         verdicts = judge_items(
             file.items,
             chosen.choices["judge"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +110,7 @@ def write_model_answers(
     own = None if adapter is None else adapter_in(adapter)
     answering = Answering(chosen.choices["model"], images, own, chosen.engine, suffix, chosen.sampling)
     asked = first_of(questions, limit)
-    with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
+    with watched() as progress:
         written = write_answers(answers, asked, answering, progress, partial_answers=allow_partial)
         progress.line(f"answers of {written.model}: {written.path}")
         for name, why in list(written.failures.items())[:5]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -87,7 +85,7 @@ def objhal_command(
     extraction = None
     if extractor is not None:
         request = None if template is None else read_input(template, "--template")[0].decode("utf-8", "replace")
-        with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
+        with watched() as progress:
             extraction = extract_objects(
                 [(one.question, one.text) for one in file.answers],
                 chosen.choices["extractor"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,7 +75,7 @@ def paper_command(
         typer.echo(f"rows: {rows}; benchmarks: {benchmarks}; missing: {len(missing)}")
         return
     make_folder(to)
-    with watched(shlex.join(["prefmill", *sys.argv[1:]])) as progress:
+    with watched() as progress:
         reports = {row.name: report_row(row, wanted, called("prefmill"), progress) for row in wanted.rows}
     published = PUBLISHED_BASE in model.lower()
     found = [filled(table, reports, published=published) for table in wanted.tables]

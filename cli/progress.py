@@ -6,6 +6,7 @@ Where stderr is no terminal (a log file, a job's output) the same is printed as 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,14 +27,18 @@ INTERRUPTED = 130  # the exit code shells use for Ctrl-C
 
 
 @contextlib.contextmanager
-def watched(continue_with: str) -> Iterator[ConsoleProgress]:
-    """Show progress on stderr; on Ctrl-C say that the work is kept and what continues it, and exit."""
+def watched(continue_with: str | None = None) -> Iterator[ConsoleProgress]:
+    """Show progress on stderr; on Ctrl-C say that the work is kept and what continues it, and exit.
+
+    By default that is the very command that was given.
+    """
     console = Console(stderr=True)
     try:
         with ConsoleProgress(console) as progress:
             yield progress
     except KeyboardInterrupt:
-        console.print(f"\nstopped; all finished work is kept. Continue with: {printable(continue_with)}", **PLAIN)
+        command = continue_with or shlex.join(["prefmill", *sys.argv[1:]])
+        console.print(f"\nstopped; all finished work is kept. Continue with: {printable(command)}", **PLAIN)
         sys.exit(INTERRUPTED)
 
 
