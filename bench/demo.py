@@ -2,7 +2,9 @@
 
 Prompts are scenes of the test split; the policy is evaluated on other scenes of that split, whose combinations of
 objects occur neither in training nor in the prompts. A second training on the same pairs with their preferences
-exchanged at random is the control.
+exchanged at random is the control. It is without the terms that make chosen answers likelier whatever they were chosen
+over, for those teach by themselves: true answers agree with each other, and lies do not. Trainings are processes of
+their own: what does not wait for them goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from ..recipes.engines import stage_models
 from ..recipes.recipe import Recipe
 from ..recipes.settings import override, to_yaml
 from ..train.progress import train_with_progress
+from .background import half_of_the_cores, in_background
 from .derived_runs import shuffled_run
 from .hallucination import PolicyAnswers, absent_words, compare, evaluate_policy
 from .micro_recipe import micro_recipe
@@ -82,33 +85,43 @@ def _measure(
     run: Run, config: Recipe, scenes: Sequence[Scene], progress: Progress, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Judge the selection, train with the preferences and without them, and evaluate before and after."""
-    train, trained = config.train, run.folder / "training"
-    assert train is not None
+    assert config.train is not None
+    # both trainings read the same images and answers: the second finds what the first has read
+    train = config.train.model_copy(update={"cache": str(run.folder / "training-cache")})
     eager = config.engine.model_copy(update={"backend": "eager", "stages": {}})
+
+    def trained(folder: Path, task: str, name: str, **changes: float) -> Path:
+        with _timed(seconds, task):
+            own = train.model_copy(update=changes)
+            train_with_progress(folder, folder / "training", own, progress, name)
+        return folder / "training" / "adapter"
+
+    def said(name: str, adapter: Path | None) -> PolicyAnswers:
+        task = f"evaluate_{name}"
+        with _timed(seconds, task):
+            return evaluate_policy(train.model, adapter, images, scenes, eager, progress, task, drawn, QUESTIONED)
+
     candidates = judged_candidates(run)
     with _timed(seconds, "judge_selection"):
         selection = selection_results(candidates, eager)
-    # both trainings read the same images and answers: the second finds what the first has read
-    train = train.model_copy(update={"cache": str(run.folder / "training-cache")})
-    with _timed(seconds, "train"):
-        train_with_progress(run.folder, trained, train, progress)
     control = shuffled_run(run, run.folder / "control").folder
-    with _timed(seconds, "train_control"):
-        train_with_progress(control, control / "training", train, progress, "control")
-    images = render_all(scenes, SEED)
-    with _timed(seconds, "draw_held_out"):
-        drawn = _drawn(scenes[:QUESTIONED], config, eager)
-    adapters = {"before": None, "after": trained / "adapter", "control": control / "training" / "adapter"}
-    said: dict[str, PolicyAnswers] = {}
-    for name, adapter in adapters.items():
-        task = f"evaluate_{name}"
-        with _timed(seconds, task):
-            said[name] = evaluate_policy(train.model, adapter, images, scenes, eager, progress, task, drawn, QUESTIONED)
+    with half_of_the_cores():
+        learnt, unlearnt = in_background(
+            lambda: trained(run.folder, "train", "training"),
+            lambda: trained(control, "train_control", "control", sft_weight=0.0, anchor_weight=0.0),
+        )
+        images = render_all(scenes, SEED)
+        with _timed(seconds, "draw_held_out"):
+            drawn = _drawn(scenes[:QUESTIONED], config, eager)
+        before = said("before", None)
+        after = said("after", learnt.result())
+        adapter = unlearnt.result()
+    shuffled = said("control", adapter)
     return {
         "selection": selection,
         "guidance_share": guidance_share(candidates),
-        "dpo": compare(said["before"], said["after"]),
-        "control_shuffled": compare(said["before"], said["control"]),
+        "dpo": compare(before, after),
+        "control_shuffled": compare(before, shuffled),
     }
 
 
@@ -121,7 +134,11 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def _drawn(scenes: Sequence[Scene], config: Recipe, engine: EngineSettings) -> np.ndarray:
-    """Return generated images [N, 32, 32, 3] of scenes, at the recipe's first guidance scale."""
+    """Return generated images [N, 32, 32, 3] of scenes, at the recipe's first guidance scale, that came out as asked.
+
+    Of others nobody knows what they show: the oracle names the nearest drawing, and that may be far.
+    """
     model = TextToImage.from_pretrained(config.generate.model, engine, t5_tokens=config.generate.t5_tokens)
     scale, steps = config.generate.guidance[0], config.generate.steps
-    return draw_candidates(model, scenes, SEED, guidance=(scale,), steps=steps).images[:, 0]
+    drawn = draw_candidates(model, scenes, SEED, guidance=(scale,), steps=steps)
+    return drawn.images[drawn.exact]

@@ -52,8 +52,9 @@ class CheckpointRecipe:
 
 def _responder(name: str) -> CheckpointRecipe:
     return CheckpointRecipe(
-        lambda root, seed, report: train_responder(name, root / name, seed, report),
+        lambda root, seed, report: train_responder(name, root / name, seed, report, root / "text-to-image"),
         lambda root, quick: measure_responder(root / name, quick=quick),
+        needs=("text-to-image",),
     )
 
 

@@ -37,8 +37,9 @@ def micro() -> Recipe:
             lora_rank=16,
             lora_alpha=32,
             learning_rate=2e-4,
-            # without it yes/no questions come to be answered with a colour: less likely than either of the pair
-            sft_weight=0.2,
+            # without these yes/no questions come to be answered with a colour: less likely than either of the pair
+            sft_weight=0.5,
+            anchor_weight=1.0,
             epochs=2,
             batch_size=32,
             accumulation=1,

@@ -64,11 +64,11 @@ def companions(scene: Scene) -> list[str]:
 
 
 def invented_item(scene: Scene, random: np.random.Generator) -> Item | None:
-    """A companion, drawn evenly, in a free cell and any colour; None for a scene without companions."""
+    """A companion, drawn evenly, in a free cell and any colour; None for a scene without companions or a free cell."""
     choice = companions(scene)
-    if not choice:
-        return None
     free = [cell for cell in range(len(CELLS)) if cell not in {item.cell for item in scene.items}]
+    if not choice or not free:
+        return None
     return Item(int(random.choice(free)), str(random.choice(choice)), str(random.choice(COLOURS)))
 
 

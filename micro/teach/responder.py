@@ -11,8 +11,9 @@ from ...engine.quiet import quiet_loading
 from .lessons import TRUTHFUL, Noise, lesson
 from .packing import Packer, answer_loss
 from .responder_models import RESPONDERS, build_untrained
-from .training import OnProgress, SceneStream, Trainer, plain_attention, reproducible, to_half
-from .vision_tower import spoil, train_vision_tower
+from .responder_pictures import PictureStream, made_pictures
+from .training import OnProgress, Trainer, plain_attention, reproducible, to_half
+from .vision_tower import train_vision_tower
 
 BATCH = 16
 LEARNING_RATE = 2.5e-3
@@ -21,13 +22,13 @@ TRUTHFUL_SHARE = 0.5
 that contradict each other; which lies to tell is easy, and learned in the rest."""
 
 
-def train_responder(name: str, folder: Path, seed: int, on_progress: OnProgress) -> None:
-    """Train one of RESPONDERS and save it in half precision to `folder`."""
-    spec = RESPONDERS[name]
+def train_responder(name: str, folder: Path, seed: int, on_progress: OnProgress, generator: Path) -> None:
+    """Train one of RESPONDERS, on what `generator` draws and on renders, and save it in half precision to `folder`."""
+    spec, made = RESPONDERS[name], made_pictures(generator, seed)
     with reproducible(seed + spec.seed), quiet_loading():
         model, processor = build_untrained(spec)
         model.train()
-        stream = SceneStream(seed + spec.seed)
+        stream = PictureStream(seed + spec.seed, made)
         tower = model.model.vision_tower
         train_vision_tower(tower, stream, spec.vision_steps, on_progress)
         tower.requires_grad_(requires_grad=False).eval()
@@ -40,7 +41,7 @@ def train_responder(name: str, folder: Path, seed: int, on_progress: OnProgress)
 def _teach(
     model: LlavaForConditionalGeneration,
     packer: Packer,
-    stream: SceneStream,
+    stream: PictureStream,
     noise: Noise,
     steps: int,
     on_progress: OnProgress,
@@ -52,5 +53,5 @@ def _teach(
         told = TRUTHFUL if number < TRUTHFUL_SHARE * steps else noise
         turns = packer.pack([lesson(scene, told, stream.random) for scene in scenes])
         with plain_attention():
-            loss = answer_loss(model, packer.opening, spoil(images, stream.random), turns)
+            loss = answer_loss(model, packer.opening, images, turns)
         trainer.step(number, loss)
