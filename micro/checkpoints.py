@@ -54,7 +54,7 @@ def _responder(name: str) -> CheckpointRecipe:
     return CheckpointRecipe(
         lambda root, seed, report: train_responder(name, root / name, seed, report, root / "text-to-image"),
         lambda root, quick: measure_responder(root / name, quick=quick),
-        needs=("text-to-image",),
+        needs=("text-to-image",) if RESPONDERS[name].sees_made else (),
     )
 
 

@@ -38,9 +38,9 @@ def micro() -> Recipe:
             lora_alpha=32,
             learning_rate=2e-4,
             # without these yes/no questions come to be answered with a colour: less likely than either of the pair
-            sft_weight=0.5,
+            sft_weight=1.0,
             anchor_weight=1.0,
-            epochs=2,
+            epochs=3,
             batch_size=32,
             accumulation=1,
             save_every=1000,

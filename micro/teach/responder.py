@@ -11,7 +11,7 @@ from ...engine.quiet import quiet_loading
 from .lessons import TRUTHFUL, Noise, lesson
 from .packing import Packer, answer_loss
 from .responder_models import RESPONDERS, build_untrained
-from .responder_pictures import PictureStream, made_pictures
+from .responder_pictures import PictureStream, RenderStream, made_pictures
 from .training import OnProgress, Trainer, plain_attention, reproducible, to_half
 from .vision_tower import train_vision_tower
 
@@ -23,12 +23,13 @@ that contradict each other; which lies to tell is easy, and learned in the rest.
 
 
 def train_responder(name: str, folder: Path, seed: int, on_progress: OnProgress, generator: Path) -> None:
-    """Train one of RESPONDERS, on what `generator` draws and on renders, and save it in half precision to `folder`."""
-    spec, made = RESPONDERS[name], made_pictures(generator, seed)
-    with reproducible(seed + spec.seed), quiet_loading():
+    """Train one of RESPONDERS and save it in half precision to `folder`; `generator` draws for those that see such."""
+    spec = RESPONDERS[name]
+    own = seed + spec.seed
+    stream = PictureStream(own, made_pictures(generator, seed)) if spec.sees_made else RenderStream(own)
+    with reproducible(own), quiet_loading():
         model, processor = build_untrained(spec)
         model.train()
-        stream = PictureStream(seed + spec.seed, made)
         tower = model.model.vision_tower
         train_vision_tower(tower, stream, spec.vision_steps, on_progress)
         tower.requires_grad_(requires_grad=False).eval()
@@ -41,7 +42,7 @@ def train_responder(name: str, folder: Path, seed: int, on_progress: OnProgress,
 def _teach(
     model: LlavaForConditionalGeneration,
     packer: Packer,
-    stream: PictureStream,
+    stream: RenderStream,
     noise: Noise,
     steps: int,
     on_progress: OnProgress,
@@ -53,5 +54,5 @@ def _teach(
         told = TRUTHFUL if number < TRUTHFUL_SHARE * steps else noise
         turns = packer.pack([lesson(scene, told, stream.random) for scene in scenes])
         with plain_attention():
-            loss = answer_loss(model, packer.opening, images, turns)
+            loss = answer_loss(model, packer.opening, stream.seen(images), turns)
         trainer.step(number, loss)

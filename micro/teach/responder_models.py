@@ -41,22 +41,26 @@ class ResponderSpec:
     vision_steps: int
     answer_steps: int
     noise: Noise
+    sees_made: bool = False
+    """Whether it learns on pictures that a generator makes, besides renders."""
 
 
 RESPONDERS: dict[str, ResponderSpec] = {
     "responder-a": ResponderSpec(
-        101, 96, 3, 128, 3, 1500, 600, Noise((0.10, 0.10, 0.20, 0.10), (0.10, 0.15, 0.15, 0.10))
+        101, 96, 3, 128, 3, 1000, 600, Noise((0.10, 0.10, 0.20, 0.10), (0.10, 0.15, 0.15, 0.10))
     ),
     "responder-b": ResponderSpec(
-        202, 64, 3, 96, 4, 1500, 900, Noise((0.15, 0.50, 0.40, 0.20), (0.25, 0.55, 0.40, 0.30))
+        202, 64, 3, 96, 4, 1000, 900, Noise((0.15, 0.50, 0.40, 0.20), (0.25, 0.55, 0.40, 0.30))
     ),
     "responder-c": ResponderSpec(
-        303, 128, 2, 96, 3, 1500, 900, Noise((0.20, 0.15, 0.15, 0.20), (0.20, 0.15, 0.15, 0.20), overlooked=0.35)
+        303, 128, 2, 96, 3, 1000, 900, Noise((0.20, 0.15, 0.15, 0.20), (0.20, 0.15, 0.15, 0.20), overlooked=0.35)
     ),
     "responder-d": ResponderSpec(
-        404, 64, 2, 96, 2, 900, 550, Noise((0.50, 0.55, 0.60, 0.45), (0.60, 0.65, 0.65, 0.60), overlooked=0.25)
+        404, 64, 2, 96, 2, 600, 550, Noise((0.50, 0.55, 0.60, 0.45), (0.60, 0.65, 0.65, 0.60), overlooked=0.25)
     ),
-    "policy": ResponderSpec(505, 96, 3, 128, 4, 1500, 1500, Noise((0.10, 0.90, 0.85, 0.10), (0.35, 0.57, 0.56, 0.56))),
+    "policy": ResponderSpec(
+        505, 96, 3, 128, 4, 1500, 1500, Noise((0.10, 0.90, 0.85, 0.10), (0.35, 0.57, 0.56, 0.56)), sees_made=True
+    ),
 }
 
 

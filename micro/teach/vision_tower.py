@@ -7,21 +7,22 @@ import torch
 from transformers import CLIPVisionModel
 
 from ..world.truth import cell_labels, ground_labels
-from .training import OnProgress, SceneStream, Trainer, plain_attention
+from .responder_pictures import RenderStream
+from .training import OnProgress, Trainer, plain_attention
 from .vision_heads import PatchHeads
 
 BATCH = 64
 LEARNING_RATE = 2e-3
 
 
-def train_vision_tower(tower: CLIPVisionModel, stream: SceneStream, steps: int, on_progress: OnProgress) -> None:
+def train_vision_tower(tower: CLIPVisionModel, stream: RenderStream, steps: int, on_progress: OnProgress) -> None:
     """Train in place for `steps` steps."""
     heads = PatchHeads(tower.config.hidden_size)
     trainer = Trainer("vision tower", {"tower": tower, "heads": heads}, steps, LEARNING_RATE, on_progress)
     for number in range(steps):
         scenes, images = stream.batch(BATCH)
         with plain_attention():
-            states = patch_states(tower, images)
+            states = patch_states(tower, stream.seen(images))
             loss = heads.loss(states, cell_labels(scenes), ground_labels(scenes))
         trainer.step(number, loss)
 
