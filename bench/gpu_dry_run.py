@@ -1,7 +1,8 @@
 """Whether the commands of `bench/gpu.sh` parse, without a GPU: reads its parts from stdin, one a line.
 
 A command's arguments must be those of its own parser: it is called with `--help` at their end, which comes after their
-types and choices were checked, and every option must stand in what that prints.
+types and choices were checked, and every option must stand in what that prints. Its `--set` must be settings of what it
+names: a recipe, the training of an image reward, a tuning.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
+
+from ..base.errors import PrefmillError
 
 
 def problem(arguments: list[str], main: Callable[[], None]) -> str:
@@ -37,6 +41,28 @@ def problem(arguments: list[str], main: Callable[[], None]) -> str:
     return f"unknown {', '.join(unknown)}" if unknown else ""
 
 
+def unsettable(arguments: list[str]) -> str:
+    """What is wrong with the values of `--set` in `run RECIPE` and `train reward|generator`; empty where nothing is."""
+    from ..recipes.catalogue import load_recipe
+    from ..recipes.generator_tuning import TUNINGS
+    from ..recipes.micro_reward import micro_reward
+    from ..recipes.settings import override
+
+    pairs = list(pairwise(arguments))
+    given = [value for option, value in pairs if option == "--set"]
+    tuning = next((TUNINGS[value] for option, value in pairs if option == "--tuning"), None)
+    try:
+        if arguments[0] == "run":
+            override(load_recipe(arguments[1]), given)
+        elif arguments[:2] == ["train", "reward"]:
+            override(micro_reward(), given)
+        elif tuning is not None:
+            override(tuning(), given)
+    except PrefmillError as error:
+        return error.message
+    return ""
+
+
 def problems(parts: Iterable[str], main: Callable[[], None]) -> list[str]:
     """What is wrong with the parts, each a line `name|seconds|needs|command`; `main` is the command line's."""
     found = []
@@ -46,7 +72,7 @@ def problems(parts: Iterable[str], main: Callable[[], None]) -> list[str]:
         if module == "pytest":
             wrong = "" if Path(arguments[0]).is_dir() else f"{arguments[0]} is no folder"
         else:
-            wrong = problem(arguments, main)
+            wrong = problem(arguments, main) or unsettable(arguments)
         if wrong:
             found.append(f"{name} does not parse: {wrong}")
     return found

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from prefmill.bench.gpu_dry_run import problem, problems
+from prefmill.bench.gpu_dry_run import problem, problems, unsettable
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,3 +86,16 @@ def test_a_part_that_does_not_parse_is_named():
         "lost does not parse: tests/nowhere is no folder",
         "speck does not parse: unknown --speck",
     ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run tiny --to WORK --set engine.devise=cuda",
+        "train reward WORK --micro --set devise=cuda",
+        "train generator WORK --tuning micro --set devise=cuda",
+    ],
+)
+def test_a_setting_that_is_none_is_named(command):
+    assert "devise" in unsettable(command.split())
+    assert unsettable(command.replace("devise", "device").split()) == ""
