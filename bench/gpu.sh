@@ -12,17 +12,22 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 total=540
 
-# name | seconds at most | packages that it needs | command; RESULT stands for the part's own result file
+# name | seconds at most | needed packages and $VARIABLES | command; RESULT is the part's result file, WORK a folder for all
 parts=(
-  "kernel_tests|50|pytest|-m pytest tests/kernels -n 8"
-  "kernels|70|triton|-m prefmill.cli.main bench kernels --device cuda --quick --output RESULTS"
-  "scorers|60|transformers|-m prefmill.cli.main bench scorers --device cuda --rounds 5 --to RESULT"
-  "train|80|trl deepspeed peft|-m prefmill.cli.main bench train --device cuda --ladder --layers 4 --pairs 8 --rounds 1 --to RESULT"
-  "engines|60|diffusers|-m prefmill.cli.main bench engines --device cuda --spec sd3_55m --backends torch_compile,aoti --batches 8 --to RESULT"
-  "tensorrt|50|diffusers|-m prefmill.cli.main bench engines --device cuda --spec sd3_55m --backends tensorrt,tensorrt_rtx --batches 8 --to RESULT"
-  "sd3_medium|95|diffusers|-m prefmill.cli.main bench sd3_device --images 4 --rounds 1 --to RESULT"
-  "responders|25|transformers|-m prefmill.cli.main bench responders --device cuda --rounds 1 --to RESULT"
-  "pipeline|25|diffusers|-m prefmill.cli.main run tiny --prompts PROMPTS --to RUN --no-train --set engine.device=cuda"
+  "kernel_tests|45|pytest|-m pytest tests/kernels -n 8"
+  "kernels|55|triton|-m prefmill.cli.main bench kernels --device cuda --quick --output WORK/kernels"
+  "scorers|45|transformers|-m prefmill.cli.main bench scorers --device cuda --rounds 5 --to RESULT"
+  "train|65|trl deepspeed peft|-m prefmill.cli.main bench train --device cuda --ladder --layers 4 --pairs 8 --rounds 1 --to RESULT"
+  "engines|45|diffusers|-m prefmill.cli.main bench engines --device cuda --spec sd3_55m --backends torch_compile,aoti --batches 8 --to RESULT"
+  "tensorrt|40|diffusers|-m prefmill.cli.main bench engines --device cuda --spec sd3_55m --backends tensorrt,tensorrt_rtx --batches 8 --to RESULT"
+  "sd3_medium|80|diffusers|-m prefmill.cli.main bench sd3_device --images 4 --rounds 1 --to RESULT"
+  "responders|20|transformers|-m prefmill.cli.main bench responders --device cuda --rounds 1 --to RESULT"
+  "vllm|35|transformers \$PREFMILL_VLLM_PYTHON|-m prefmill.cli.main bench responders --backend vllm --device cuda --rounds 1 --to RESULT"
+  "pipeline|20|diffusers|-m prefmill.cli.main run tiny --prompts WORK/prompts.txt --to WORK/run --no-train --set engine.device=cuda"
+  "preferences|20|diffusers|-m prefmill.cli.main run visionprefer-micro --prompts WORK/micro.txt --to WORK/rated --no-train --set engine.device=cuda"
+  "reward_training|15|transformers|-m prefmill.cli.main train reward WORK/rated --micro --to WORK/reward --set device=cuda --set epochs=1 --json"
+  "ppo|15|diffusers peft|-m prefmill.cli.main train generator WORK/rated --tuning micro --method ppo --to WORK/ppo --set device=cuda --set steps=4 --json"
+  "refl|15|diffusers peft|-m prefmill.cli.main train generator WORK/rated --tuning micro --method refl --to WORK/refl --set device=cuda --set steps=4 --json"
 )
 setup=20 # seconds for wheels and imports
 
@@ -65,17 +70,25 @@ mkdir -p "$out" && out=$(cd "$out" && pwd) || exit 1
 log="$out/gpu-$device.log"
 : >"$log"
 printf 'a red kite over the sea\na blue boat at dawn\n' >"$work/prompts.txt"
+for first in "a red ball" "a green tree" "a yellow cup" "a purple car"; do
+  for second in "a blue boat" "a red bird" "a green kite" "an orange lamp"; do
+    echo "$first at top left and $second at bottom right on gray"
+  done
+done >"$work/micro.txt"
 
 for part in "${parts[@]}"; do
   IFS='|' read -r name limit needed command <<<"$part"
-  command=${command//RESULTS/$work/kernels}
   command=${command//RESULT/$out/$name-$device.json}
-  command=${command//PROMPTS/$work/prompts.txt}
-  command=${command//RUN/$work/run}
+  command=${command//WORK/$work}
   began=$SECONDS status=ok reason=
   for package in $needed; do
-    "$PYTHON" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$package') is None)" ||
-      { status=skipped reason="$package is not installed"; break; }
+    variable=${package#\$}
+    if [ "$variable" != "$package" ]; then
+      [ -n "${!variable:-}" ] || { status=skipped reason="$variable is not set"; break; }
+    elif ! "$PYTHON" -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$package') is None)"; then
+      status=skipped reason="$package is not installed"
+      break
+    fi
   done
   if [ "$status" = ok ]; then
     echo "== $name: python $command" | tee -a "$log"

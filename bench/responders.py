@@ -1,13 +1,15 @@
-"""Responders measured: our transformers backend against one answer at a time, as PDS-DPO's authors ask.
+"""Responders measured: all requests at once against one answer at a time, as PDS-DPO's authors ask.
 
     prefmill bench responders                                   # 64 requests of mixed lengths on micro:responder-a
     prefmill bench responders --model random:llava-next
+    prefmill bench responders --backend vllm --device cuda      # vLLM's process in the place of our own batches
     prefmill bench responders --model llava-hf/llava-1.5-7b-hf --device cuda --max-new-tokens 200
 
-Both sides have the same model object, in the same precision, the same decoded images and the same rendered texts, and
-answer greedily. One at a time is a call of the processor and one of the library's `generate` per request, which is what
-its pipeline does; ours is one call with all requests. On a CPU a claim is the median of ratios of CPU seconds with one
-thread, and of wall seconds with one thread and with all; on a GPU it is that of wall seconds.
+Both sides have the same model object (under vLLM the same checkpoint), in the same precision, the same decoded images
+and the same rendered texts, and answer greedily. One at a time is a call of the processor and one of the library's
+`generate` per request, which is what its pipeline does; ours is one call with all requests. On a CPU a claim is the
+median of ratios of CPU seconds with one thread, and of wall seconds with one thread and with all; on a GPU, and with
+vLLM, whose process has a clock of its own, it is that of wall seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from ..engine.responders.interface import Answer, Request
+from ..engine.responders.catalogue import load_responder
+from ..engine.responders.interface import Answer, Request, Responder
+from ..engine.responders.settings import ModelChoice, VllmSettings
 from ..engine.responders.transformers import TransformersResponder
 from ..engine.settings import EngineSettings, Sampling
 from ..micro.world.language import color_question, count_question, describe_instruction, present_question
@@ -34,22 +38,30 @@ from .result_file import called, write_result
 from .turns import Timing, at_threads, ratio, take_turns, thread_counts, timed
 
 MODEL = "micro:responder-a"
+BACKENDS = ("transformers", "vllm")
+_MEMORY_SHARE = 0.5
+"""Of the GPU's, for vLLM: the model that answers one at a time is on it as well."""
 
 
 def run(
     model: str = MODEL,
     requests: int = 64,
     *,
+    backend: str = "transformers",
     device: str = "cpu",
     max_new_tokens: int = 64,
     rounds: int = 3,
     to: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure, print progress to stderr, write raw numbers to `to`, and return the claims."""
+    """Measure, print progress to stderr, write raw numbers to `to`, and return the claims.
+
+    Raises PrefmillError for whatever does not load.
+    """
     setting = {
-        "model": model, "requests": requests, "device": device, "max_new_tokens": max_new_tokens, "rounds": rounds,
+        "model": model, "requests": requests, "backend": backend, "device": device, "max_new_tokens": max_new_tokens,
+        "rounds": rounds,
     }  # fmt: skip
-    if device == "cpu":
+    if device == "cpu" and backend == "transformers":
         measured = {count: at_threads("responders", {**setting, "threads": count}, count) for count in thread_counts()}
         claims = claims_of(measured, "cpu")
     else:
@@ -64,18 +76,30 @@ def measure(setting: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(setting.get("threads", torch.get_num_threads()))
     device = setting["device"]
     dtype = "float32" if device == "cpu" else "auto"
-    responder = TransformersResponder.from_pretrained(
-        setting["model"], EngineSettings.model_validate({"device": device, "dtype": dtype})
-    )
+    settings = EngineSettings.model_validate({"device": device, "dtype": dtype})
+    responder = TransformersResponder.from_pretrained(setting["model"], settings)
+    ours = _ours(setting, settings, responder)
     requests, sampling = mixed_requests(setting["requests"]), Sampling(max_new_tokens=setting["max_new_tokens"])
     sides = {
         "sequential": lambda: timed(lambda: one_at_a_time(responder, requests, sampling), responder.model.device),
-        "ours": lambda: timed(lambda: _together(responder, requests, sampling), responder.model.device),
+        "ours": lambda: timed(lambda: _together(ours, requests, sampling), responder.model.device),
     }
-    raw = take_turns(sides, setting["rounds"])
+    try:
+        raw = take_turns(sides, setting["rounds"])
+    finally:
+        ours.close()
     answers = {name: rows[0]["result"] for name, rows in raw.items()}
     timings = {name: [{clock: row[clock] for clock in ("wall", "cpu")} for row in rows] for name, rows in raw.items()}
     return {"timings": timings, "answers": answers}
+
+
+def _ours(setting: dict[str, Any], settings: EngineSettings, responder: TransformersResponder) -> Responder:
+    """What answers all requests at once: the same model object, or vLLM with the same checkpoint."""
+    backend = setting.get("backend", "transformers")
+    if backend == "transformers":
+        return responder
+    choice = ModelChoice(model=setting["model"], backend=backend, vllm=VllmSettings(memory_share=_MEMORY_SHARE))
+    return load_responder(choice, settings)
 
 
 def mixed_requests(count: int) -> list[Request]:
@@ -110,7 +134,7 @@ def one_at_a_time(responder: TransformersResponder, requests: Sequence[Request],
     return texts
 
 
-def _together(responder: TransformersResponder, requests: Sequence[Request], sampling: Sampling) -> list[str]:
+def _together(responder: Responder, requests: Sequence[Request], sampling: Sampling) -> list[str]:
     replies = responder.answer(requests, sampling)
     return [reply.text if isinstance(reply, Answer) else f"failure: {reply.reason}" for reply in replies]
 
@@ -139,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="prefmill bench responders", description="Measure answering about images.")
     parser.add_argument("--model", default=MODEL, help="a folder, hub id, micro:NAME or random:NAME")
     parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--backend", default="transformers", choices=BACKENDS, help="of the side with all at once")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)

@@ -35,16 +35,16 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "two of three steps extrapolated (step_cache 3)": ("generate.levers.step_cache=3",),
     "guided from 0.9 down to 0.3 (guidance_interval)": ("generate.levers.guidance_interval=[0.3,0.9]",),
     "guided down to 0.5 (guidance_interval)": ("generate.levers.guidance_interval=[0.5,1]",),
-    "best 2 of 4 finished after a look at step 8 (prune)": ("generate.prune.after=8", "generate.prune.keep=2"),
-    "best 1 of 4 finished after a look at step 8 (prune)": ("generate.prune.after=8", "generate.prune.keep=1"),
-    "guidance_cache 2 and prune after 8, 2 kept": (
-        *("generate.levers.guidance_cache=2", "generate.prune.after=8", "generate.prune.keep=2"),
+    "best 2 of 4 finished after a look at step 4 (prune)": ("generate.prune.after=4", "generate.prune.keep=2"),
+    "best 1 of 4 finished after a look at step 4 (prune)": ("generate.prune.after=4", "generate.prune.keep=1"),
+    "guidance_cache 2 and prune after 4, 2 kept": (
+        *("generate.levers.guidance_cache=2", "generate.prune.after=4", "generate.prune.keep=2"),
     ),
-    "12 steps of 16": ("generate.steps=12",),
-    "8 steps of 16": ("generate.steps=8",),
+    "6 steps of 8": ("generate.steps=6",),
+    "4 steps of 8": ("generate.steps=4",),
     "half the side (16 pixels)": ("generate.width=16", "generate.height=16"),
 }
-"""By what the table calls them: the settings of each."""
+"""By what the table calls them: the settings of each. The micro recipe draws in 8 steps."""
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 The networks are built without storage (torch's meta device) and run once on shapes: what lives at the same time is
 counted tensor by tensor, so the estimate follows the real code of the libraries and no formula of ours. Attention
-counts as the fused kernels have it, without the matrix of weights. Scratch memory within an operation is not seen:
-the allowance is for that, and for what other processes take later.
+counts as the fused kernels have it, without the matrix of weights. What the libraries hold besides, for packed matrices
+or convolutions, and what the C library keeps of what was freed, is no tensor: a share and a constant stand for it.
 """
 
 import weakref
@@ -21,9 +21,12 @@ from .components import meta_components
 from .decode import decoder_network
 from .step import step_network
 
-ALLOWANCE = 0.6
-"""Of the free memory: the share that is counted on. A CPU's measured peak was 1.0 to 1.7 times the estimate: a decoder
-of 384 pixels took 180 MB for 1 image and 432 for 4 (estimated 108, 432), a step 45 and 184 (33, 129)."""
+ALLOWANCE = 0.8
+"""Of the free memory: the share that is counted on; the rest is for what other processes take later."""
+BESIDE = 1.5, 64 * 2**20
+"""What is counted is multiplied by the first, and the second is added, for memory that is no tensor. On a CPU torch's
+allocator held 0.88 to 0.98 of what is counted for a step of 36 M parameters (1, 4 and 8 images), and the process grew
+by 2 to 59 MB more than that; by 36 to 87 MB for a decoder of 256 pixels (docs/engines.md)."""
 CLIP_TOKENS = 77
 
 
@@ -83,18 +86,25 @@ def peak_bytes(network: Network, sizes: Mapping[str, int], dtype: torch.dtype) -
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes: of the weights that stay on the device, of a step and of a decoding of one image and per further image."""
+    """Bytes. `step` and `decoding` are what is counted for one image and per further one."""
 
     weights: int
+    """Of those that stay on the device."""
     step: tuple[int, int]
     decoding: tuple[int, int]
+    picture: int = 0
+    """Of one image in float32: all of a batch are held while they are decoded in parts, three times while rounded."""
+    visitor: int = 0
+    """Of weights that come to the device to encode text, and leave it before the first step."""
 
     def peak(self, images: int, decoded: int | None = None) -> int:
         """The most that a batch of images takes; `decoded` of them are decoded at a time."""
         first, more = self.step
         second, further = self.decoding
-        sizes = (first + (images - 1) * more, second + (min(images, decoded or images) - 1) * further)
-        return self.weights + max(sizes)
+        decoding = second + (min(images, decoded or images) - 1) * further + images * self.picture
+        share, constant = BESIDE
+        counted = max(first + (images - 1) * more, decoding, 3 * images * self.picture)
+        return self.weights + max(self.visitor, round(counted * share) + constant)
 
     def images(self, free: int, decoded: int | None, most: int) -> int:
         """How many images, at most `most`, fit into free bytes; 0 where not even one does."""
@@ -118,11 +128,12 @@ def estimate_memory(
         one, two = (peak_bytes(network, {**sizes, "batch": batch}, dtype) for batch in (1, 2))
         return one, two - one
 
-    step = measured(step_network(transformer, CLIP_TOKENS + t5_tokens, guided=True))
-    if not t5_stays:  # it leaves before the first step
-        step = (max(step[0], t5), step[1])
     return MemoryEstimate(
-        weights + (t5 if t5_stays else 0), step, measured(decoder_network(autoencoder, transformer.config))
+        weights + (t5 if t5_stays else 0),
+        measured(step_network(transformer, CLIP_TOKENS + t5_tokens, guided=True)),
+        measured(decoder_network(autoencoder, transformer.config)),
+        picture=3 * sizes["height"] * sizes["width"] * factor**2 * torch.float32.itemsize,
+        visitor=0 if t5_stays else t5,
     )
 
 

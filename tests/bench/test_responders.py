@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from prefmill.bench import responders
 from prefmill.bench.responders import claims_of, measure, mixed_requests
+from prefmill.engine.responders.interface import Answer
 
 
 @pytest.fixture
@@ -41,3 +43,27 @@ def test_both_sides_answer_alike():
     assert measured["answers"]["ours"] == measured["answers"]["sequential"]
     assert all(measured["answers"]["ours"])
     assert all(row["cpu"] > 0 for rows in measured["timings"].values() for row in rows)
+
+
+class Numbers:
+    """A backend that answers with the number of each request, and knows whether it was let go."""
+
+    closed = False
+
+    def answer(self, requests, sampling, schema=None):
+        return [Answer(str(number), "stop", 1, 1) for number, _ in enumerate(requests)]
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.usefixtures("single_thread")
+def test_another_backend_answers_all_at_once_and_is_let_go(monkeypatch):
+    other, asked = Numbers(), []
+    monkeypatch.setattr(responders, "load_responder", lambda choice, settings: asked.append(choice) or other)
+    setting = {"model": "micro:responder-d", "requests": 2, "device": "cpu", "max_new_tokens": 2, "rounds": 1}
+    measured = measure({**setting, "backend": "vllm", "threads": 1})
+    assert measured["answers"]["ours"] == ["0", "1"]
+    assert measured["answers"]["sequential"] != ["0", "1"]
+    assert [(one.model, one.backend, one.vllm.memory_share) for one in asked] == [("micro:responder-d", "vllm", 0.5)]
+    assert other.closed
