@@ -82,7 +82,7 @@ def test_an_answer_cannot_write_the_marks_that_end_it():
     real = re.findall(r"\[\[end ([0-9a-f]{8})\]\]$", second)[0]
     assert real not in forged
     assert second.count(f"[[end {real}]]") == 2  # in the rule, and where the text ends
-    assert "xxx??\n" in quote({"answer": "xxx\ud800\0"}, 1000)[0]  # what is no character cannot be sent
+    assert "xxx\ufffd?\n" in quote({"answer": "xxx\ud800\0"}, 1000)[0]  # what is no character cannot be sent
     cut, was_cut = quote({"answer": "y" * 2000, "question": "z"}, 100)
     assert was_cut
     assert "y" * 100 in cut
