@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..base.errors import PrefmillError
+from .evaluate_models import AllowPartial, Report
 from .options import Json, as_path
 
 if TYPE_CHECKING:
@@ -43,10 +44,8 @@ def reward_command(
     validation: Annotated[
         Path | None, typer.Option(help="rows on which Pick-a-Pic's tie threshold is chosen", parser=as_path)
     ] = None,
-    allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="leave out items without finite scores, and say how many")
-    ] = False,
-    to: Annotated[Path | None, typer.Option(help="write the report as JSON", parser=as_path, metavar="FILE")] = None,
+    allow_partial: AllowPartial = False,
+    to: Report = None,
     batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
