@@ -169,10 +169,11 @@ def test_prompts_by_order_and_by_name(tmp_path, noise, score):
 
 
 def test_a_mixture_is_the_weighted_sum_of_its_parts(tmp_path, noise, score):
+    (tmp_path / "images").mkdir()
     for number in range(2):
-        noise(number).save(tmp_path / f"{number}.png")
+        noise(number).save(tmp_path / "images" / f"{number}.png")
     asked = "both=imagereward:1+clip:30,imagereward,clip"
-    rows = score(tmp_path, tmp_path / "out.json", asked, prompt="a red cat")
+    rows = score(tmp_path / "images", tmp_path / "out.json", asked, prompt="a red cat")
     for row in rows:
         assert row["both"] == pytest.approx(row["imagereward"] + 30 * row["clip"], abs=1e-4)
         assert row["both_truncated"] is False
@@ -205,7 +206,7 @@ def test_one_image_and_a_report_for_people(tmp_path, capsys, noise, score):
         ({"batch_size": 0}, "scores nothing"),
         ({"models": ["imagereward=random:clip"]}, "expected 'image_reward'"),
         ({"models": ["imagereward="]}, "is not NAME=FOLDER"),
-        ({"scorer": "problem=imagereward"}, "calls one 'problem', as another column"),
+        ({"scorer": "problem=imagereward", "models": []}, "calls one 'problem', as another column"),
         ({"scorer": "aesthetic", "models": []}, "no published folder"),
     ],
 )
