@@ -1,6 +1,7 @@
 # For machines with an NVIDIA GPU and its container toolkit:
 #   docker build --tag prefmill .
-#   docker run --rm --gpus all --shm-size 8g --volume "$PWD:/work" --volume prefmill-cache:/cache prefmill run tiny --to runs/first
+#   docker run --rm --gpus all --shm-size 8g --user "$(id -u):$(id -g)" --volume "$PWD:/work" --volume prefmill-cache:/cache prefmill run tiny --to runs/first
+# The user is that of the host, so that what is written into its folder is its own.
 # The wheel of torch brings the CUDA libraries; the image adds a compiler (Triton, torch.compile) and Python's headers.
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04
 
@@ -26,7 +27,10 @@ COPY . .
 ARG EXTRAS=train
 RUN pip install --constraint constraints.txt ".[$EXTRAS]" && prefmill --version
 
-RUN useradd --create-home prefmill && mkdir -p /work /cache && chown prefmill /work /cache
+# Whatever number the user has: a home and a name for the libraries that ask for them, and caches that are kept.
+ENV HOME=/cache \
+    USER=prefmill
+RUN useradd --home-dir /cache --no-create-home prefmill && mkdir -p /work /cache && chmod 1777 /work /cache
 USER prefmill
 WORKDIR /work
 VOLUME /cache

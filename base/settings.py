@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from .characters import is_encodable
+
 _WORD = 2**63
 
 
@@ -27,7 +29,7 @@ class Settings(BaseModel):
                 raise ValueError("a number is needed")
             if isinstance(one, int) and not -_WORD <= one < _WORD:
                 raise ValueError("the number is out of range")
-            if isinstance(one, str) and not _is_text(one):
+            if isinstance(one, str) and ("\0" in one or not is_encodable(one)):
                 raise ValueError("not text: it holds a NUL, or half of a surrogate pair")
         return value
 
@@ -36,10 +38,6 @@ def _is_number(annotation: Any) -> bool:
     """Return whether a field takes numbers, alone or in a tuple, and no truth values."""
     options = typing.get_args(annotation)
     return any(map(_is_number, options)) if options else annotation in (int, float)
-
-
-def _is_text(value: str) -> bool:
-    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value)
 
 
 def _says_something(value: str) -> str:

@@ -10,14 +10,16 @@ import typer
 from ..base.errors import PrefmillError
 from .evaluate_models import (
     Adapter,
+    AllowPartial,
     Images,
     Model,
     ModelSettings,
+    Report,
     Suffix,
     chosen_models,
+    one_of,
     write_model_answers,
 )
-from .evaluate_pope import AllowPartial, Report, one_of
 from .options import Json, as_path
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..base.text import printable
-from .evaluate_pope import AllowPartial, Report
+from .evaluate_models import AllowPartial, Report
 from .options import Json, as_path
 
 

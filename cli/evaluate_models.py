@@ -1,8 +1,8 @@
-"""What the commands of `prefmill eval` have in common that ask models: which ones, how, and answers written first."""
+"""What commands of `prefmill eval` have in common: options, the models they ask, and answers written first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -44,7 +44,7 @@ ModelSettings = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
-Report = Annotated[Path | None, typer.Option("--to", help="write the report as JSON", parser=as_path, metavar="FILE")]
+Report = Annotated[Path | None, typer.Option(help="write the report as JSON", parser=as_path, metavar="FILE")]
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,14 @@ def write_model_answers(
         for name, why in list(written.failures.items())[:5]:
             progress.notice(f"question {name} has no answer: {why}")
     return written.path
+
+
+def one_of(option: str, value: str, known: Iterable[str]) -> str:
+    """Return a value that is one of those known. Raises PrefmillError for another."""
+    names = list(known)
+    if value not in names:
+        raise PrefmillError(f"{option} {value!r} is not known", f"choose one of {', '.join(names)}")
+    return value
 
 
 def required(path: Path | None, option: str, what: str) -> Path:

@@ -81,19 +81,18 @@ def objhal_command(
     answers = required(answers, "--answers", "answers to evaluate")
     file = read_described(answers, asked, partial=allow_partial)
     inputs = {"synonyms": InputFile(str(synonyms), sha256_of(synonyms))}
-    inputs |= {} if asked is None else {"questions": asked.source}
     extraction = None
     if extractor is not None:
         request = None if template is None else read_input(template, "--template")[0].decode("utf-8", "replace")
         with watched() as progress:
             extraction = extract_objects(
-                [(one.question, one.text) for one in file.answers],
+                [(one.question, one.text) for one in file.items],
                 chosen.choices["extractor"],
                 answers.with_name(f"{answers.name}.objects"),
                 progress,
                 template=request,
                 engine=chosen.engine,
             )
-    truth = read_truth(coco, {one.image for one in file.answers}, words, language)
+    truth = read_truth(coco, {one.image for one in file.items}, words, language)
     found = evaluate_halbench(file, truth, words, language, inputs, extraction, partial=allow_partial)
     finish(found, to, as_json=as_json)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
-from ..base.errors import PrefmillError
 from .evaluate_models import (
     Adapter,
+    AllowPartial,
     Images,
     Model,
     ModelSettings,
+    Report,
     Suffix,
     chosen_models,
+    one_of,
     write_model_answers,
 )
 from .options import Json, as_path
-
-AllowPartial = Annotated[
-    bool, typer.Option("--allow-partial", help="evaluate the questions that are answered, and say how many")
-]
-Report = Annotated[Path | None, typer.Option(help="write the report as JSON", parser=as_path, metavar="FILE")]
 
 
 def pope_command(
@@ -80,11 +76,3 @@ def pope_command(
         partial=allow_partial,
     )
     finish(evaluation, to, as_json=as_json)
-
-
-def one_of(option: str, value: str, known: Iterable[str]) -> str:
-    """Return a value that is one of those known. Raises PrefmillError for another."""
-    names = list(known)
-    if value not in names:
-        raise PrefmillError(f"{option} {value!r} is not known", f"choose one of {', '.join(names)}")
-    return value

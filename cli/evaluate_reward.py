@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..base.errors import PrefmillError
+from .evaluate_models import AllowPartial, Report
 from .options import Json, as_path
+from .scorer_choices import named, scorer_choices
 
 if TYPE_CHECKING:
     from ..bench.evaluators.rankings import Rankings
@@ -43,10 +45,8 @@ def reward_command(
     validation: Annotated[
         Path | None, typer.Option(help="rows on which Pick-a-Pic's tie threshold is chosen", parser=as_path)
     ] = None,
-    allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="leave out items without finite scores, and say how many")
-    ] = False,
-    to: Annotated[Path | None, typer.Option(help="write the report as JSON", parser=as_path, metavar="FILE")] = None,
+    allow_partial: AllowPartial = False,
+    to: Report = None,
     batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
@@ -60,7 +60,7 @@ def reward_command(
     from ..bench.result_file import called
     from .evaluate_reward_table import print_agreement
 
-    choices = _choices(scorer or "", model or [])
+    choices = scorer_choices(scorer or "", model or [])
     if not choices and not scores:
         raise PrefmillError("there is nothing to evaluate.", "give --scorer imagereward, or --scores FILE")
     files = _files(scores or [])
@@ -124,53 +124,11 @@ def _score(
     return own
 
 
-def _choices(text: str, models: Sequence[str]) -> dict[str, ScorerChoice]:
-    """The scorers that were asked for, by name. Raises PrefmillError for one that does not exist and a name twice."""
-    from ..engine.scorers.choice import ScorerChoice
-    from ..recipes.settings import validated
-
-    sources = dict(_split("--model", one, "NAME=FOLDER") for one in models)
-    choices: dict[str, ScorerChoice] = {}
-    used: set[str] = set()
-    for part in filter(None, (one.strip() for one in text.split(","))):
-        name, _, spec = part.partition("=")
-        if name in choices:
-            raise PrefmillError(f"--scorer has {name!r} twice.", "call one of them otherwise: NAME=SCORER")
-        choice = _choice(spec or name, sources, name)
-        used |= {name, *choice.get("mixture", {})}
-        choices[name] = validated(ScorerChoice, choice)
-    if unused := sorted(sources.keys() - used):
-        raise PrefmillError(f"--model names {unused[0]!r}, which --scorer does not.", "correct one of the two")
-    return choices
-
-
-def _choice(spec: str, sources: dict[str, str], name: str) -> dict[str, Any]:
-    """Settings of one scorer: SCORER, or a mixture SCORER:WEIGHT+SCORER:WEIGHT."""
-    if ":" not in spec and "+" not in spec:
-        model = sources.get(name)
-        return {"scorer": spec, **({"model": model} if model else {})}
-    mixture: dict[str, float] = {}
-    for part in spec.split("+"):
-        scorer, _, weight = part.partition(":")
-        try:
-            mixture[scorer] = float(weight or 1)
-        except ValueError as error:
-            raise PrefmillError(f"--scorer {spec!r}: {weight!r} is no weight.", "write SCORER:1+SCORER:30") from error
-    return {"mixture": mixture, "models": {one: sources[one] for one in mixture if one in sources}}
-
-
 def _files(scores: Sequence[str]) -> list[tuple[Path, str | None]]:
     """The files of scores, with the name that their scorer goes by where one is given."""
     found = []
     for one in scores:
-        named = "=" in one and not Path(one).exists()
-        name, file = _split("--scores", one, "NAME=FILE") if named else (None, one)
+        has_name = "=" in one and not Path(one).exists()
+        name, file = named("--scores", one, "NAME=FILE") if has_name else (None, one)
         found.append((as_path(file), name))
     return found
-
-
-def _split(option: str, text: str, shape: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise PrefmillError(f"{option} {text!r} is not {shape}.", f"write {option} {shape}")
-    return name, value

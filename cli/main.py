@@ -157,7 +157,10 @@ def score(
     prompt: Annotated[str | None, typer.Option(help="one prompt for all images")] = None,
     prompts: Annotated[Path | None, typer.Option(help="a table of image and prompt")] = None,
     scorer: Annotated[
-        str, typer.Option(help="imagereward, clip, blip, pickscore, hpsv2, aesthetic, armorm; several with commas")
+        str,
+        typer.Option(
+            help="imagereward, clip, blip, pickscore, hpsv2, aesthetic, armorm, or NAME=SCORER:1+SCORER:30; with commas"
+        ),
     ] = "imagereward",
     model: Annotated[list[str] | None, typer.Option(help="another checkpoint, as SCORER=FOLDER (repeatable)")] = None,
     sheet: Annotated[Path | None, typer.Option(help="also write a contact sheet (PNG), best image first")] = None,

@@ -16,6 +16,7 @@ from ..base.errors import PrefmillError
 from ..base.paths import user_path
 from ..base.text import printable
 from ..engine.scorers.catalogue import IMAGE_SCORERS, TEXT_SCORER
+from ..engine.scorers.choice import ScorerChoice
 from ..engine.settings import EngineSettings
 from ..recipes.settings import validated
 from .progress import watched
@@ -23,8 +24,10 @@ from .score_files import check_endings, check_writable, write_contact_sheet, wri
 from .score_models import Results, score_answers, score_images, written
 from .score_prompts import prompted
 from .score_rows import read_rows
+from .scorer_choices import named, scorer_choices
 
-NAMES = (*IMAGE_SCORERS, TEXT_SCORER)
+COLUMNS = ("image", "prompt", "answer", "problem")
+"""Of the table, beside the scorers'."""
 
 
 def score_command(
@@ -42,19 +45,18 @@ def score_command(
     root: Path | None = None,
 ) -> None:
     """Score a folder or a table and write the result; a row that cannot be scored says why."""
-    names = _names(scorer)
-    sources = _sources(models, names)
+    choices, judge = _chosen(scorer, models)
     images, to = user_path(images, "IMAGES"), user_path(to, "--to")
     sheet = None if sheet is None else user_path(sheet, "--sheet")
     check_endings(to, sheet)
-    first = next((name for name in names if name in IMAGE_SCORERS), None)
+    first = next((name for name, choice in choices.items() if choice is not None), None)
     if sheet is not None and first is None:
         raise PrefmillError(f"--sheet shows images, and {scorer} scores none.", "leave --sheet out")
     if batch_size < 1:
         raise PrefmillError(f"--batch-size {batch_size} scores nothing.", "give at least 1; 16 is usual")
     settings = validated(EngineSettings, {"device": device, "dtype": dtype})
     rows = prompted(read_rows(images, root), prompt, prompts)
-    if TEXT_SCORER in names and not any(row.answer is not None for row in rows):
+    if TEXT_SCORER in choices and not any(row.answer is not None for row in rows):
         raise PrefmillError(
             f"{TEXT_SCORER} scores answers, and {images} has no column `answer`.",
             "give a table with the columns image, prompt and answer, or leave armorm out",
@@ -71,17 +73,19 @@ def score_command(
     ]
     keys: dict[str, str] = {}
     with watched("the same command") as progress:
-        for name in names:
-            progress.begin(name, len(rows), unit="answers" if name == TEXT_SCORER else "images")
-            scoring = score_answers if name == TEXT_SCORER else score_images
-            keys[name] = scoring(name, sources.get(name), settings, rows, results, batch_size, progress)
+        for name, choice in choices.items():
+            progress.begin(name, len(rows), unit="answers" if choice is None else "images")
+            if choice is None:
+                keys[name] = score_answers(name, judge, settings, rows, results, batch_size, progress)
+            else:
+                keys[name] = score_images(name, choice, settings, rows, results, batch_size, progress)
     write_table(to, results)
     shown = 0
     if sheet is not None and first is not None:
         pairs = zip(rows, results, strict=True)
         scored = [(row.image, result[first]) for row, result in pairs if row.image and result[first] is not None]
         shown = write_contact_sheet(sheet, scored)
-    _report(results, names, keys, to, sheet if shown else None, as_json)
+    _report(results, list(choices), keys, to, sheet if shown else None, as_json)
 
 
 def _check_outputs(to: Path, sheet: Path | None, inputs: Sequence[Path]) -> None:
@@ -91,24 +95,20 @@ def _check_outputs(to: Path, sheet: Path | None, inputs: Sequence[Path]) -> None
         check_writable("--sheet", sheet, inputs)
 
 
-def _names(scorer: str) -> list[str]:
-    names = list(dict.fromkeys(name.strip() for name in scorer.split(",") if name.strip()))
-    unknown = [name for name in names if name not in NAMES]
-    if unknown or not names:
-        raise PrefmillError(f"there is no scorer {', '.join(unknown) or scorer!r}.", f"choose from {', '.join(NAMES)}")
-    return names
-
-
-def _sources(models: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    sources = {}
-    for setting in models:
-        name, separator, source = setting.partition("=")
-        if not separator or not source or name not in names:
-            raise PrefmillError(
-                f"--model {setting!r} names no checkpoint of a chosen scorer.", f"write --model {names[0]}=FOLDER"
-            )
-        sources[name] = source
-    return sources
+def _chosen(scorer: str, models: Sequence[str]) -> tuple[dict[str, ScorerChoice | None], str | None]:
+    """The scorers by name in their order, None for that of answers, and that one's checkpoint where it is given."""
+    asked = [one.strip() for one in scorer.split(",") if one.strip()]
+    if not asked:
+        known = ", ".join((*IMAGE_SCORERS, TEXT_SCORER))
+        raise PrefmillError(f"there is no scorer {scorer!r}.", f"choose from {known}")
+    own = [one for one in models if TEXT_SCORER in asked and one.partition("=")[0] == TEXT_SCORER]
+    judge = dict(named("--model", one, "NAME=FOLDER") for one in own).get(TEXT_SCORER)
+    choices = scorer_choices(
+        ",".join(one for one in asked if one != TEXT_SCORER), [one for one in models if one not in own]
+    )
+    if taken := [name for name in choices if name in (*COLUMNS, TEXT_SCORER)]:
+        raise PrefmillError(f"--scorer calls one {taken[0]!r}, as another column is.", "give it another name")
+    return {name: choices.get(name) for name in (one.partition("=")[0] for one in asked)}, judge
 
 
 def _report(

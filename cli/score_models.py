@@ -13,6 +13,7 @@ from typing import Any
 
 from ..base.tables.table import BadRow
 from ..engine.scorers.catalogue import TEXT_CHECKPOINT
+from ..engine.scorers.choice import ScorerChoice
 from ..engine.settings import EngineSettings
 from ..pipeline.exchange.image_files import ImageFile
 from .progress import ConsoleProgress
@@ -23,24 +24,23 @@ Results = list[dict[str, Any]]
 
 def score_images(
     name: str,
-    source: str | None,
+    choice: ScorerChoice,
     settings: EngineSettings,
     rows: Sequence[ScoreRow],
     results: Results,
     batch_size: int,
     progress: ConsoleProgress,
 ) -> str:
-    """Score the rows' images with the scorer `name`; return the key of its weights."""
+    """Score the rows' images into the columns of `name`; return the key of the scorer's weights."""
     import torch
 
-    from ..engine.scorers.catalogue import load_image_scorer
-
-    engine = load_image_scorer(name, source, settings)
+    engine = choice.load(settings)
+    reads_prompts = choice.sources.keys() != {"aesthetic"}
     for result in results:
         result.update({name: None, f"{name}_truncated": None})
     for count, prepared in _prepared(engine.preprocess, rows, results, batch_size):
         # The aesthetic score is of the image alone; for all others an absent prompt is a reason not to score.
-        kept = [one for one in prepared if name == "aesthetic" or _asked(rows[one[0]], results[one[0]])]
+        kept = [one for one in prepared if not reads_prompts or _asked(rows[one[0]], results[one[0]])]
         if kept:
             asked = [rows[place].prompt or "" for place, _ in kept]
             scores = engine.score(torch.cat([pixels for _, pixels in kept]), asked)

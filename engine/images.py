@@ -22,6 +22,7 @@ from ..base.errors import PrefmillError
 Reason = Literal["empty", "unreadable", "truncated", "too_large", "too_small", "too_elongated"]
 MOST_ELONGATED = 200  # times as long as wide: resized by its shorter side, such an image becomes huge
 PIXELS_IN_FLIGHT = 128_000_000  # of all threads together; a pixel takes 8 bytes while it is converted
+_EFFORT = 4  # of PNG, 0 to 9, and of WebP, 0 to 6: time for size
 
 Image.init()  # registers the formats; `Image.open` does it lazily, and not for a given list
 _FORMATS = tuple(name for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF") if name in Image.OPEN)
@@ -110,12 +111,10 @@ def decode_image(data: bytes, *, max_pixels: int = 100_000_000) -> Image.Image:
         return image
 
 
-def encode_image(
-    image: np.ndarray, format: Literal["png", "webp", "jpeg"] = "png", *, quality: int = 95, effort: int = 4
-) -> bytes:
+def encode_image(image: np.ndarray, format: Literal["png", "webp", "jpeg"] = "png", *, quality: int = 95) -> bytes:
     """Encode uint8 [H, W, 3] pixels: `png` and `webp` are lossless, `jpeg` takes `quality` (1 to 100).
 
-    `effort` trades time for size (PNG 0 to 9, WebP 0 to 6). Equal pixels and arguments give equal bytes.
+    Equal pixels and arguments give equal bytes.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise PrefmillError(
@@ -125,9 +124,9 @@ def encode_image(
     buffer = io.BytesIO()
     picture = Image.fromarray(np.ascontiguousarray(image))
     if format == "png":
-        picture.save(buffer, "PNG", compress_level=effort)
+        picture.save(buffer, "PNG", compress_level=_EFFORT)
     elif format == "webp":
-        picture.save(buffer, "WEBP", lossless=True, quality=50, method=min(effort, 6))
+        picture.save(buffer, "WEBP", lossless=True, quality=50, method=_EFFORT)
     else:
         picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from ..base.characters import BROKEN, is_encodable
 from ..base.errors import PrefmillError
 from ..base.settings import Settings
 from ..base.tables.arrow import open_hub
@@ -86,8 +87,8 @@ def prompt_from(row: dict[str, Any], index: int, place: str, max_characters: int
     instructions = tuple(dict.fromkeys(str(one) for one in given if one is not None and str(one).strip()))
     name = _name(row)
     source = place if name is None else name
-    if _not_text(text, source, topic, *instructions):
-        return Reject(place, STAGE, "invalid_text", "holds half of a surrogate pair, which is no character")
+    if not all(map(is_encodable, (text, source, topic or "", *instructions))):
+        return Reject(place, STAGE, "invalid_text", BROKEN)
     identity = content_id("prompt", text, topic, *instructions, None if name is None else source)
     return Prompt(identity, index, text, source, topic, instructions)
 
@@ -105,11 +106,6 @@ def reason_against(text: Any, max_characters: int) -> tuple[str, str] | None:
     if any(ord(character) < 32 and character not in "\t\n\v\f\r" for character in text):
         return "binary", f"holds control characters; begins {text[:60]!r}"
     return None
-
-
-def _not_text(*values: str | None) -> bool:
-    """Return whether a value holds half of a surrogate pair: JSON can spell it, but it is no character."""
-    return any("\ud800" <= character <= "\udfff" for value in values if value for character in value)
 
 
 def _first(row: dict[str, Any], fields: tuple[str, ...]) -> Any:

@@ -28,6 +28,7 @@ from .store import Run
 
 _PORTION = 256  # panels held in memory at a time
 _SHOWN = 300  # characters of an example
+_EXAMPLES = 2  # of a class
 _REFUSED_AT_IMPORT: dict[str, NegativeClass] = {"empty_rejected": "artifact", "duplicate": "duplicate"}
 
 
@@ -60,13 +61,13 @@ class Quality:
     examples: list[Example] = field(default_factory=list)
 
 
-def quality_of(run: Run, examples: int = 2) -> Quality:
-    """Return the quality of a run's pairs, with up to `examples` of every class.
+def quality_of(run: Run) -> Quality:
+    """Return the quality of a run's pairs, with a few examples of every class.
 
     Raises PrefmillError where the run holds neither pairs nor answers.
     """
     policy = policy_of(run)
-    gallery = _Gallery(examples)
+    gallery = _Gallery()
     folders = [responses_folder(name) for name in responders_of(run)]
     inputs = Inputs(run, policy, {ANSWER.name: folders})
     if "imported" in run.manifest(PAIR.name).get("config", {}):
@@ -164,13 +165,12 @@ def _refused(pair: Compared, policy: PairPolicy) -> str | None:
 class _Gallery:
     """A few examples of every class."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self) -> None:
         self._found: dict[NegativeClass, list[Example]] = {name: [] for name in CLASSES}
 
     def add(self, pair: Compared, negative: NegativeClass, why: str) -> None:
         found = self._found[negative]
-        if len(found) < self.most:
+        if len(found) < _EXAMPLES:
             texts = (pair.instruction, pair.chosen, pair.rejected)
             example = Example(negative, why, *(text[:_SHOWN] for text in texts))
             if example not in found:

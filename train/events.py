@@ -40,12 +40,6 @@ class TrainingEvent:
     steps: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds to the end at the pace of this step; None where there is no pace."""
-        pace = self.metrics.get("seconds_per_step")
-        return None if pace is None else pace * (self.steps - self.step)
-
 
 class TrainingFailure(BaseModel):
     """What a worker says of the error that ended it; `time` is when, in seconds since 1970."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..characters import BROKEN, is_encodable
 from ..errors import PrefmillError
 from .table import BOM, BadRow, Row, Table, not_text
 
@@ -41,12 +42,8 @@ class JsonRows:
             return Row(
                 place, number, {}, BadRow("not_an_object", f"a {type(value).__name__} where {wanted} was expected")
             )
-        if suspicious:
-            try:
-                json.dumps(value, ensure_ascii=False).encode()
-            except UnicodeEncodeError:
-                fault = BadRow("invalid_text", "holds half of a surrogate pair, which is no character")
-                return Row(place, number, value, fault)
+        if suspicious and not is_encodable(json.dumps(value, ensure_ascii=False)):
+            return Row(place, number, value, BadRow("invalid_text", BROKEN))
         return Row(place, number, value)
 
 

@@ -20,9 +20,8 @@ from typing import Any
 
 from ...base.errors import PrefmillError
 from ...base.files import make_folder, reason_of
-from ...base.tables.formats import open_table
-from ...base.tables.table import Row
 from ...pipeline.records import content_id
+from .answers.records import FileRecord, read_records
 from .rankings import RankedImages
 
 
@@ -47,14 +46,14 @@ class RecordedScores:
     files: dict[str, str] = field(default_factory=dict)
 
     def read(self, path: Path, scorer: str | None = None) -> None:
-        """Read a file; `scorer` names its scores where its rows do not, by default after the file.
+        """Read a file, packed by gzip or not; `scorer` names its scores where its rows do not, else the file does.
 
         A row takes the place of one that says why there are no scores. Raises PrefmillError, which names the row, for
         what is no score and for an item that a scorer has twice.
         """
-        table = open_table(path, "--scores", rows="scores")
-        for row in table.scan():
-            name, found = _parsed(row, scorer or path.stem)
+        file = read_records(path, "--scores", rows="scores")
+        for row in file.records:
+            name, found = _parsed(row, scorer or Path(path.name.removesuffix(".gz")).stem)
             own = self.by_scorer.setdefault(name, {})
             if found.id in own and not own[found.id].problem:
                 raise PrefmillError(
@@ -62,7 +61,7 @@ class RecordedScores:
                     "remove one of the two rows, or call one file's scores otherwise: --scores NAME=FILE",
                 )
             own[found.id] = found
-        self.files[str(path)] = table.sha256
+        self.files[str(path)] = file.source.sha256
 
 
 def digest_of(item: RankedImages) -> str:
@@ -115,7 +114,10 @@ def usable(
 
 
 class ScoreLog:
-    """A file of scores that grows by whole rows. What a kill left half written at its end is cut off."""
+    """A file of scores that grows by whole rows. What a kill left half written at its end is cut off.
+
+    Raises PrefmillError for a file of another form, such as a JSON list or a packed file, which is left as it is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -124,6 +126,11 @@ class ScoreLog:
         make_folder(path.parent)
         try:
             content = path.read_bytes() if path.exists() else b""
+            if content.strip() and not content.lstrip().startswith(b"{"):
+                raise PrefmillError(
+                    f"{path} is no file of JSON lines, so no scores can be added to it.",
+                    "name another file for them with the first --scores",
+                )
             self.cut = len(content) - (content.rfind(b"\n") + 1)
             self.file = path.open("ab")
             self.file.truncate(len(content) - self.cut)
@@ -158,9 +165,7 @@ def _row(scorer: str, one: ItemScores) -> dict[str, Any]:
     return row | ({"problem": one.problem} if one.problem else {})
 
 
-def _parsed(row: Row, scorer: str) -> tuple[str, ItemScores]:
-    if row.fault:
-        raise PrefmillError(f"{row.place}: {row.fault.reason}: {row.fault.detail}", "correct or remove this row")
+def _parsed(row: FileRecord, scorer: str) -> tuple[str, ItemScores]:
     fields = row.fields
     name, scores = fields.get("id"), fields.get("scores", fields.get("rewards"))
     if isinstance(name, bool) or not isinstance(name, str | int) or not isinstance(scores, list):

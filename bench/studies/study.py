@@ -43,11 +43,6 @@ class Interval:
         """The three numbers as a table's columns."""
         return {mean: round(self.mean, 4), low: round(self.low, 4), high: round(self.high, 4)}
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
-        return self.low > 0 or self.high < 0
-
 
 def bootstrap(values: Sequence[float] | np.ndarray) -> Interval:
     """Return the mean of independent values with its 95 % percentile-bootstrap interval."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ...base.characters import BROKEN, is_encodable
 from ...base.errors import PrefmillError
 from ..checkpoint import summary
 from ..processors import control_tokens
@@ -71,10 +72,8 @@ class Chat:
 
         Raises RequestRefused for a text that is none: one with half a surrogate pair.
         """
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise RequestRefused("invalid_text", f"not UTF-8: {error.reason} at {error.start}") from error
+        if not is_encodable(text):
+            raise RequestRefused("invalid_text", f"it {BROKEN}")
         plain = text
         while (shorter := self._taken_out.sub("", plain)) != plain:  # what is left may spell one anew
             plain = shorter

@@ -7,7 +7,8 @@ the others, and trained on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -65,20 +66,29 @@ Reply = Answer | Failure
 
 
 class Responder(Protocol):
-    """A model that answers; `key` names its weights by content, what runs it, and in which version."""
+    """A model that answers; `key` names its weights by content, what runs it, and in which version.
+
+    Subclasses load it and answer; what else they may have to say or to end is nothing by default.
+    """
 
     key: str
 
     @property
     def execution(self) -> Execution | None:
         """How the model really runs; None where that is somebody else's machine."""
-        ...
+        return None
 
     @property
     def runners(self) -> Sequence[Runner]:
         """Everything that runs a network of it, as far as that goes through a `Runner`."""
-        ...
+        return ()
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a reader of its answers should know: settings that a server did not take, and the like."""
+        return ()
+
+    @abstractmethod
     def answer(
         self, requests: Sequence[Request], sampling: Sampling, schema: dict[str, Any] | None = None
     ) -> list[Reply]:
@@ -87,12 +97,15 @@ class Responder(Protocol):
         `schema` is a JSON schema that a backend holds the model to where it can; the caller checks the answer all the
         same. Raises PrefmillError for what makes every request fail: a wrong key, NaN logits.
         """
-        ...
+
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Learn whom to tell what takes long within one call: nobody, where a call is short."""
 
     def keep_in(self, folder: Path) -> None:
-        """Keep answers that were paid for in `folder` from now on, and take those that are kept there for answered."""
-        ...
+        """Keep answers that were paid for in `folder` from now on, and take those that are kept there for answered.
+
+        Nothing is kept where nothing is paid: what was not committed is computed again.
+        """
 
     def close(self) -> None:
-        """Let go of the model, and of a process that holds it."""
-        ...
+        """Let go of what outlives the object: a process that holds the model, connections."""

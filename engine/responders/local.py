@@ -2,22 +2,20 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..device import Execution, execution_of
-from ..runner import Runner
 from ..settings import Sampling
 from .chat import Chat, RequestRefused
 from .decoding import Decoder, OpenAnswer, context_length
-from .interface import Answer, Failure, Reply, Request
+from .interface import Answer, Failure, Reply, Request, Responder
 from .sampling import keep_stop_tokens_only
 
 
-class LocalResponder:
+class LocalResponder(Responder):
     """A loaded model with its chat format; `key` names the weights by content."""
 
     def __init__(self, model: PreTrainedModel, chat: Chat, key: str) -> None:
@@ -33,11 +31,6 @@ class LocalResponder:
         """How the model really runs."""
         return execution_of(self.model)
 
-    @property
-    def runners(self) -> tuple[Runner, ...]:
-        """Everything that runs a network of it, apart from the decoder."""
-        return ()
-
     def answer(
         self, requests: Sequence[Request], sampling: Sampling, schema: dict[str, Any] | None = None
     ) -> list[Reply]:
@@ -49,12 +42,6 @@ class LocalResponder:
         prompts = [self._prompt(request, sampling) for request in requests]
         self.decoder.run([prompt for prompt in prompts if isinstance(prompt, OpenAnswer)], sampling)
         return [self._reply(prompt, begun) if isinstance(prompt, OpenAnswer) else prompt for prompt in prompts]
-
-    def keep_in(self, folder: Path) -> None:
-        """Nothing to keep: what was not committed is computed again."""
-
-    def close(self) -> None:
-        """Nothing to stop: the model goes with the object."""
 
     def _inputs(self, request: Request) -> dict[str, torch.Tensor]:
         """The model's inputs of one request, with `input_ids` and `attention_mask`, on the host.

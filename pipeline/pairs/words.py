@@ -20,10 +20,10 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def repetition(words: Sequence[str], length: int = _WINDOW) -> float:
-    """Return the share of `length`-word sequences that occurred before; 0 for texts shorter than two of them."""
-    sequences = [tuple(words[start : start + length]) for start in range(len(words) - length + 1)]
-    return 1 - len(set(sequences)) / len(sequences) if len(words) >= 2 * length else 0.0
+def repetition(words: Sequence[str]) -> float:
+    """Return the share of 4-word sequences that occurred before; 0 for texts shorter than two of them."""
+    sequences = [tuple(words[start : start + _WINDOW]) for start in range(len(words) - _WINDOW + 1)]
+    return 1 - len(set(sequences)) / len(sequences) if len(words) >= 2 * _WINDOW else 0.0
 
 
 def monotony(words: Sequence[str]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ...engine.images import UnreadableImage, decode_image
-from ...engine.responders.catalogue import backend_of, load_responder
+from ...engine.responders.catalogue import backend_of
 from ...engine.responders.settings import INDEPENDENT
 from ...engine.settings import EngineSettings
 from ..annotating.images import ImagesByPrompt, PromptImages
@@ -15,7 +15,6 @@ from ..annotating.rubrics import rubrics_digest
 from ..annotating.settings import AnnotatorChoice
 from ..declaration import StageDeclaration
 from ..records import Annotation, Prompt, Reject
-from ..usage import Usage
 from .asking import AskingStage
 from .generate import GENERATORS
 from .prompts import STAGE as PROMPTS
@@ -28,8 +27,7 @@ class AnnotateStage(AskingStage[PromptImages, Annotation]):
 
     def __init__(self, choice: AnnotatorChoice, settings: EngineSettings) -> None:
         self.choice, self.stage = choice, f"{STAGE.name}-{choice.name}"
-        self.engine = load_responder(choice, settings)
-        self.model_keys = (self.engine.key,)
+        self.load(choice, settings)
 
     def prepare(self, inputs: Sequence[PromptImages]) -> tuple[list[Decoded], list[Reject]]:
         """Decode the images; what cannot be shown is a reject."""
@@ -58,7 +56,7 @@ class AnnotateStage(AskingStage[PromptImages, Annotation]):
         seen, rejects = prepared
         assert self.engine is not None
         rows, replies = annotate(self.engine, [SeenPrompt(*one) for one in seen], self.choice, self.stage)
-        self.usage = Usage.of(replies)
+        self.count(replies)
         return [*rejects, *rows]
 
 

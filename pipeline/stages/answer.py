@@ -9,13 +9,12 @@ from PIL import Image
 from pydantic import Field
 
 from ...engine.images import UnreadableImage, decode_image
-from ...engine.responders.catalogue import backend_of, load_responder
+from ...engine.responders.catalogue import backend_of
 from ...engine.responders.settings import INDEPENDENT, ModelChoice
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
 from ..records import Instruction, Reject, Response, content_id, seed_for
 from ..sources import DatasetSource, ImageQuestion, read_rows, responses_folder
-from ..usage import Usage
 from .asking import AskingStage
 from .generate import STAGE as GENERATE
 from .instruct import STAGE as INSTRUCT
@@ -33,8 +32,7 @@ class AnswerStage(AskingStage[ImageQuestion, Response]):
 
     def __init__(self, config: ResponderConfig, settings: EngineSettings) -> None:
         self.config, self.stage = config, responses_folder(config.name)
-        self.engine = load_responder(config, settings)
-        self.model_keys = (self.engine.key,)
+        self.load(config, settings)
 
     def prepare(self, inputs: Sequence[ImageQuestion]) -> list[tuple[Instruction, Image.Image | Reject]]:
         """Decode the images."""
@@ -61,7 +59,7 @@ class AnswerStage(AskingStage[ImageQuestion, Response]):
             name = content_id("response", instruction.id, self.engine.key, seed)
             requests.append(Request(instruction.text, seed, (image,), name))
         answers = self.engine.answer(requests, self.config.sampling)
-        self.usage = Usage.of(answers)
+        self.count(answers)
         for (instruction, _), request, answer in zip(asked, requests, answers, strict=True):
             identity = request.name
             if isinstance(answer, Failure):

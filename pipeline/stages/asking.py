@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ...engine.responders.catalogue import load_responder
 from ..stage import Stage
 from ..usage import Usage
 
 if TYPE_CHECKING:
-    from ...engine.responders.interface import Responder
+    from ...engine.responders.interface import Reply, Responder
+    from ...engine.responders.settings import ModelChoice
+    from ...engine.settings import EngineSettings
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
 class AskingStage(Stage[In, Out]):
-    """Subclasses load `engine`, or leave it None where they ask nobody, and set `usage` for every batch."""
+    """Subclasses `load` a responder, or leave `engine` None where they ask nobody, and `count` what it replies."""
 
     engine: Responder | None = None
     usage: Usage | None = None
 
+    def load(self, choice: ModelChoice, settings: EngineSettings) -> None:
+        """Load the model that is asked. Raises PrefmillError as `load_responder` does."""
+        self.engine = load_responder(choice, settings)
+        self.model_keys = (self.engine.key,)
+
+    def count(self, replies: Iterable[Reply]) -> None:
+        """Add replies to what this batch took."""
+        self.usage = (self.usage or Usage()) + Usage.of(replies)
+
     @property
     def outcome(self) -> tuple[str, ...]:
         """What a server did not take of the settings, and the like."""
-        return tuple(getattr(self.engine, "notices", ()))
+        return () if self.engine is None else self.engine.notices
 
     def keep_in(self, folder: Path) -> None:
         """What a server was paid for is kept there."""
@@ -34,8 +46,8 @@ class AskingStage(Stage[In, Out]):
 
     def tell(self, say: Callable[[str], None]) -> None:
         """A batch job takes hours, and says how it stands."""
-        if engine_tells := getattr(self.engine, "tell", None):
-            engine_tells(say)
+        if self.engine is not None:
+            self.engine.tell(say)
 
     def take_usage(self) -> Usage | None:
         """Return what the last batch took."""

@@ -18,14 +18,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ...base.settings import Text
-from ...engine.responders.catalogue import backend_of, load_responder
+from ...engine.responders.catalogue import backend_of
 from ...engine.responders.settings import INDEPENDENT, ModelChoice
 from ...engine.settings import EngineSettings, Sampling
 from ..declaration import Inputs, StageDeclaration
 from ..image_marker import without_marker
 from ..records import Instruction, Reject, Selection, content_id, seed_for
 from ..sources import ChosenImage, DatasetSource, read_rows
-from ..usage import Usage
 from ..writing.questions import KINDS, QUESTION_READER, REQUEST, Questions
 from ..writing.wording import Wording
 from .asking import AskingStage
@@ -67,8 +66,7 @@ class InstructStage(AskingStage[ChosenImage, Instruction]):
         self.passed_on: Counter[tuple[str, str]] = Counter()
         self.short = 0
         if "model" in config.order:
-            self.engine = load_responder(config, settings)
-            self.model_keys = (self.engine.key,)
+            self.load(config, settings)
 
     @property
     def outcome(self) -> tuple[str, ...]:
@@ -130,7 +128,7 @@ class InstructStage(AskingStage[ChosenImage, Instruction]):
             name = content_id("instruct", image, self.engine.key, text, self.config.sampling.model_dump_json())
             requests.append(Request(text, seed_for(image, "instruction"), (), name))
         replies = self.engine.answer(requests, self.config.sampling)
-        self.usage = Usage.of(replies)
+        self.count(replies)
         asked = []
         for item, request, reply in zip(items, requests, replies, strict=True):
             if isinstance(reply, Failure):

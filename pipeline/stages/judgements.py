@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from PIL import Image
 
 from ...engine.images import UnreadableImage, decode_image
-from ...engine.responders.catalogue import backend_of, load_responder
+from ...engine.responders.catalogue import backend_of
 from ...engine.responders.settings import INDEPENDENT
 from ...engine.settings import EngineSettings
 from ..declaration import Inputs, StageDeclaration
@@ -19,7 +19,6 @@ from ..panels import PanelSource, PanelStages
 from ..records import Judgement, Reject, Score
 from ..sources import Panel, read_rows
 from ..stage import Stage
-from ..usage import Usage
 from .answer import STAGE as ANSWER
 from .asking import AskingStage
 from .generate import STAGE as GENERATE
@@ -60,8 +59,7 @@ class ModelJudgementStage(AskingStage[PanelWithImage, Judgement]):
 
     def __init__(self, choice: JudgeChoice, settings: EngineSettings) -> None:
         self.choice, self.stage = choice, f"{STAGE.name}-{choice.name}"
-        self.engine = load_responder(choice, settings)
-        self.model_keys = (self.engine.key,)
+        self.load(choice, settings)
 
     def prepare(self, inputs: Sequence[PanelWithImage]) -> list[tuple[Panel, Image.Image | UnreadableImage]]:
         """Decode the images."""
@@ -84,7 +82,7 @@ class ModelJudgementStage(AskingStage[PanelWithImage, Judgement]):
         assert self.engine is not None
         judge = rate if self.choice.kind == "rating" else compare
         judged, replies = judge(self.engine, seen, self.choice, self.stage)
-        self.usage = Usage.of(replies)
+        self.count(replies)
         return [*found, *judged]
 
 

@@ -168,6 +168,17 @@ def test_prompts_by_order_and_by_name(tmp_path, noise, score):
         score(place, tmp_path / "a.json", prompts=tmp_path / "lines.txt")
 
 
+def test_a_mixture_is_the_weighted_sum_of_its_parts(tmp_path, noise, score):
+    (tmp_path / "images").mkdir()
+    for number in range(2):
+        noise(number).save(tmp_path / "images" / f"{number}.png")
+    asked = "both=imagereward:1+clip:30,imagereward,clip"
+    rows = score(tmp_path / "images", tmp_path / "out.json", asked, prompt="a red cat")
+    for row in rows:
+        assert row["both"] == pytest.approx(row["imagereward"] + 30 * row["clip"], abs=1e-4)
+        assert row["both_truncated"] is False
+
+
 def test_one_image_and_a_report_for_people(tmp_path, capsys, noise, score):
     noise(0).save(tmp_path / "one.png")
     score(tmp_path / "one.png", tmp_path / "out.json", prompt="a red cat", as_json=False, sheet=tmp_path / "best.png")
@@ -179,7 +190,7 @@ def test_one_image_and_a_report_for_people(tmp_path, capsys, noise, score):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scorer": "imagerewrad"}, "no scorer 'imagerewrad'"),
+        ({"scorer": "imagerewrad"}, "no image scorer 'imagerewrad'"),
         ({"scorer": ""}, "no scorer"),
         ({"scorer": "armorm"}, "no column `answer`"),
         ({"to": "out.xlsx"}, "no ending that names a format"),
@@ -194,7 +205,8 @@ def test_one_image_and_a_report_for_people(tmp_path, capsys, noise, score):
         ({"models": ["clip=x"], "scorer": "clip,blip", "device": "gpu"}, "device"),
         ({"batch_size": 0}, "scores nothing"),
         ({"models": ["imagereward=random:clip"]}, "expected 'image_reward'"),
-        ({"models": ["imagereward="]}, "names no checkpoint"),
+        ({"models": ["imagereward="]}, "is not NAME=FOLDER"),
+        ({"scorer": "problem=imagereward", "models": []}, "calls one 'problem', as another column"),
         ({"scorer": "aesthetic", "models": []}, "no published folder"),
     ],
 )

@@ -29,7 +29,7 @@ def test_a_score_that_is_no_number_is_a_problem_of_its_row(value, score, noise, 
         return SimpleNamespace(values=values, truncated=[False] * len(prompts))
 
     engine = SimpleNamespace(preprocess=lambda images: torch.zeros(1, 3, 2, 2), score=odd, key="fake")
-    monkeypatch.setattr("prefmill.engine.scorers.catalogue.load_image_scorer", lambda *_: engine)
+    monkeypatch.setattr("prefmill.engine.scorers.choice.load_image_scorer", lambda *_: engine)
     noise(0).save(tmp_path / "a.png")
     table = [{"image": "a.png", "prompt": prompt} for prompt in ("even", "odd", "even")]
     (tmp_path / "rows.json").write_text(json.dumps(table))
@@ -46,13 +46,13 @@ import torch
 from prefmill.cli.score import score_command
 from prefmill.engine import images
 from prefmill.engine.image_inputs import ImagePreprocessing
-from prefmill.engine.scorers import catalogue
+from prefmill.engine.scorers import choice
 
 def score(pixels, prompts):
     return SimpleNamespace(values=pixels.mean((1, 2, 3)), truncated=[False] * len(prompts))
 
 engine = SimpleNamespace(preprocess=ImagePreprocessing(224).pixels, score=score, key="the mean")
-catalogue.load_image_scorer = lambda *_: engine  # so that no model's memory is measured
+choice.load_image_scorer = lambda *_: engine  # so that no model's memory is measured
 images.BUDGET.limit = int(sys.argv[2])
 peaks = []
 for name in ("small", "large"):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from prefmill.base.progress import Progress
 from prefmill.engine.responders.catalogue import RESPONDERS, ResponderBackend
-from prefmill.engine.responders.interface import Answer, Failure
+from prefmill.engine.responders.interface import Answer, Failure, Responder
 from prefmill.pipeline.exchange.importing import ImportSpec, import_into
 from prefmill.pipeline.execute.work import ExecutorConfig
 from prefmill.pipeline.records import Candidate, ImagePreference, Instruction, Pair, Prompt, Response, Selection
@@ -20,10 +20,10 @@ TYPES: dict[str, type] = {"prompts": Prompt, "candidates": Candidate, "picks": S
 TYPES |= {"responses-imported": Response, "pairs": Pair, "image_preferences": ImagePreference}
 
 
-class Scripted:
+class Scripted(Responder):
     """Answers with `script(request)`: a text, or an Answer or Failure; remembers what it was asked."""
 
-    key, execution, runners = "scripted@1", None, ()
+    key = "scripted@1"
 
     def __init__(self, script):
         self.script, self.asked, self.folder, self.closed = script, [], None, False

@@ -10,7 +10,7 @@ from prefmill.base.progress import Progress
 from prefmill.cli.show import show_command
 from prefmill.engine.images import encode_image
 from prefmill.engine.responders.catalogue import RESPONDERS, ResponderBackend
-from prefmill.engine.responders.interface import Answer, Failure
+from prefmill.engine.responders.interface import Answer, Failure, Responder
 from prefmill.pipeline.records import Candidate, Instruction, Judgement, Pair, Response, Score
 from prefmill.pipeline.report import write_report
 from prefmill.pipeline.shards import Footer, write_shard
@@ -31,10 +31,8 @@ COUNTS = {"complete": True, "inputs": 3, "outputs": 3, "rejects": {}, "models": 
 COUNTS |= {"seconds": 0.0, "cost": None}
 
 
-class Counting:
+class Counting(Responder):
     """Rates by words (up to 10), from few or from many; fails where it is shown a word it does not like."""
-
-    execution, runners = None, ()
 
     def __init__(self, model):
         self.key, self.fewest, self.dislikes = f"{model}@1", model == "terse", model.partition("-")[2]
@@ -54,9 +52,6 @@ class Counting:
 
     def keep_in(self, folder):
         self.folder = folder
-
-    def close(self):
-        pass
 
 
 @pytest.fixture

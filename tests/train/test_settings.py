@@ -3,6 +3,7 @@
 import pytest
 import torch
 from prefmill.base.errors import PrefmillError
+from prefmill.train.generator.settings import GeneratorTrainingConfig
 from prefmill.train.launch_settings import changed_settings
 from prefmill.train.settings import DPOTrainingConfig
 from prefmill.train.zero2 import ENGINE_CLASS, require_compiler, require_engine, zero2_config
@@ -38,6 +39,11 @@ def test_defaults_are_the_published_recipe():
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
         DPOTrainingConfig.model_validate(wrong)
+
+
+def test_a_generators_training_refuses_what_it_would_not_do():
+    with pytest.raises(ValidationError, match="leave report_to out"):
+        GeneratorTrainingConfig(report_to=("tensorboard",))
 
 
 def test_only_settings_that_touch_no_weight_may_change():

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ...engine.responders.adapter import check_adapter
 from ..curves import Panels
-from ..manifest import ADAPTER, Backend, FinishedTraining, StageOrigin, TrainingPlan, read_finished
+from ..manifest import ADAPTER, Backend, FinishedTraining, StageOrigin, TrainingPlan
 from .settings import GeneratorTrainingConfig
 
 PANELS: Panels = {
@@ -53,11 +53,6 @@ class GeneratorManifest(FinishedTraining):
     device_seconds: float
     versions: dict[str, str]
     hardware: dict[str, str]
-
-
-def read_generator_manifest(output: Path) -> GeneratorManifest | None:
-    """Return the manifest of a finished training, None when it is not finished."""
-    return read_finished(output, GeneratorManifest)
 
 
 def check_product(output: Path) -> None:

@@ -143,6 +143,8 @@ class GeneratorTrainingConfig(LaunchSettings):
     def _divides(self) -> Self:
         if self.eval_every % self.log_every:
             raise ValueError(f"eval_every ({self.eval_every}) must be a multiple of log_every ({self.log_every})")
+        if self.report_to:
+            raise ValueError("a generator's training writes metrics.jsonl and curves.png alone: leave report_to out")
         for name, size in (("flow_dpo", self.flow_dpo.batch_size), ("refl", self.refl.batch_size)):
             if self.method.replace("-", "_") == name and size % self.world:
                 raise ValueError(f"{name}.batch_size ({size}) must be a multiple of the {self.world} processes")

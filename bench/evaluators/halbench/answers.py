@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ....base.errors import PrefmillError
 from ..answering.questions import QuestionFile, coco_image_id
-from ..answers.matching import AnswerCoverage, GivenAnswer, answers_of, match_answers
-from ..answers.records import FileRecord, InputFile, read_records
+from ..answers.items import AnsweredItems, spoken
+from ..answers.matching import GivenAnswer, answers_of, match_answers
+from ..answers.records import FileRecord, read_records
 
 IMAGES = 300
 """How many images the benchmark has, one question each."""
@@ -23,17 +24,7 @@ class Described:
     text: str
 
 
-@dataclass(frozen=True)
-class DescribedFile:
-    """The answers that count, how they fit the questions, and the file."""
-
-    answers: tuple[Described, ...]
-    coverage: AnswerCoverage
-    source: InputFile
-    notes: tuple[str, ...]
-
-
-def read_described(path: Path, questions: QuestionFile | None, *, partial: bool) -> DescribedFile:
+def read_described(path: Path, questions: QuestionFile | None, *, partial: bool) -> AnsweredItems[Described]:
     """Read answers. With `questions`, exactly those have to be answered; else one question each of 300 images.
 
     Answers without an image_id go by the questions' order. Raises PrefmillError, unless `partial`, for whatever is
@@ -66,11 +57,12 @@ def read_described(path: Path, questions: QuestionFile | None, *, partial: bool)
             raise PrefmillError(f"{path}: {told}.", "give all answers, or --allow-partial, which says so")
         notes.append(told)
     answers = tuple(
-        Described(image, question, (one.text or "").replace("Assistant:", "").strip())
+        Described(image, question, spoken(one))
         for (image, question), one in zip(wanted, matched.answers, strict=True)
         if one is not None
     )
-    return DescribedFile(answers, matched.coverage, file.source, tuple(notes))
+    inputs = {"answers": file.source} | ({} if questions is None else {"questions": questions.source})
+    return AnsweredItems(answers, matched.coverage, inputs, tuple(notes))
 
 
 def _key(one: GivenAnswer) -> tuple[int, str]:

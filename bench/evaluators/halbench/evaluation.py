@@ -13,8 +13,9 @@ from ....base.errors import PrefmillError
 from ....base.hallucination import CHAIR, Share
 from ....engine.responders.interface import Failure
 from ..answers.evaluation import Evaluation, ItemTable, Measure, Term
+from ..answers.items import AnsweredItems
 from ..answers.records import InputFile
-from .answers import Described, DescribedFile
+from .answers import Described
 from .coco import Truth
 from .extracting import Extraction
 from .language import Language
@@ -32,7 +33,7 @@ LENGTH = Share("words", ("items",))
 
 
 def evaluate_halbench(
-    file: DescribedFile,
+    file: AnsweredItems[Described],
     truth: Truth,
     words: ObjectWords,
     language: Language,
@@ -46,7 +47,7 @@ def evaluate_halbench(
     With `extraction` the objects are those that a model listed. Raises PrefmillError for answers whose objects it did
     not list, unless `partial`, which leaves them out and says so.
     """
-    answers, named, unlisted = file.answers, _named(file.answers, words, language, extraction), 0
+    answers, named, unlisted = file.items, _named(file.items, words, language, extraction), 0
     if failed := [one for one in named if isinstance(one, Failure)]:
         if not partial:
             raise PrefmillError(
@@ -76,7 +77,7 @@ def evaluate_halbench(
         "CHAIRs_refine is a share of the answers that name an object",
         VERSION,
         _settings(language, extraction),
-        {**inputs, "answers": file.source} | {name: InputFile(name, sha) for name, sha in truth.files.items()},
+        {**inputs, **file.inputs} | {name: InputFile(name, sha) for name, sha in truth.files.items()},
         file.coverage,
         measures,
         items,

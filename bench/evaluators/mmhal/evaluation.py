@@ -12,7 +12,8 @@ from ....base.errors import PrefmillError
 from ....base.hallucination import Share
 from ....engine.responders.interface import Answer, Failure
 from ..answers.evaluation import Evaluation, ItemTable, Measure, Term
-from .items import AnsweredItems
+from ..answers.items import AnsweredItems
+from .items import AnsweredItem
 from .judging import Verdicts, rating_of
 
 VERSION = 1
@@ -25,7 +26,7 @@ SHARES: Mapping[str, tuple[Share, float]] = {
 }
 
 
-def evaluate_mmhal(file: AnsweredItems, verdicts: Verdicts, *, partial: bool = False) -> Evaluation:
+def evaluate_mmhal(file: AnsweredItems[AnsweredItem], verdicts: Verdicts, *, partial: bool = False) -> Evaluation:
     """Return what a judge's verdicts on the answers come to, over all and by type.
 
     A verdict without exactly one rating counts 0, as officially, and is counted. Raises PrefmillError for items on

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ....base.errors import PrefmillError
-from ..answers.matching import AnswerCoverage, answers_of, match_answers
-from ..answers.records import FileRecord, InputFile, RecordFile, read_records
+from ..answers.items import AnsweredItems, spoken
+from ..answers.matching import answers_of, match_answers
+from ..answers.records import FileRecord, RecordFile, read_records
 
 ITEMS = 96
 TYPES = ("attribute", "adversarial", "comparison", "counting", "relation", "environment", "holistic", "other")
@@ -26,17 +27,7 @@ class AnsweredItem:
     answer: str
 
 
-@dataclass(frozen=True)
-class AnsweredItems:
-    """The items that are answered, how the answers fit, and the files."""
-
-    items: tuple[AnsweredItem, ...]
-    coverage: AnswerCoverage
-    inputs: dict[str, InputFile]
-    notes: tuple[str, ...]
-
-
-def read_items(answers: Path, questions: Path | None, *, partial: bool) -> AnsweredItems:
+def read_items(answers: Path, questions: Path | None, *, partial: bool) -> AnsweredItems[AnsweredItem]:
     """Read answers: the official template with `model_answer`, or with `questions`, the template, answers in its order.
 
     Raises PrefmillError for another number of items than 96 unless `partial`, for fields that are missing, and for
@@ -60,8 +51,7 @@ def read_items(answers: Path, questions: Path | None, *, partial: bool) -> Answe
     items = []
     for number, (record, one) in enumerate(zip(template.records, matched.answers, strict=True)):
         if one is not None:
-            text = (one.text or "").replace("Assistant:", "").strip()
-            said = (_contents(record), _text(record, "question"), _text(record, "gt_answer"), text)
+            said = (_contents(record), _text(record, "question"), _text(record, "gt_answer"), spoken(one))
             items.append(AnsweredItem(number, types[number % len(types)], *said))
     return AnsweredItems(tuple(items), matched.coverage, inputs, tuple(notes))
 

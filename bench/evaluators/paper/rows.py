@@ -14,7 +14,7 @@ from ..amber.evaluating import Describing, evaluate_amber
 from ..answering.questions import read_questions
 from ..answering.writing import Answering, write_answers
 from ..answers.evaluation import Evaluation
-from ..answers.records import InputFile, read_input
+from ..answers.records import read_input
 from ..halbench.answers import read_described
 from ..halbench.coco import read_truth
 from ..halbench.evaluation import evaluate_halbench
@@ -78,13 +78,13 @@ def _objhal(answers: Path, settings: PaperSettings, progress: Progress) -> Evalu
     language = language_of(words.vocabulary, light=settings.light)
     questions = read_questions("objhal", settings.data / "objhal" / "questions.jsonl")
     file = read_described(answers, questions, partial=False)
-    truth = read_truth(settings.data / "coco" / "annotations", {one.image for one in file.answers}, words, language)
+    truth = read_truth(settings.data / "coco" / "annotations", {one.image for one in file.items}, words, language)
     extraction = None
     if settings.extractor is not None:
-        spoken = [(one.question, one.text) for one in file.answers]
+        spoken = [(one.question, one.text) for one in file.items]
         kept = answers.with_name(f"{answers.name}.objects")
         extraction = extract_objects(spoken, settings.extractor, kept, progress, engine=settings.engine)
-    inputs: dict[str, InputFile] = {"questions": questions.source, "synonyms": read_input(synonyms, "--data")[1]}
+    inputs = {"synonyms": read_input(synonyms, "--data")[1]}
     return evaluate_halbench(file, truth, words, language, inputs, extraction)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ....base.characters import encodable
 from ..interface import Answer, Failure, Reply
 from ..settings import ServerSettings
 
@@ -56,8 +57,3 @@ def note(notices: list[str], completion: Completion, model: str) -> None:
     if completion.model not in (None, model):
         remarks.append(f"the server calls what answered {completion.model[:100]!r}")
     notices += [remark for remark in remarks if remark not in notices and len(notices) < 16]
-
-
-def encodable(text: str) -> str:
-    """Return a text that UTF-8 can hold: pairs of surrogates joined, halves of them replaced."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .completion import Completion, Unreadable, encodable
+from ....base.characters import encodable
+from .completion import Completion, Unreadable
 from .dialect import Dialect
 from .query import Query, png_base64
 

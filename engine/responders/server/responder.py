@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ...settings import Sampling
-from ..interface import Reply, Request
+from ..interface import Reply, Request, Responder
 from ..settings import ModelChoice
 from .access import Access, access_of
 from .anthropic_jobs import AnthropicJobs
@@ -24,20 +24,13 @@ from .messages import MESSAGES
 from .openai_jobs import OpenAIJobs
 from .query import Query
 
-if TYPE_CHECKING:
-    from ...device import Execution
-    from ...runner import Runner
-
 DIALECTS: dict[str, Dialect] = {"openai": CHAT_COMPLETIONS, "anthropic": MESSAGES}
 JOBS: dict[str, Callable[[], JobService]] = {"openai": OpenAIJobs, "anthropic": AnthropicJobs}
 """By the first word of a backend."""
 
 
-class ServerResponder:
+class ServerResponder(Responder):
     """A model on a server; `key` names it as the server does, since its weights are not to be seen."""
-
-    execution: Execution | None = None
-    runners: Sequence[Runner] = ()
 
     def __init__(self, choice: ModelChoice, access: Access, asker: Asker) -> None:
         address = urlsplit(access.url)

@@ -17,12 +17,11 @@ from PIL import Image
 from ....base.errors import PrefmillError
 from ...checkpoint import read_config
 from ...device import Execution, resolve_device, resolve_weights_dtype
-from ...runner import Runner
 from ...settings import EngineSettings, Sampling
 from ...sources import resolve_checkpoint
 from ...text import load_tokenizer
 from ..chat import Chat, RequestRefused
-from ..interface import Answer, Failure, Reply, Request
+from ..interface import Answer, Failure, Reply, Request, Responder
 from ..settings import ModelChoice
 from ..transformers import processor_of, reads_images
 from .interpreter import environment, interpreter, runtime
@@ -43,11 +42,8 @@ _ENVIRONMENT = {
 }
 
 
-class VllmResponder:
+class VllmResponder(Responder):
     """A model in a process of vLLM's with its chat format; `key` names the weights by content, and vLLM's version."""
-
-    runners: tuple[Runner, ...] = ()
-    """None: vLLM runs all of it."""
 
     def __init__(self, chat: Chat, key: str, worker: WorkerProcess, choice: ModelChoice, stops: set[int]) -> None:
         self.key = key
@@ -113,9 +109,6 @@ class VllmResponder:
             prompt["images"] = [places[identity] for identity in prompt["images"]]
         replies = iter(self._ask(prompts, list(images.values()), sampling, schema) if prompts else ())
         return [prompt if isinstance(prompt, Failure) else self._reply(next(replies)) for prompt in asked]
-
-    def keep_in(self, folder: Path) -> None:
-        """Nothing to keep: what was not committed is computed again."""
 
     def close(self) -> None:
         """End the process; the memory of its device is free then."""

@@ -192,7 +192,7 @@ def test_an_extractor_lists_the_objects_and_is_asked_once(tmp_path, words, light
         choice = ModelChoice(
             model="lister", backend="openai", url=f"{url}/v1", server=ServerSettings(timeout=5.0, concurrency=1)
         )
-        spoken = [(one.question, one.text) for one in file.answers]
+        spoken = [(one.question, one.text) for one in file.items]
         truth = read_truth(folder, SMALL, words, light)
         first = extract_objects(spoken, choice, tmp_path / "kept", Progress())
         assert first.asked == 3
@@ -238,7 +238,7 @@ def test_answers_that_do_not_fit(tmp_path):
     with pytest.raises(PrefmillError, match="2 questions about 2 images, where Object HalBench has 300"):
         read_described(path, None, partial=False)
     part = read_described(path, None, partial=True)
-    assert [one.image for one in part.answers] == [42, 7]
+    assert [one.image for one in part.items] == [42, 7]
     assert len(part.notes) == 2
     with pytest.raises(PrefmillError, match="1 duplicate; 1 conflicting"):
         read_described(answers(tmp_path / "b.jsonl", [*ROWS, {**ROWS[0], "answer": "No."}]), None, partial=False)
@@ -257,7 +257,7 @@ SMALL_QUESTIONS = [{"image_id": 42, "question": "Describe."}, {"image_id": 7, "q
 def test_answers_by_order_take_their_images_from_the_questions(tmp_path):
     questions = read_questions("objhal", answers(tmp_path / "q.jsonl", SMALL_QUESTIONS))
     path = answers(tmp_path / "a.jsonl", [{"text": "one"}, {"text": "two"}])
-    assert [(one.image, one.text) for one in read_described(path, questions, partial=True).answers] == [
+    assert [(one.image, one.text) for one in read_described(path, questions, partial=True).items] == [
         (42, "one"),
         (7, "two"),
     ]

@@ -1,5 +1,6 @@
 """Files of rankings and of scores: what they hold, and every way in which they can be wrong."""
 
+import gzip
 import io
 import json
 import math
@@ -156,11 +157,24 @@ def test_what_the_official_script_writes_is_read(tmp_path):
     assert recorded.by_scorer["test_CLIP"]["a"].scores == recorded.by_scorer["mine"]["a"].scores == (2.0, 1.0)
 
 
+def test_packed_scores_are_read_and_never_written_to(tmp_path):
+    rows = [{"id": "a", "prompt": "", "rewards": [2.0, 1.0]}]
+    packed = written(tmp_path, gzip.compress(json.dumps(rows).encode()), "test_CLIP.json.gz")
+    recorded = RecordedScores()
+    recorded.read(packed)
+    assert recorded.by_scorer["test_CLIP"]["a"].scores == (2.0, 1.0)
+    for path in (packed, written(tmp_path, rows, "test_CLIP.json")):
+        before = path.read_bytes()
+        with pytest.raises(PrefmillError, match="no scores can be added"):
+            ScoreLog(path)
+        assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         ('{"id": "a", "scores": [1, 2]}\n{"id": "a", "scores": [1, 2]}', r":2: s has scores for 'a' already, at .*:1"),
-        ('{"id": "a", "scores": [1, 2]}\n{"id": "b", "sco', ":2: invalid_json"),
+        ('{"id": "a", "scores": [1, 2]}\n{"id": "b", "sco', ":2: not valid JSON"),
         ('{"id": "a", "scores": [1, "2"]}', ":1: '2' is no score"),
         ('{"id": "a", "scores": 1}', ":1: no row of scores"),
         ('{"scores": [1]}', ":1: no row of scores"),

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 from PIL import Image
-from prefmill.engine.responders.interface import Answer, Failure, Reply, Request
+from prefmill.engine.responders.interface import Answer, Failure, Reply, Request, Responder
 from prefmill.engine.responders.structured import Form, UnfitAnswer, ask_forms, described_form, read_form
 from prefmill.engine.settings import Sampling
 from pydantic import Field
@@ -29,12 +29,10 @@ GOOD = (
 )
 
 
-class Scripted:
+class Scripted(Responder):
     """Says what it is told to, call by call, and keeps what it was asked."""
 
     key = "scripted@1"
-    execution = None
-    runners = ()
 
     def __init__(self, *calls: Sequence[str | Reply]) -> None:
         self.calls, self.asked, self.schemas = list(calls), [], []
@@ -47,12 +45,6 @@ class Scripted:
         texts = self.calls.pop(0)
         assert len(texts) == len(requests)
         return [Answer(text, "stop", 9, seconds=1.0, cost=0.5) if isinstance(text, str) else text for text in texts]
-
-    def keep_in(self, folder):
-        raise NotImplementedError
-
-    def close(self):
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize(

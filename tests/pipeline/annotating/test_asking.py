@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 from prefmill.engine.responders.image_ratings import ASPECTS
-from prefmill.engine.responders.interface import Answer, Failure
+from prefmill.engine.responders.interface import Answer, Failure, Responder
 from prefmill.pipeline.annotating.asking import SeenPrompt, annotate, shown_order
 from prefmill.pipeline.annotating.settings import AnnotatorChoice
 from prefmill.pipeline.records import Annotation, Prompt, Reject
@@ -23,10 +23,10 @@ def seen(*names, prompt="p"):
     )
 
 
-class Annotator:
+class Annotator(Responder):
     """Rates an image by its width; `spoil(text, request)` makes something else of the answer."""
 
-    key, execution, runners = "annotator@1", None, ()
+    key = "annotator@1"
 
     def __init__(self, spoil=lambda text, request: text):
         self.spoil, self.asked = spoil, []
@@ -44,12 +44,6 @@ class Annotator:
             text = self.spoil(json.dumps({"images": said}), request)
             replies.append(text if isinstance(text, Failure) else Answer(text, "stop", 5))
         return replies
-
-    def keep_in(self, folder):
-        raise NotImplementedError
-
-    def close(self):
-        raise NotImplementedError
 
 
 def choice(**settings):
