@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
-from .forked_worker import LIBRARIES, Starter
+from .forked_worker import LIBRARIES, Starter, fork
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two shared cores: one thread per process is the fastest
 RUN = (
-    *("prefmill.cli.run", "prefmill.engine.sd3.text_to_image", "prefmill.engine.scorers.image_reward"),
+    *(
+        "prefmill.cli.main",
+        "prefmill.cli.run",
+        "prefmill.engine.sd3.text_to_image",
+        "prefmill.engine.scorers.image_reward",
+    ),
     *("prefmill.engine.responders.transformers", "prefmill.engine.scorers.text_reward"),
 )
 SHARED = Path(__file__).parents[2] / "shared"
@@ -56,7 +61,7 @@ def forks():
 def forked_workers(forks):
     """Trainings start their processes without ten seconds of imports each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prefmill.train.launch.subprocess.Popen", Starter(forks))
+        patch.setattr("prefmill.train.launch.subprocess.Popen", Starter(fork))
         yield
 
 
