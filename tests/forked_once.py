@@ -1,5 +1,6 @@
 """Imported by the fork server: what a process reads or makes only once is there in all that are forked from it."""
 
+import gc
 import io
 
 from prefmill.base.versions import package_versions
@@ -12,3 +13,5 @@ draw(LINES).savefig(io.BytesIO())  # finds the fonts
 get_checkpoint_conversion_mapping("llava")
 package_versions()
 _template()
+gc.collect()
+gc.freeze()  # what was imported is no garbage

@@ -28,7 +28,6 @@ LIBRARIES = (
     *("transformers.models.llama.modeling_llama", "transformers.models.clip.modeling_clip"),
     *("prefmill.train.inputs", "prefmill.engine.processors", "prefmill.train.trl_backend"),
     *("prefmill.train.preference.trainer", "prefmill.train.weights_only", "prefmill.train.reward.work"),
-    "tests.forked_once",
 )
 """What a training imports, less the worker itself: its clock starts when it is imported."""
 COLD = subprocess.Popen

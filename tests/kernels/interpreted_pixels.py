@@ -7,7 +7,7 @@ from prefmill.kernels.pixels.prepare import CLIP_DEVIATION, CLIP_MEAN, prepare_p
 from prefmill.kernels.triton_support import INTERPRETED
 
 assert INTERPRETED
-CROP = PixelTarget(40, CLIP_MEAN, CLIP_DEVIATION, centre="torchvision")
+CROP = PixelTarget(24, CLIP_MEAN, CLIP_DEVIATION, centre="torchvision")
 PAD = PixelTarget(33, CLIP_MEAN, CLIP_DEVIATION, fit="pad")
 OLDER = PixelTarget(40, CLIP_MEAN, CLIP_DEVIATION, passes="pillow 12")
 

@@ -79,7 +79,7 @@ def test_an_interrupt_at_any_instruction_ends_in_the_same_rows(tmp_path, expecte
         if interrupter.left > 0:
             break
         assert run(folder) == expected
-        instruction += 47  # a prime: over the loops of the code, every instruction's turn comes
+        instruction += 23  # a prime: over the loops of the code, every instruction's turn comes
     assert struck > 20
 
 
