@@ -24,11 +24,10 @@ from prefmill.micro.world.scenes import sample_scenes
 
 QUICK = {
     train_autoencoder: {"STEPS": 2, "BATCH": 4},
-    train_generator: {"STEPS": 2, "CACHED_LATENTS": 64, "BATCH": 8},
+    train_generator: {"STEPS": 2, "CACHED_LATENTS": 256, "BATCH": 8},
     train_comparators: {"CLIP_STEPS": 2, "MATCHING_STEPS": 2, "CLIP_BATCH": 8, "MATCHING_BATCH": 8},
     train_image_reward: {
         "STEPS": 2,
-        "GROUPS": 4,
         "VISION_STEPS": 2,
         "VISION_BATCH": 8,
         "RENDERED": 6,
