@@ -33,7 +33,7 @@ def make(dtype=torch.float32, bias=False, **sizes):
 def test_error_is_at_most_the_references(dtype, learned):
     """Summed over sizes, bias, temperature and softcap: one case alone would compare two draws of rounding noise."""
     pooled = torch.zeros(1 + len(learned), 2, dtype=torch.float64)
-    for size, (temperature, softcap) in itertools.product(SIZES, ((1.0, None), (0.7, 20.0))):
+    for size, temperature, softcap in itertools.product(SIZES, (1.0, 0.7), (None, 20.0)):
         for bias in (True,) if "bias" in learned else (False, True):
             inputs = make(dtype, bias, **size) | {"temperature": temperature, "softcap": softcap}
             pooled += torch.tensor(squared_errors(token_logprobs, token_logprobs_reference, inputs, learned))
