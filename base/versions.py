@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = (
@@ -24,10 +25,14 @@ PACKAGES = (
 
 def package_versions() -> dict[str, str]:
     """Return the installed versions of the packages that results depend on, and of Python."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+    found = {package: installed_version(package) for package in PACKAGES}
+    return {"python": platform.python_version()} | {package: each for package, each in found.items() if each}
+
+
+@cache
+def installed_version(package: str) -> str | None:
+    """Return a package's version, or None where it is not installed. Every stage asks, and to read it takes a while."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

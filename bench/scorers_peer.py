@@ -11,6 +11,7 @@ import os
 import sys
 import time
 
+import ImageReward  # type: ignore[import-not-found]  # only in the peer's own environment: elsewhere it ends here
 import numpy as np
 import torch
 from PIL import Image
@@ -19,8 +20,6 @@ from PIL import Image
 def main(folder: str, threads: int) -> None:
     """Load the package's model from `folder` and answer until stdin ends."""
     os.chdir(folder)  # the package asks for the tokenizer `bert-base-uncased`, which is a folder here
-    import ImageReward  # type: ignore[import-not-found]  # only in the peer's own environment
-
     torch.set_num_threads(threads)
     model = ImageReward.load("ImageReward.pt", device="cpu", med_config="med_config.json")
     images = torch.from_numpy(np.load("images.npy"))

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from pydantic import Field, ValidationError
 from ..base.errors import PrefmillError
 from ..base.files import reason_of, sha256_of, write_text
 from ..base.settings import Settings
+from ..base.versions import installed_version
 from .device import device_target
 from .network import Dimension, Network
 
@@ -177,13 +177,8 @@ def source_digest() -> str:
 
 def versions_for(backend: str) -> dict[str, str]:
     """The versions here of the packages that an engine of a backend needs; "not installed" where there is none."""
-    found = {}
-    for package in (*_GRAPH_PACKAGES, *BACKEND_PACKAGES.get(backend, ())):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    packages = (*_GRAPH_PACKAGES, *BACKEND_PACKAGES.get(backend, ()))
+    return {package: installed_version(package) or "not installed" for package in packages}
 
 
 def ranges_of(network: Network) -> dict[str, tuple[int, int, int]]:

@@ -7,6 +7,7 @@ does not depend on the length of the run.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,6 @@ def write_report(run: Run, mark: Mark = lambda image, text: [], shown: int = SHO
     """
     if shown < 1:
         raise PrefmillError(f"a report of {shown} prompts would show nothing", "give --prompts a number from 1")
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["cut"] = cut
-    template = environment.get_template("report.html")
     images, summary, around = list(prompt_rows(run, mark, shown)), summarize(run), surroundings(run)
     values = {
         "name": run.folder.resolve().name,
@@ -77,7 +74,7 @@ def write_report(run: Run, mark: Mark = lambda image, text: [], shown: int = SHO
         "is_random": RANDOM_NOTICE in around["notices"],
     }
     try:
-        page = template.render(values)
+        page = _template().render(values)
     except (jinja2.UndefinedError, TypeError, ValueError) as error:
         if values["results"] is None:  # all else is made here
             raise
@@ -85,6 +82,15 @@ def write_report(run: Run, mark: Mark = lambda image, text: [], shown: int = SHO
     path = run.folder / "report.html"
     write_text(path, page)
     return path
+
+
+@cache
+def _template() -> jinja2.Template:
+    """The page's template, with its parts compiled once."""
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["cut"] = cut
+    return environment.get_template("report.html")
 
 
 def _tiles(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import dataclass, field
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -32,49 +34,77 @@ def module_of(path: Path) -> list[str]:
     return list(path.relative_to(ROOT).with_suffix("").parts)
 
 
-def imports_of(path: Path) -> set[str]:
-    """The project's own modules that a file imports, as `folder.module`, lazy imports included."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = module_of(path)[: -node.level]
-            target = [*base, *(node.module or "").split(".")] if node.module else base
-            names = [".".join(target)] if node.module else [".".join([*target, name.name]) for name in node.names]
-            found |= {name for name in names if name}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "prefmill":
-            found.add((node.module or "").removeprefix("prefmill."))
+@dataclass
+class Facts:
+    """What the rules look at in a file."""
+
+    lines: int
+    docstring: str | None
+    imports: set[str] = field(default_factory=set)
+    """The project's own modules, as `folder.module`, lazy imports included."""
+    classes: list[str] = field(default_factory=list)
+    called: set[str | None] = field(default_factory=set)
+    forbidden: set[str] = field(default_factory=set)
+
+
+@cache
+def facts_of(path: Path) -> Facts:
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    found = Facts(len(text.splitlines()), ast.get_docstring(tree) if text.strip() else "nothing")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found.imports |= imported_from(node, path)
+            if any(name.name == "*" for name in node.names):
+                found.forbidden.add("star import")
         elif isinstance(node, ast.Import):
-            found |= {name.name.removeprefix("prefmill.") for name in node.names if name.name.startswith("prefmill.")}
+            names = [name.name for name in node.names]
+            found.imports |= {name.removeprefix("prefmill.") for name in names if name.startswith("prefmill.")}
+        elif isinstance(node, ast.ClassDef):
+            found.classes.append(node.name)
+        elif isinstance(node, ast.Call):
+            found.called.add(node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", None))
+        elif isinstance(node, ast.Attribute) and node.attr == "path" and ast.unparse(node.value) == "sys":
+            found.forbidden.add("sys.path edited")
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: "/".join(module_of(path)))
-def test_imports_point_down(path):
-    folder = module_of(path)[0]
-    for target in imports_of(path):
+def imported_from(node: ast.ImportFrom, path: Path) -> set[str]:
+    if node.level:
+        base = module_of(path)[: -node.level]
+        target = [*base, *(node.module or "").split(".")] if node.module else base
+        names = [".".join(target)] if node.module else [".".join([*target, name.name]) for name in node.names]
+        return {name for name in names if name}
+    module = node.module or ""
+    return {module.removeprefix("prefmill.")} if module.split(".")[0] == "prefmill" else set()
+
+
+def test_imports_point_down():
+    wrong = []
+    for path in SOURCES:
+        folder = module_of(path)[0]
         allowed = MAY_IMPORT[folder] | {folder}
-        assert any(target == rule or target.startswith(rule + ".") for rule in allowed), f"{path} imports {target}"
+        for target in facts_of(path).imports:
+            if not any(target == rule or target.startswith(rule + ".") for rule in allowed):
+                wrong.append(f"{path} imports {target}")
+    assert not wrong
 
 
 def test_import_table_reads_real_imports():
     """The reader above finds what it should: a rule that sees nothing would hold forever."""
-    assert "base.errors" in imports_of(ROOT / "pipeline" / "store.py")
-    assert "engine.images" in imports_of(ROOT / "pipeline" / "stages" / "score.py")
-    assert "pipeline.store" in imports_of(ROOT / "cli" / "show.py")
+    assert "base.errors" in facts_of(ROOT / "pipeline" / "store.py").imports
+    assert "engine.images" in facts_of(ROOT / "pipeline" / "stages" / "score.py").imports
+    assert "pipeline.store" in facts_of(ROOT / "cli" / "show.py").imports
 
 
-@pytest.mark.parametrize("path", ALL, ids=lambda path: "/".join(module_of(path)))
-def test_file_rules(path):
-    text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    assert len(text.splitlines()) <= 300, "over 300 lines: one idea, one file"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            assert all(name.name != "*" for name in node.names), "star import"
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            assert (node.value.id, node.attr) != ("sys", "path"), "sys.path edited"
-    if path in SOURCES and text.strip():
-        assert ast.get_docstring(tree), "no module docstring"
+def test_file_rules(tmp_path):
+    """No more than 300 lines (one idea, one file), no star imports, no edits of sys.path; sources say what they are."""
+    assert not {str(path): facts_of(path).lines for path in ALL if facts_of(path).lines > 300}
+    assert not {str(path): facts_of(path).forbidden for path in ALL if facts_of(path).forbidden}
+    assert not [str(path) for path in SOURCES if not facts_of(path).docstring]
+    (tmp_path / "bad.py").write_text("import sys\nfrom os import *\nsys.path.append('x')\n")
+    assert facts_of(tmp_path / "bad.py").forbidden == {"star import", "sys.path edited"}
+    assert facts_of(tmp_path / "bad.py").docstring is None
 
 
 def kernel_functions() -> dict[str, set[str]]:
@@ -100,11 +130,7 @@ def test_every_public_kernel_function_belongs_to_an_operation():
 def test_every_operation_has_a_caller():
     """In the product: tests, benchmarks and the kernels themselves do not count."""
     callers = [path for path in SOURCES if module_of(path)[0] not in {"bench", "kernels"}]
-    called = set()
-    for path in callers:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                called.add(node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", None))
+    called = set().union(*(facts_of(path).called for path in callers))
     for name, functions in kernel_functions().items():
         assert functions & called, f"nothing calls {name}: {sorted(functions)}"
 
@@ -112,9 +138,9 @@ def test_every_operation_has_a_caller():
 def test_no_class_has_the_name_of_another():
     places: dict[str, list[str]] = {}
     for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places.setdefault(node.name, []).append("/".join(module_of(path)))
+        for name in facts_of(path).classes:
+            if not name.startswith("_"):
+                places.setdefault(name, []).append("/".join(module_of(path)))
     twice = {name: found for name, found in places.items() if len(found) > 1}
     assert not twice
 
@@ -135,24 +161,23 @@ import importlib, sys
 for name in sys.argv[1:]:
     importlib.import_module("prefmill." + name)
 import transformers.integrations, kernels
-print(getattr(kernels, "MARK", "ours"))
+print(kernels.MARK)
 """
 
 
-@pytest.mark.parametrize("theirs", [False, True], ids=["alone", "with-their-kernels-package"])
 @pytest.mark.parametrize("directory", ["root", "elsewhere"])
-def test_imports_beside_hugging_face_kernels(theirs, directory, tmp_path):
-    """A foreign `kernels` package stays visible under its own name, and ours under prefmill.kernels."""
-    environment = {**os.environ}
-    if theirs:
-        package = tmp_path / "site" / "kernels"
-        package.mkdir(parents=True)
-        (package / "__init__.py").write_text("MARK = 'theirs'\n")
-        environment["PYTHONPATH"] = str(package.parent)
-    probe = PROBE if theirs else PROBE.replace(", kernels", "").replace('getattr(kernels, "MARK", "ours")', '"ours"')
+def test_imports_beside_hugging_face_kernels(directory, tmp_path):
+    """A foreign `kernels` package stays visible under its own name, and ours under prefmill.kernels.
+
+    That ours imports without theirs show all other tests, and from elsewhere those of the documents' examples.
+    """
+    package = tmp_path / "site" / "kernels"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("MARK = 'theirs'\n")
+    environment = {**os.environ, "PYTHONPATH": str(package.parent)}
     modules = ["kernels", "base.errors", "pipeline.store", "cli.main", "train.launch"]
     result = subprocess.run(
-        [sys.executable, "-c", probe, *modules],
+        [sys.executable, "-c", PROBE, *modules],
         cwd=ROOT if directory == "root" else tmp_path,
         env=environment,
         capture_output=True,
@@ -160,7 +185,7 @@ def test_imports_beside_hugging_face_kernels(theirs, directory, tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == ("theirs" if theirs else "ours")
+    assert result.stdout.strip() == "theirs"
 
 
 MICRO_ORDER = ("world", "teach", "measure")
@@ -198,6 +223,11 @@ def _targets(name: str, root: Path) -> set[str]:
     return found
 
 
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    return import_graph(ROOT, SOURCES)
+
+
 def circle_of(graph: dict[str, set[str]]) -> list[str]:
     """The files of one circle of imports, none where there is none."""
     try:
@@ -207,15 +237,15 @@ def circle_of(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def test_no_file_imports_itself_through_others():
-    assert circle_of(import_graph(ROOT, SOURCES)) == []
+def test_no_file_imports_itself_through_others(graph):
+    assert circle_of(graph) == []
 
 
-def test_no_two_folders_import_each_other():
+def test_no_two_folders_import_each_other(graph):
     """A folder and one inside it may: a catalogue lists what is in the sub-folders, which read its declarations."""
     edges = {
         (source.rpartition(".")[0], target.rpartition(".")[0])
-        for source, targets in import_graph(ROOT, SOURCES).items()
+        for source, targets in graph.items()
         for target in targets
     }
     mutual = {(one, other) for one, other in edges if one < other and (other, one) in edges}

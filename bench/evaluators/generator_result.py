@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -160,12 +161,17 @@ def _write_pictures(
                 for title, changes in (("Largest gains", gains), ("Largest losses", losses))
             ]
         tuned.append(entry)
-    folder = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.get_template("generator.html").render(
+    page = _template().render(
         name=run.folder.resolve().name, result=result, tuned=tuned, guidance=[f"{scale:g}" for scale in found.guidance]
     )
     write_text(run.folder / PAGE, page)
+
+
+@cache
+def _template() -> jinja2.Template:
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("generator.html")
 
 
 def _sorted_by(found: Evaluated, name: str, independence: _Independence) -> str | None:

@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,18 @@ def shown(text: object, limit: int = 120) -> str:
     return _MARKUP.sub(r"\\\1", html.escape(plain, quote=False))
 
 
+@cache
+def _template() -> jinja2.Template:
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=folder, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    return environment.get_template("card.md")
+
+
 def _card(exported: Exported, license: str | None, plots: list[tuple[str, str]]) -> str:
     tally, name = exported.tally, exported.path.name
     stages = list(_stages(exported.run))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )
     loading = exported.format.loading.format(name=re.sub(r"[^\w./-]+", "-", name))
-    page = environment.get_template("card.md").render(
+    page = _template().render(
         header=_header(exported, license),
         name=shown(name),
         total=sum(exported.rows.values()),

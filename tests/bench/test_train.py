@@ -47,14 +47,14 @@ def test_inputs_have_the_lengths_they_are_named_by(tmp_path):
 
 
 def test_every_rung_trains_to_the_same_losses(tmp_path, monkeypatch):
-    """In this process, where the benchmark starts one for each side."""
+    """In this process, where the benchmark starts one for each side; so nothing is to be warmed up first."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
 
     @contextlib.contextmanager
     def here(rung, folder, setting):
         own = {key: value for key, value in setting.items() if key != "threads"}
-        changes = {"max_steps": 1, "epochs": 1}
-        yield lambda output: train_once(rung, folder, f"{rung}-{output}", own | (changes if output == "warm" else {}))
+        nothing = timing(0.0, 0, [])
+        yield lambda output: nothing if output == "warm" else train_once(rung, folder, f"{rung}-{output}", own)
 
     monkeypatch.setattr(train, "side_process", here)
     setting = {"device": "cpu", "lora_rank": 8, "lora_alpha": 16, "batch_size": 2, "accumulation": 1, "threads": 1}

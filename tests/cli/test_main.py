@@ -18,6 +18,8 @@ from prefmill.recipes.recipe import Recipe
 from prefmill.recipes.settings import override, to_yaml
 from typer.testing import CliRunner
 
+from ..forked_worker import be_command, fork
+
 
 @pytest.fixture
 def prefmill(monkeypatch, capsys):
@@ -174,26 +176,21 @@ def test_bad_prompt_rows_are_recorded_and_the_others_go_on(prefmill, tmp_path):
     assert {"subject_id": "prompts.jsonl:7", "reason": "invalid_json"}.items() <= json.loads(shown[1]).items()
 
 
-def test_ctrl_c_keeps_the_work_and_says_how_to_continue(tmp_path, cache):
-    folder = tmp_path / "run"
+def test_ctrl_c_keeps_the_work_and_says_how_to_continue(forks, tmp_path, cache):
+    folder, told = tmp_path / "run", tmp_path / "told"
     (tmp_path / "prompts.txt").write_text("\n".join(f"scene {number}" for number in range(12)))
     arguments = ["run", "tiny", "--to", folder, "--prompts", tmp_path / "prompts.txt", "--no-train"]
-    command = [sys.executable, "-m", "prefmill.cli.main", *map(str, arguments)]
-    slow = ["--set", "generate.batch_size=1", "--set", "executor.commit_seconds=0"]
-    process = subprocess.Popen(
-        [*command, *slow],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-        # a test run in the background of a script ignores Ctrl-C, and its children would too
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
-    )
+    settings = ["generate.batch_size=1", "executor.commit_seconds=0"]
+    settings += [f"responders.{number}.sampling.max_new_tokens=2" for number in range(3)]
+    chosen = [part for setting in settings for part in ("--set", setting)]
+    process = fork(be_command, ([*map(str, arguments), *chosen], told))
     deadline = time.monotonic() + 120
-    while not list(folder.glob("candidates/*.parquet")) and time.monotonic() < deadline and process.poll() is None:
+    while not list(folder.glob("candidates/*.parquet")) and time.monotonic() < deadline and process.is_alive():
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 130, message
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    message = told.read_text()
+    assert process.exitcode == 130, message
     assert f"prefmill run --to {folder}" in message
     assert "Traceback" not in message
     done = len(list(folder.glob("candidates/*.parquet")))

@@ -248,8 +248,7 @@ def test_a_device_that_is_not_here_needs_a_builder_for_such(workshop):
 
 
 SECOND = """
-import sys, time
-import torch
+import sys
 from pathlib import Path
 from prefmill.base.locks import exclusive
 root, name = Path(sys.argv[1]), sys.argv[2]

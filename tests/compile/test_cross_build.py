@@ -62,7 +62,7 @@ def test_the_tiny_step_is_built_at_sizes_that_vary(tmp_path):
     engine = TextToImage.from_pretrained("random:text-to-image", EngineSettings(device="cpu", dtype="bfloat16"))
     network = engine.steps.guided.network
     assert network.specification == step_network(network.module, engine.text.length, guided=True).specification
-    _, artifact = build_engine(network, "tensorrt_rtx", "bfloat16", CPU, tmp_path, targets=TARGETS)
+    _, artifact = build_engine(network, "tensorrt_rtx", "bfloat16", CPU, tmp_path, targets=TARGETS[:1])
     assert set(artifact.ranges) == {"batch", "height", "width"}
     assert artifact.size > 1_000_000
 

@@ -59,6 +59,7 @@ def test_twenty_random_kills_end_in_identical_records(forks, tmp_path, cache, ca
     settings = [
         f"prompts.path={tmp_path / 'prompts.txt'}",
         "generate.batch_size=1",
+        "generate.steps=1",
         "score.batch_size=4",
         "judge.batch_size=1",
         "executor.commit_seconds=0",

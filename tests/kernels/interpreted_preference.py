@@ -13,8 +13,7 @@ TERMS = [{}, {"image_weight": 0.7, "anchor_weight": 1.3, "anchor_margin": 0.2}]
 
 @pytest.mark.parametrize("terms", TERMS, ids=["plain", "mdpo"])
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize(("dtype", "summed"), [(torch.float32, False), (torch.bfloat16, False), (torch.float32, True)])
 def test_equals_the_reference(loss, terms, dtype, summed):
     options = {"loss": loss, **terms, "label_smoothing": 0.1 if loss in SMOOTHED else 0.0}
     given = OP.make(Case("interpreted", {"pairs": 3}, dtype, options), torch.device("cpu"))

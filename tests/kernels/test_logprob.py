@@ -157,17 +157,17 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rows", [300, 2000])
+@pytest.mark.parametrize("rows", [300, 900])
 def test_no_tensor_of_the_logits_size(dtype, rows):
     """Neither the forward nor the backward ever makes a tensor near N x V; the reference, watched alike, does."""
-    sizes = {"N": rows, "D": 64, "V": 32_000}
-    for function, most in ((token_logprobs, 32_000 * 64), (token_logprobs_reference, None)):
+    sizes = {"N": rows, "D": 64, "V": 20_000}
+    for function, most in ((token_logprobs, 20_000 * 64), (token_logprobs_reference, None)):
         inputs = make(dtype, **sizes)
         hidden = inputs.pop("hidden_ND").requires_grad_()
         with Largest() as seen:
             function(hidden, **inputs).sum().backward()
         if most is None:
-            assert seen.elements == rows * 32_000
+            assert seen.elements == rows * 20_000
             break
         assert seen.elements <= most, "the head's weights are the largest tensor there may be"
 

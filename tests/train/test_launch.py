@@ -1,17 +1,14 @@
 """Trainings as a user starts them: processes, engine, interruption, resume, manifest, and what goes wrong."""
 
-import contextlib
 import json
 import math
 import multiprocessing
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from peft import PeftModel
@@ -27,6 +24,8 @@ from prefmill.train.checkpoints import newest_complete
 from prefmill.train.zero2 import ENGINE_CLASS
 from safetensors.torch import load_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+from ..forked_worker import be_launcher, fork, workers_of
 
 CURVE = ("step", "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "logps/chosen", "learning_rate")
 
@@ -137,26 +136,17 @@ def test_two_processes_learn_what_one_learns(trained, run_folder, settings, tmp_
     assert losses(tmp_path) == pytest.approx(losses(trained[0]), abs=2e-6)
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from prefmill.train.settings import DPOTrainingConfig
-from prefmill.train.adapter_training import train
-train(Path(sys.argv[1]), Path(sys.argv[2]), DPOTrainingConfig.model_validate_json(sys.argv[3]))
-"""
-
-
 def test_killed_and_interrupted_training_continues_exactly(trained, run_folder, settings, tmp_path):
     """SIGKILL of the launcher, then Ctrl-C, then the rest: the same curve and adapter as without a stop.
 
     Bit for bit: the optimizer's float32 state, the generator states and the place in the data order are restored,
     and one thread adds in one order.
     """
-    config, broken = settings(max_steps=STEPS), tmp_path
-    command = [sys.executable, "-c", KILLED, str(run_folder), str(broken), config.model_dump_json()]
-    with subprocess.Popen(command) as launcher:
-        wait_for(lambda: newest_complete(broken / "checkpoints"))
-        launcher.send_signal(signal.SIGKILL)
+    config, broken = settings(max_steps=STEPS), tmp_path / "output"
+    launcher = fork(be_launcher, (run_folder, broken, config, tmp_path / "said", {}))
+    wait_for(lambda: newest_complete(broken / "checkpoints"))
+    launcher.kill()
+    launcher.join()
     # a worker that still lives would take the folder below for a newer checkpoint of its own, and drop a good one
     wait_for(lambda: not workers_of(broken))
     half = broken / "checkpoints" / "checkpoint-22"
@@ -234,17 +224,6 @@ def test_launcher_stays_light():
     probe = "import sys, prefmill.train.launch; print(*sorted({'torch', 'pyarrow', 'numpy', 'trl'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
-
-
-def workers_of(output):
-    """The live processes that train into a folder; their starter has their name in its command too."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            command = process.cmdline()
-            if "prefmill.train.worker" in command and str(output) in command and "torch.distributed.run" not in command:
-                found.append(process)
-    return found
 
 
 def wait_for(condition, seconds=100):

@@ -1,6 +1,10 @@
-"""Two machines that are this one: two launchers, one process each, that meet and train what two processes train."""
+"""Two machines that are this one: two launchers, one process each, that meet and train what two processes train.
+
+The second is started as a user starts it, launcher and worker; the first is forked.
+"""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +16,8 @@ from prefmill.train.adapter_training import train
 from prefmill.train.manifest import read_manifest
 from prefmill.train.nodes import Node, this_node
 from pydantic import ValidationError
+
+from ..forked_worker import be_launcher, fork
 
 NODE = """
 import sys
@@ -38,13 +44,14 @@ def test_two_nodes_train_what_two_processes_train(run_folder, settings, tmp_path
     train(run_folder, tmp_path / "one", settings(processes=2, **common))
     output = tmp_path / "two"
     config = settings(nodes=2, rendezvous=f"127.0.0.1:{free_port()}", **common)
-    nodes = []
-    for rank in (1, 0):
-        monkeypatch.setenv("NODE_RANK", str(rank))
-        command = [sys.executable, "-c", NODE, str(run_folder), str(output), config.model_dump_json()]
-        nodes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-    other, first = [node.communicate(timeout=200)[0] for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], first + other
+    command = [sys.executable, "-c", NODE, str(run_folder), str(output), config.model_dump_json()]
+    told = {**os.environ, "NODE_RANK": "1"}
+    started = subprocess.Popen(command, env=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    forked = fork(be_launcher, (run_folder, output, config, tmp_path / "said", {"NODE_RANK": "0"}))
+    other = started.communicate(timeout=200)[0]
+    forked.join(200)
+    first = (tmp_path / "said").read_text()
+    assert (started.returncode, forked.exitcode) == (0, 0), first + other
     assert "training on 6 pairs with 2 processes" in first
     assert first.splitlines()[-2] == "6"
     assert other.splitlines()[0].startswith("node 1 of 2")

@@ -8,25 +8,17 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 
-import psutil
 import pytest
 from prefmill.train.adapter_training import train
 from prefmill.train.manifest import read_manifest
 
+from ...forked_worker import Forked, be_launcher, fork, workers_of
+
 KILLS = int(os.environ.get("PREFMILL_KILLS", "2"))
 MOMENTS = ("filling caches", "writing a checkpoint", "somewhere")
 STEPS, PATIENCE = max(14, 6 * KILLS), 100
-LAUNCHER = """
-import sys
-from pathlib import Path
-from prefmill.train.settings import DPOTrainingConfig
-from prefmill.train.adapter_training import train
-train(Path(sys.argv[1]), Path(sys.argv[2]), DPOTrainingConfig.model_validate_json(sys.argv[3]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -45,26 +37,25 @@ def losses(output):
 
 
 def test_a_training_survives_kills(run_folder, config, undisturbed, tmp_path):
-    stream, told = random.Random(20), []
+    stream, told, output = random.Random(20), [], tmp_path / "output"
     for number in range(KILLS):
         moment, victim = MOMENTS[number % len(MOMENTS)], stream.choice(["launcher", "worker", "all"])
         if moment == "filling caches":
-            shutil.rmtree(tmp_path / "cache", ignore_errors=True)  # else only the first training fills them
-        command = [sys.executable, "-c", LAUNCHER, str(run_folder), str(tmp_path), config.model_dump_json()]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as launcher:
-            if not reached(moment, tmp_path, launcher, stream):
-                told.append("finished before it could be killed")
-                break
-            told.append(f"{moment}, at step {steps(tmp_path)}: {victim} killed")
-            kill(victim, tmp_path, launcher)
+            shutil.rmtree(output / "cache", ignore_errors=True)  # else only the first training fills them
+        launcher = Forked(fork(be_launcher, (run_folder, output, config, tmp_path / "said", {})))
+        if not reached(moment, output, launcher, stream):
+            told.append("finished before it could be killed")
+            break
+        told.append(f"{moment}, at step {steps(output)}: {victim} killed")
+        kill(victim, output, launcher)
     print(*told, sep="\n")
     assert len(told) == KILLS, told
-    assert not (tmp_path / "manifest.json").exists(), "killed, and not finished, is what is to be tested"
-    manifest = train(run_folder, tmp_path, config)
-    assert manifest == read_manifest(tmp_path)
+    assert not (output / "manifest.json").exists(), "killed, and not finished, is what is to be tested"
+    manifest = train(run_folder, output, config)
+    assert manifest == read_manifest(output)
     assert manifest.adapter_sha256 == undisturbed[1].adapter_sha256, told
-    assert losses(tmp_path) == losses(undisturbed[0])
-    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {
+    assert losses(output) == losses(undisturbed[0])
+    assert {path.name for path in output.iterdir() if not path.name.startswith(".")} == {
         *("adapter", "curves.png", "manifest.json", "metrics.jsonl", "train.log", "training.json")
     }
 
@@ -74,7 +65,7 @@ def reached(moment, output, launcher, stream):
     if moment == "filling caches":
         return came(launcher, lambda: any(output.glob("cache/*/*"))) and came(launcher, after(stream.uniform(0, 0.3)))
     if moment == "somewhere":
-        return came(launcher, lambda: workers(output)) and came(launcher, after(stream.uniform(0, 12)))
+        return came(launcher, lambda: workers_of(output)) and came(launcher, after(stream.uniform(0, 12)))
     before = steps(output)
     return came(launcher, lambda: steps(output) > before) and (
         came(launcher, after(stream.uniform(0, 0.5)))
@@ -112,22 +103,10 @@ def kill(victim, output, launcher):
     if victim in {"launcher", "all"}:
         launcher.kill()
     if victim in {"worker", "all"}:
-        for worker in workers(output)[: 1 if victim == "worker" else None]:
+        for worker in workers_of(output)[: 1 if victim == "worker" else None]:
             worker.kill()
     launcher.wait(PATIENCE)
     deadline = time.monotonic() + PATIENCE
-    while workers(output):
+    while workers_of(output):
         assert time.monotonic() < deadline, "a worker outlives its launcher"
         time.sleep(0.05)
-
-
-def workers(output):
-    found = []
-    for process in psutil.process_iter():
-        try:
-            command = process.cmdline()
-        except psutil.Error:
-            continue
-        if "prefmill.train.worker" in command and str(output) in command and "torch.distributed.run" not in command:
-            found.append(process)
-    return found
