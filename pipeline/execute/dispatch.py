@@ -90,15 +90,16 @@ class Dispatcher:
         config: ExecutorConfig,
         listener: DispatchListener,
         clock: Callable[[], float] = time.monotonic,
+        seconds_per_batch: float = 0.0,
     ) -> None:
-        """`stage` is its name; `work` returns the digest of a range's inputs."""
+        """`stage` is its name; `work` returns the digest of a range's inputs; a batch took so many seconds before."""
         self.crew, self.order, self.stage, self.work = crew, order, stage, work
         self.config, self.listener, self.clock = config, listener, clock
         self.waiting: deque[Batch] = deque()
         self.again: deque[Try] = deque()
         self.hands: dict[str, Hand] = {}
         self.given_up: list[tuple[Try, str]] = []
-        self.seconds_per_batch = self.bytes_per_batch = self.slowest = 0.0
+        self.seconds_per_batch, self.bytes_per_batch, self.slowest = seconds_per_batch, 0.0, 0.0
         self.size = 1
         self.made = self.lost_units = self.lost_loading = 0
         self.reason = ""
@@ -164,12 +165,13 @@ class Dispatcher:
             self.crew.submit(worker, hand.unit)
 
     def _pending(self) -> float:
-        """Return the seconds of workers that the listener was not told of."""
-        now = self.clock()
-        return sum(
-            now - hand.since if hand.ready is None else now - hand.ready_at - hand.worked
-            for hand in self.hands.values()
-        )
+        """Return the seconds of workers that the listener was not told of, and what units under way still take."""
+        now, seconds = self.clock(), 0.0
+        for hand in self.hands.values():
+            seconds += now - hand.since if hand.ready is None else now - hand.ready_at - hand.worked
+            if hand.unit is not None:
+                seconds += max(0.0, self.seconds_per_batch * len(hand.tried.batches) - (now - hand.since))
+        return seconds
 
     def _next_batches(self) -> list[Batch]:
         size = 1

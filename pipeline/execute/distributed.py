@@ -10,7 +10,7 @@ from typing import Any
 from ...base.errors import PrefmillError
 from ...base.files import make_folder, remove
 from ..budget import BudgetSpent
-from ..ledger import DeviceTime, What
+from ..ledger import DeviceTime, StageTime, What, totals
 from ..shards import STAGED, Shard, adopt
 from ..stage import digest, work_digest
 from .crew import Crew, StageOrder
@@ -29,9 +29,14 @@ def compute_by(crew: Crew, work: Work) -> None:
     if batches:
         staged = work.dataset.folder / STAGED
         make_folder(staged)
-        bookkeeper = _Bookkeeper(work, crew.engine)
-        dispatcher = Dispatcher(crew, _order(work), work.task.name, bookkeeper.digest_of, work.config, bookkeeper)
+        bookkeeper, known = _Bookkeeper(work, crew.engine), totals(work.ledger).get(work.task.name, StageTime())
+        usual = (known.rate or 0.0) * work.task.batch_size
+        dispatcher = Dispatcher(
+            crew, _order(work), work.task.name, bookkeeper.digest_of, work.config, bookkeeper, seconds_per_batch=usual
+        )
         try:
+            if spent := bookkeeper.afford(known.load + usual, 0.0):  # before a model is loaded
+                raise spent
             for result in dispatcher.results(batches):
                 bookkeeper.commit(result)
         finally:

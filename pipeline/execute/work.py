@@ -44,6 +44,7 @@ class ExecutorConfig(Settings):
     )
     mixed_hardware: bool = Field(default=False, description="GPUs of several types may work on one stage")
     address: str | None = Field(default=None, description="of the Ray cluster, HOST:PORT; else $RAY_ADDRESS, else here")
+    connect_seconds: float = Field(default=120.0, gt=0, description="after which a silent Ray cluster is given up")
     prepare_ahead: int = Field(default=2, ge=1, description="batches prepared ahead of the device")
     host_threads: int = Field(default=2, ge=1, description="threads for decoding and encoding")
     commit_seconds: float = Field(default=60.0, ge=0, description="at most this much work is lost when a run is killed")

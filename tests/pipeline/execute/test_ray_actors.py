@@ -16,7 +16,9 @@ from prefmill.pipeline.records import Score
 from prefmill.pipeline.store import Dataset
 from prefmill.recipes.checks import executor_problems
 
-from .test_processes import Noted, brought
+from .test_processes import Noted, brought, expected_recipe, filled, prompts
+
+__all__ = ["expected_recipe", "prompts"]
 
 CONFIG = ExecutorConfig(engine="ray", workers=2, unit_seconds=0)
 
@@ -44,6 +46,13 @@ def test_rows_and_rejects_are_those_of_one_process_and_a_killed_actor_costs_one_
     assert sorted(begun_in(tmp_path)) == sorted([*range(0, 40, 4), 20])
     assert "given up over the inputs 20 to 23, attempt 1" in progress.notices[0]
     assert {piece.engine for piece in DeviceLedger(tmp_path)} == {"ray"}
+
+
+def test_all_stages_of_a_recipe_have_the_rows_and_rejects_of_one_process(tmp_path, crew, prompts, expected_recipe):
+    assert filled(tmp_path, prompts, crew, CONFIG) == expected_recipe
+    pieces = [piece for piece in DeviceLedger(tmp_path) if piece.what == "work" and piece.engine == "ray"]
+    assert len({piece.stage for piece in pieces}) == 6
+    assert len({piece.worker for piece in pieces}) == 2  # the same actors for all stages
 
 
 def test_inputs_that_kill_are_named_and_all_others_committed(tmp_path, crew, expected):
