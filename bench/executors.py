@@ -2,11 +2,11 @@
 
     prefmill bench executors [--prompts 1000] [--turns 3] [--scale 10000,100000] [--to FILE]
 
-Overhead: a stage of fake work, one second of sleep for every hundred prompts, in this process and by one worker, sides
-taking turns; seconds of wall time from the plan to the last commit. The first stage of a run waits for the worker's
-process to start, those after it find it there: both are measured. Scale: the tiny recipe's stages, their models
-replaced by ones that make rows at once, in a process for each size; CPU seconds and the kernel's peak of memory, and
-the exponent between the sizes. The last line of output is one JSON object.
+Overhead: a run of two stages, one that reads prompts and one of fake work, a second of sleep for every hundred of them,
+in this process and by one worker, sides taking turns; seconds of wall time from the plan to the last commit. In a run's
+first stage with a model the worker's process may still be starting, those after it find it there: both are measured.
+Scale: the tiny recipe's stages, their models replaced by ones that make rows at once, in a process for each size; CPU
+seconds and the kernel's peak of memory, and the exponent between the sizes. The last line of output is one JSON object.
 """
 
 from __future__ import annotations
@@ -76,10 +76,13 @@ def _turn(prompts: int) -> tuple[float, float, float]:
 
 
 def _seconds(prompts: int, crew: ProcessCrew | None) -> float:
-    with tempfile.TemporaryDirectory() as folder, Run.writing(folder) as run:
+    from .filling import filling_tasks, write_prompts
+
+    with tempfile.TemporaryDirectory() as folder, Run.writing(Path(folder) / "run") as run:
+        reading = filling_tasks(run.folder, write_prompts(Path(folder) / "prompts.txt", prompts))[0]
+        tasks = [reading, sleeping_task(run.folder, prompts, BATCH, SECONDS)]
         began = time.perf_counter()
-        work = sleeping_task(run.folder, prompts, BATCH, SECONDS)
-        run_tasks(run, [work], ExecutorConfig(), Progress(), crew=crew)
+        run_tasks(run, tasks, ExecutorConfig(), Progress(), crew=crew)
         return time.perf_counter() - began
 
 

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,8 @@ LATE = 10.0
 SHORTEST = 60.0
 UNMEASURED = 3600.0
 """Seconds after which a unit is late where no unit has come back yet."""
+SLOW_START = 180.0
+"""Seconds without a worker that is ready after which that is said: a busy cluster makes workers wait in silence."""
 GROWTH = 4
 """How many times larger a unit may be than the one before it."""
 
@@ -71,6 +74,9 @@ class DispatchListener:
     def loaded(self, hand: Hand, seconds: float) -> None:
         """A worker is ready."""
 
+    def waits(self, seconds: float) -> None:
+        """No worker is ready after so many seconds."""
+
     def lost(self, hand: Hand, seconds: float, reason: str) -> None:
         """A worker is given up: after so many seconds of loading, or of a unit."""
 
@@ -102,7 +108,7 @@ class Dispatcher:
         self.seconds_per_batch, self.bytes_per_batch, self.slowest = seconds_per_batch, 0.0, 0.0
         self.size = 1
         self.made = self.lost_units = self.lost_loading = 0
-        self.reason = ""
+        self.reason, self.is_slow = "", False
         self.ending: PrefmillError | None = None
         """Why nothing more is handed out: raised when what was handed out has come back."""
 
@@ -124,6 +130,7 @@ class Dispatcher:
                     if result is not None:
                         yield result
                 self._give_up_late_ones()
+                self._say_that_none_is_ready()
         finally:
             for worker in list(self.hands):
                 self._let_go(worker)
@@ -221,6 +228,12 @@ class Dispatcher:
         for worker, hand in list(self.hands.items()):
             if hand.unit is not None and now - hand.since > (limit := self._limit(hand)):
                 self._lose(worker, f"it was not done after {limit:.0f} s")
+
+    def _say_that_none_is_ready(self) -> None:
+        waited = self.clock() - min((hand.since for hand in self.hands.values()), default=math.inf)
+        if waited > SLOW_START and not self.is_slow and not self.made and not any(h.ready for h in self.hands.values()):
+            self.is_slow = True
+            self.listener.waits(waited)
 
     def _limit(self, hand: Hand) -> float:
         if self.config.slowest != "auto":

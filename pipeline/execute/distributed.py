@@ -87,6 +87,11 @@ class _Bookkeeper(DispatchListener):
         if hand.ready is not None:
             self.work.learn(hand.ready.report)
 
+    def waits(self, seconds: float) -> None:
+        """Say so: Ray keeps silent about workers for which there is no room."""
+        why = "they wait for a place in the cluster (ray status), or load" if self.engine == "ray" else "they load"
+        self.work.progress.notice(f"{self.work.task.name}: no worker is ready after {seconds:.0f} s: {why}")
+
     def lost(self, hand: Hand, seconds: float, reason: str) -> None:
         """What was lost was paid for; where there is a reason, it is news."""
         unit = hand.unit
@@ -107,6 +112,7 @@ class _Bookkeeper(DispatchListener):
         report, name = (hand.ready.report, hand.ready.name) if hand.ready else (None, "")
         device = report.device_name if report else ""
         seconds = round(max(0.0, seconds), 6)
-        piece = DeviceTime(stage=self.work.task.name, what=what, seconds=seconds, began=round(time.time() - seconds, 6))
+        began = max(0.0, round(time.time() - seconds, 6))  # for people: nothing is reckoned from a clock of the day
+        piece = DeviceTime(stage=self.work.task.name, what=what, seconds=seconds, began=began)
         where = {"device": device, "worker": name, "engine": self.engine}
         self.work.ledger.add(piece.model_copy(update=where | more))

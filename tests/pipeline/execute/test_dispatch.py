@@ -233,6 +233,22 @@ def test_deadlines_begin_when_a_worker_is_ready_and_follow_what_is_usual():
     assert heard.reasons == ["it was not done after 90 s"]
 
 
+def test_that_no_worker_is_ready_is_said_once():
+    class Waiting(Heard):
+        def waits(self, seconds):
+            self.reasons.append(round(seconds))
+
+    class Busy(Scripted):
+        """Ready after 400 seconds."""
+
+        def collect(self, seconds):
+            return [*super().collect(seconds), *([(f"w{n}", READY) for n in (1, 2)] if self.now == 400 else [])]
+
+    crew, heard = Busy(load=lambda number: None), Waiting()
+    results, error = dispatched(crew, listener=heard)
+    assert (covered(results), error, heard.reasons) == (list(range(40)), None, [181])
+
+
 def test_a_unit_that_cannot_be_paid_for_is_not_begun_and_those_under_way_come_back():
     class Poor(Heard):
         left = 5

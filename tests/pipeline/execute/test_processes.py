@@ -14,14 +14,13 @@ from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
 from prefmill.bench.filling import filling_tasks, write_prompts
 from prefmill.bench.sleeping import NAME, Trouble, begun_in, sleeping_task
-from prefmill.pipeline.budget import Budget, BudgetSpent
 from prefmill.pipeline.execute import units
 from prefmill.pipeline.execute.crew import Died, Failed, Made, Ready, StageOrder, Unit
 from prefmill.pipeline.execute.local import run_tasks
 from prefmill.pipeline.execute.processes import ProcessCrew
 from prefmill.pipeline.execute.units import Servant, UnitWorker
 from prefmill.pipeline.execute.work import ExecutorConfig
-from prefmill.pipeline.ledger import DeviceLedger, DeviceTime, totals
+from prefmill.pipeline.ledger import DeviceLedger, totals
 from prefmill.pipeline.records import Score
 from prefmill.pipeline.shards import STAGED
 from prefmill.pipeline.stage import digest, work_digest
@@ -130,32 +129,6 @@ def test_inputs_that_kill_or_hang_are_named_and_all_others_committed(tmp_path, c
 def test_a_worker_that_dies_while_loading_is_a_named_error(tmp_path, crew):
     with pytest.raises(PrefmillError, match="workers died one after another while they loaded scores"):
         brought(tmp_path, crew, ExecutorConfig(attempts=1), trouble=Trouble("load"))
-
-
-def test_a_budget_ends_a_stage_and_a_larger_one_continues_it(tmp_path, crew):
-    bought = Budget(1.2 / 3600)  # all batches take two seconds
-    with pytest.raises(BudgetSpent, match=r"stopped before scores, with everything before it committed"):
-        brought(tmp_path, crew, budget=bought, seconds=0.2)
-    begun, taken = begun_in(tmp_path), totals(DeviceLedger(tmp_path))
-    assert len(begun) < 10
-    assert sorted(begun) == [shard.start for shard in Dataset(tmp_path / NAME, Score).shards]  # none was broken off
-    with pytest.raises(BudgetSpent, match=r"next unit of scores takes about|is spent"):
-        brought(tmp_path, crew, budget=bought, seconds=0.2)
-    assert totals(DeviceLedger(tmp_path)) == taken  # no model was loaded to find that out
-    rows, rejects = brought(tmp_path, crew, budget=Budget(1.0))
-    assert (len(rows), len(rejects)) == (68, 6)
-    assert sorted(begun_in(tmp_path)) == list(range(0, 40, 4))
-
-
-def test_a_budget_that_is_smaller_than_a_unit_is_said_before_anything_is_loaded(tmp_path, crew):
-    tmp_path.mkdir(exist_ok=True)
-    DeviceLedger(tmp_path).add(  # an earlier call's: a minute to load, ten seconds an input
-        DeviceTime(stage=NAME, what="loading", seconds=60, began=0),
-        DeviceTime(stage=NAME, what="work", seconds=40, began=1, units=4),
-    )
-    with pytest.raises(BudgetSpent, match=r"next unit of scores takes about 0.02778 device hours.* 0.02222 .* left"):
-        brought(tmp_path, crew, budget=Budget(180 / 3600))
-    assert begun_in(tmp_path) == []
 
 
 COORDINATOR = """
