@@ -144,9 +144,10 @@ class RayCrew:
         return _Actor(f"actor {self.count}", handle)
 
     def _resources(self) -> dict[str, float]:
+        ray = self.ray
         try:
-            return self.ray.cluster_resources()
-        except self.ray.exceptions.RayError as error:
+            return ray.cluster_resources()
+        except ray.exceptions.RayError as error:
             raise _no_cluster(self.config.address, error) from error
 
     def _kill(self, actor: _Actor) -> None:
@@ -193,9 +194,7 @@ def _connect(config: ExecutorConfig, ended: threading.Event) -> tuple[Any, bool]
     else:
         quiet.pop("include_dashboard")
     error = _within(config.connect_seconds, lambda: ray.init(address, **quiet, **here), ended)
-    if isinstance(error, TimeoutError):
-        raise _no_cluster(address, error, "allow it more with --set executor.connect_seconds=SECONDS") from error
-    if isinstance(error, ray.exceptions.RayError | OSError | RuntimeError | ValueError):
+    if isinstance(error, Exception):  # of any class: Ray raises plain ones where a machine is too busy to start it
         raise _no_cluster(address, error) from error
     if error is not None:
         raise error
@@ -240,14 +239,18 @@ def _knock(address: str) -> None:
         raise _no_cluster(address, error) from error
 
 
-def _no_cluster(address: str | None, error: BaseException, also: str = "") -> PrefmillError:
+def _no_cluster(address: str | None, error: Exception) -> PrefmillError:
     text = _first_line(error)
-    fix = "start one (ray start --head), or correct --set executor.address=HOST:PORT" + (f"; {also}" if also else "")
+    fix = "start one (ray start --head), or correct --set executor.address=HOST:PORT"
+    if address == "local":
+        fix = "one machine needs no Ray: --set executor.engine=processes"
+    if isinstance(error, TimeoutError):
+        fix += "; or allow it more time with --set executor.connect_seconds=SECONDS"
     if "token" in text.lower() or type(error).__name__ == "AuthenticationError":
         fix = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the cluster's head"
     return PrefmillError(f"the Ray cluster at {address or 'this machine'} cannot be used: {text}", fix)
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
