@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -132,8 +133,9 @@ class Dispatcher:
                 self._give_up_late_ones()
                 self._say_that_none_is_ready()
         finally:
-            for worker in list(self.hands):
-                self._let_go(worker)
+            with contextlib.ExitStack() as leaving:  # each of them, also where the ledger's disk refuses
+                for worker in list(self.hands):
+                    leaving.callback(self._let_go, worker)
         if self.ending:
             raise self.ending
         if self.given_up:
@@ -273,6 +275,7 @@ class Dispatcher:
         """A worker without a unit may load the next stage; what another one is at has nobody to take it."""
         hand = self.hands.pop(worker)
         now = self.clock()
+        self.crew.stop(worker, spent=hand.ready is None or hand.unit is not None)
         if hand.ready is None:
             self.listener.lost(hand, now - hand.since, "")
         else:
@@ -280,7 +283,6 @@ class Dispatcher:
             if hand.unit is not None:
                 self.listener.lost(hand, lost, "")
             self.listener.idled(hand, now - hand.ready_at - hand.worked - lost)
-        self.crew.stop(worker, spent=hand.ready is None or hand.unit is not None)
 
     def _not_made(self) -> PrefmillError:
         ranges = [f"{tried.batches[0].start} to {tried.batches[-1].stop - 1}" for tried, _ in self.given_up]

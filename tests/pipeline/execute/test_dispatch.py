@@ -282,6 +282,17 @@ def test_a_budget_is_passed_by_no_more_than_a_unit_for_each_worker(workers, budg
     assert len(results) == len(crew.units)
 
 
+def test_all_workers_are_let_go_also_where_their_time_cannot_be_booked():
+    class Refused(Heard):
+        def idled(self, hand, seconds):
+            raise PrefmillError("no space")
+
+    crew = Scripted(workers=3)
+    _, error = dispatched(crew, listener=Refused())
+    assert error is not None
+    assert sorted(worker for worker, _ in crew.stopped) == ["w1", "w2", "w3"]
+
+
 def test_time_is_told_of_whole():
     crew, heard = Scripted(workers=1), Heard()
     dispatched(crew, 12, listener=heard)
