@@ -15,7 +15,7 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -113,7 +113,7 @@ class Dispatcher:
         self.ending: PrefmillError | None = None
         """Why nothing more is handed out: raised when what was handed out has come back."""
 
-    def results(self, batches: Sequence[Batch]) -> Iterator[Result]:
+    def results(self, batches: Sequence[Batch]) -> Generator[Result, None, None]:
         """Yield a result for every unit that could be made.
 
         Raises PrefmillError at the end for those that could not be made. Where a worker says what a user has to
@@ -134,7 +134,7 @@ class Dispatcher:
                 self._say_that_none_is_ready()
         finally:
             with contextlib.ExitStack() as leaving:  # each of them, also where the ledger's disk refuses
-                for worker in list(self.hands):
+                for worker in reversed(list(self.hands)):  # called last first
                     leaving.callback(self._let_go, worker)
         if self.ending:
             raise self.ending

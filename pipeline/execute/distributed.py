@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ def compute_by(crew: Crew, work: Work) -> None:
         try:
             if spent := bookkeeper.afford(known.load + usual, 0.0):  # before a model is loaded
                 raise spent
-            for result in dispatcher.results(batches):
-                bookkeeper.commit(result)
+            with closing(dispatcher.results(batches)) as results:  # workers are let go of now, not some time later
+                for result in results:
+                    bookkeeper.commit(result)
         finally:
             remove(staged)
     work.end()
