@@ -2,11 +2,11 @@
 
     prefmill bench executors [--prompts 1000] [--turns 3] [--scale 10000,100000] [--to FILE]
 
-Overhead: a stage of fake work, one second of sleep for every hundred prompts, in this process and by one worker, sides
-taking turns; seconds of wall time from the plan to the last commit. The first stage of a run waits for the worker's
-process to start, those after it find it there: both are measured. Scale: the tiny recipe's stages, their models
-replaced by ones that make rows at once, in a process for each size; CPU seconds and the kernel's peak of memory, and
-the exponent between the sizes. The last line of output is one JSON object.
+Overhead: a run of two stages, one that reads prompts and one of fake work, a second of sleep for every hundred of them,
+in this process and by one worker, sides taking turns; seconds of wall time from the plan to the last commit. In a run's
+first stage with a model the worker's process may still be starting, those after it find it there: both are measured.
+Scale: the tiny recipe's stages, their models replaced by ones that make rows at once, in a process for each size; CPU
+seconds and the kernel's peak of memory, and the exponent between the sizes. The last line of output is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +28,6 @@ from ..base.progress import Progress
 from ..pipeline.execute.local import run_tasks
 from ..pipeline.execute.processes import ProcessCrew
 from ..pipeline.execute.work import ExecutorConfig
-from ..pipeline.records import Candidate, Response, Score, content_id
-from ..pipeline.stage import Stage
 from ..pipeline.store import Run
 from .sleeping import sleeping_task
 
@@ -81,10 +76,13 @@ def _turn(prompts: int) -> tuple[float, float, float]:
 
 
 def _seconds(prompts: int, crew: ProcessCrew | None) -> float:
-    with tempfile.TemporaryDirectory() as folder, Run.writing(folder) as run:
+    from .filling import filling_tasks, write_prompts
+
+    with tempfile.TemporaryDirectory() as folder, Run.writing(Path(folder) / "run") as run:
+        reading = filling_tasks(run.folder, write_prompts(Path(folder) / "prompts.txt", prompts))[0]
+        tasks = [reading, sleeping_task(run.folder, prompts, BATCH, SECONDS)]
         began = time.perf_counter()
-        work = sleeping_task(run.folder, prompts, BATCH, SECONDS)
-        run_tasks(run, [work], ExecutorConfig(), Progress(), crew=crew)
+        run_tasks(run, tasks, ExecutorConfig(), Progress(), crew=crew)
         return time.perf_counter() - began
 
 
@@ -94,59 +92,16 @@ def _filled(prompts: int) -> dict[str, float]:
     return json.loads(lines[-1])
 
 
-class FakeStage(Stage[Any, Any]):
-    """Makes the rows of a stage with a model, by the stage's name, without one."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def compute(self, prepared: Sequence[Any]) -> list[Any]:
-        """Make the rows."""
-        if self.name == "candidates":
-            return [self._candidate(prompt, number) for prompt in prepared for number in range(4)]
-        if self.name == "image_scores":
-            return [Score(image.candidate_id, "fake", _value(image.candidate_id)) for image in prepared]
-        if self.name == "response_scores":
-            return [
-                Score(answer.response.id, "fake", _value(answer.response.id))
-                for panel in prepared
-                for answer in panel.answers
-            ]
-        return [self._response(question.instruction) for question in prepared]
-
-    def _candidate(self, prompt: Any, number: int) -> Candidate:
-        identity = content_id("candidate", prompt.id, number)
-        return Candidate(identity, prompt.id, 1, 1, b"x" * 64, "fake", seed=number, guidance=float(number))
-
-    def _response(self, instruction: Any) -> Response:
-        identity = content_id("response", instruction.id, self.name)
-        text = f"An answer to {instruction.text} by {self.name}, number {int(identity[:6], 16)}."
-        return Response(identity, instruction.image_id, instruction.id, "fake", text, "stop", 12, 1)
-
-
-def _value(identity: str) -> float:
-    return int(identity[:8], 16) / 0xFFFFFFFF
-
-
 def _fill(prompts: int) -> dict[str, float]:
     """Bring so many prompts through all stages, in this process, and return what that took."""
-    from ..pipeline.synthesis import tasks_of
-    from ..recipes.settings import override
-    from ..recipes.tiny import tiny
+    from .filling import filling_tasks, write_prompts
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "prompts.txt"
-        path.write_text("".join(f"scene {number}: a red kite over the sea\n" for number in range(prompts)))
-        recipe = override(tiny(), [f"prompts.path={path}"])
+        path = write_prompts(Path(folder) / "prompts.txt", prompts)
         with Run.writing(Path(folder) / "run") as run:
-            tasks = [
-                replace(task, build=partial(FakeStage, task.name), batch_size=256, follows="")
-                if task.checkpoints
-                else task
-                for task in tasks_of(run, recipe)
-            ]
+            tasks = filling_tasks(run.folder, path)
             began = time.process_time()
-            run_tasks(run, tasks, recipe.executor, Progress())
+            run_tasks(run, tasks, ExecutorConfig(), Progress())
             seconds = time.process_time() - began
             rows = sum(len(run.dataset(task.name, task.output)) for task in tasks)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

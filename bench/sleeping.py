@@ -5,6 +5,7 @@ Workers import it like any stage, so a trial of theirs needs no model and no GPU
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -25,9 +26,12 @@ BEGUN = "begun"
 
 @dataclass(frozen=True)
 class Trouble:
-    """What befalls the worker that meets input `at`, or (load) that loads the stage; `once`: the first one alone."""
+    """What befalls the worker that meets input `at`, or (load) that loads the stage; `once`: the first one alone.
 
-    what: Literal["", "kill", "hang", "fail", "load"] = ""
+    full: a disk is, vanish: the run's folder is elsewhere from then on.
+    """
+
+    what: Literal["", "kill", "hang", "fail", "load", "full", "vanish"] = ""
     at: int = -1
     once: bool = False
 
@@ -60,6 +64,10 @@ class SleepingStage(Stage[int, Score]):
                 time.sleep(1000)
             if self.trouble.what == "fail":
                 raise ValueError("a defect of the stage")
+            if self.trouble.what == "full":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/cache")
+            if self.trouble.what == "vanish":
+                self.folder.rename(self.folder.with_name("elsewhere"))
         return prepared
 
     def finish(self, computed: Sequence[int]) -> list[Score | Reject]:

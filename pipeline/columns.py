@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, TypeVar
@@ -53,10 +53,14 @@ def to_table(record_type: type, records: Sequence[Any]) -> pa.Table:
 
 def from_batch(record_type: type[R], batch: pa.RecordBatch | pa.Table) -> Iterator[R]:
     """Yield the records of an Arrow batch, one at a time, so that large images are copied singly."""
-    schema = schema_of(record_type)
-    columns = [batch.column(column.name) for column in schema]
-    # Arrow gives lists for both
-    kinds = [dict if pa.types.is_map(each.type) else tuple if pa.types.is_list(each.type) else None for each in schema]
-    for row in range(batch.num_rows):
-        values = [column[row].as_py() for column in columns]
-        yield record_type(*[kind(v) if kind and v is not None else v for v, kind in zip(values, kinds, strict=True)])
+    columns = [_values(batch.column(field.name), field.type) for field in schema_of(record_type)]
+    for values in zip(*columns, strict=True):
+        yield record_type(*values)
+
+
+def _values(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> Iterable[Any]:
+    if pa.types.is_large_binary(kind):
+        return (value.as_py() for value in column)
+    values = column.to_pylist()
+    made = dict if pa.types.is_map(kind) else tuple if pa.types.is_list(kind) else None  # Arrow gives lists for both
+    return values if made is None else (None if value is None else made(value) for value in values)

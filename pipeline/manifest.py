@@ -109,24 +109,20 @@ class StageManifest:
                 f"stage {self.stage} was begun with {', '.join(told)}",
                 f"bring back what ran it, or make the stage again with `prefmill run ... --remake {self.stage}`",
             )
-        gpus = [name for name in self.hardware.get("gpu", "").split(", ") if name]
-        found = report.hardware.get("gpu", "")
-        if gpus and found and found not in gpus and not mixed:
+        gpus, gpu = _names(self.hardware, "gpu"), report.hardware.get("gpu", "")
+        if gpus and gpu and gpu not in gpus and not mixed:
             raise PrefmillError(
-                f"stage {self.stage} was begun on {', '.join(gpus)}, and this is {found}, whose last bits differ",
+                f"stage {self.stage} was begun on {', '.join(gpus)}, and this is {gpu}, whose last bits differ",
                 "continue on the same type, or say with --set executor.mixed_hardware=true that they may mix",
             )
-        hardware = report.hardware or self.hardware
-        if gpus and found:
-            hardware = hardware | {"gpu": ", ".join(dict.fromkeys([*gpus, found]))}
-        notices = list(dict.fromkeys([*self.notices, *report.notices]))
-        device = report.device or self.device
+        hardware, device = report.hardware or self.hardware, report.device or self.device
+        for kind in ("cpu", "gpu"):
+            if names := list(dict.fromkeys([*_names(self.hardware, kind), *_names(report.hardware, kind)])):
+                hardware = hardware | {kind: ", ".join(names)}
+        several = _names(hardware, "gpu" if device == "cuda" else "cpu")
+        told = [f"computed on {' and '.join(several)}, whose last bits differ"] if len(several) > 1 else []
+        notices = list(dict.fromkeys([*self.notices, *report.notices, *told]))
         return replace(self, models=models, networks=networks, hardware=hardware, notices=notices, device=device)
-
-    @property
-    def device_name(self) -> str:
-        """The device that its model runs on, by its name; empty where it has none."""
-        return self.hardware.get("gpu" if self.device == "cuda" else "cpu", "")
 
     def finish(
         self,
@@ -191,6 +187,10 @@ def _earlier(task: Task, before: dict[str, Any], changed: list[str]) -> str:
     places = {"precision": "engine.dtype", **{key: f"{task.setting}.{key}" for key in ("batch_size",) if task.setting}}
     settings = [f"--set {places[key]}={before[key]}" for key in changed if key in places and before.get(key)]
     return f"continue with {' '.join(settings)}, " if settings else ""
+
+
+def _names(hardware: dict[str, str], kind: str) -> list[str]:
+    return [name for name in hardware.get(kind, "").split(", ") if name]
 
 
 def _now() -> str:

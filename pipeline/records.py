@@ -24,12 +24,14 @@ from dataclasses import dataclass
 
 ID_LENGTH = 32  # hex digits = 128 bits: no collisions in practice up to 10^15 records
 
+_compact = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
 
 def content_id(kind: str, *parts: str | int | float | bytes | None) -> str:
     """Return the id of a record of `kind` made from `parts`: 32 hex digits of a SHA-256."""
     digest = hashlib.sha256()
     plain = [hashlib.sha256(part).hexdigest() if isinstance(part, bytes) else part for part in parts]
-    digest.update(json.dumps([kind, *plain], ensure_ascii=True, separators=(",", ":")).encode())
+    digest.update(_compact([kind, *plain]).encode())
     return digest.hexdigest()[:ID_LENGTH]
 
 

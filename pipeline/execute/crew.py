@@ -93,6 +93,10 @@ class Crew(Protocol):
         """Return how many workers there can be now."""
         ...
 
+    def warm(self) -> None:
+        """Begin what takes long and needs no order: workers will be wanted soon."""
+        ...
+
     def start(self, order: StageOrder) -> str:
         """Have a worker load a stage, and return its name; it will be Ready, Failed or Died."""
         ...

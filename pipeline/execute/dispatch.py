@@ -11,9 +11,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,6 +31,8 @@ LATE = 10.0
 SHORTEST = 60.0
 UNMEASURED = 3600.0
 """Seconds after which a unit is late where no unit has come back yet."""
+SLOW_START = 180.0
+"""Seconds without a worker that is ready after which that is said: a busy cluster makes workers wait in silence."""
 GROWTH = 4
 """How many times larger a unit may be than the one before it."""
 
@@ -71,6 +75,9 @@ class DispatchListener:
     def loaded(self, hand: Hand, seconds: float) -> None:
         """A worker is ready."""
 
+    def waits(self, seconds: float) -> None:
+        """No worker is ready after so many seconds."""
+
     def lost(self, hand: Hand, seconds: float, reason: str) -> None:
         """A worker is given up: after so many seconds of loading, or of a unit."""
 
@@ -90,22 +97,23 @@ class Dispatcher:
         config: ExecutorConfig,
         listener: DispatchListener,
         clock: Callable[[], float] = time.monotonic,
+        seconds_per_batch: float = 0.0,
     ) -> None:
-        """`stage` is its name; `work` returns the digest of a range's inputs."""
+        """`stage` is its name; `work` returns the digest of a range's inputs; a batch took so many seconds before."""
         self.crew, self.order, self.stage, self.work = crew, order, stage, work
         self.config, self.listener, self.clock = config, listener, clock
         self.waiting: deque[Batch] = deque()
         self.again: deque[Try] = deque()
         self.hands: dict[str, Hand] = {}
         self.given_up: list[tuple[Try, str]] = []
-        self.seconds_per_batch = self.bytes_per_batch = self.slowest = 0.0
+        self.seconds_per_batch, self.bytes_per_batch, self.slowest = seconds_per_batch, 0.0, 0.0
         self.size = 1
         self.made = self.lost_units = self.lost_loading = 0
-        self.reason = ""
+        self.reason, self.is_slow = "", False
         self.ending: PrefmillError | None = None
         """Why nothing more is handed out: raised when what was handed out has come back."""
 
-    def results(self, batches: Sequence[Batch]) -> Iterator[Result]:
+    def results(self, batches: Sequence[Batch]) -> Generator[Result, None, None]:
         """Yield a result for every unit that could be made.
 
         Raises PrefmillError at the end for those that could not be made. Where a worker says what a user has to
@@ -123,9 +131,11 @@ class Dispatcher:
                     if result is not None:
                         yield result
                 self._give_up_late_ones()
+                self._say_that_none_is_ready()
         finally:
-            for worker in list(self.hands):
-                self._let_go(worker)
+            with contextlib.ExitStack() as leaving:  # each of them, also where the ledger's disk refuses
+                for worker in reversed(list(self.hands)):  # called last first
+                    leaving.callback(self._let_go, worker)
         if self.ending:
             raise self.ending
         if self.given_up:
@@ -164,12 +174,13 @@ class Dispatcher:
             self.crew.submit(worker, hand.unit)
 
     def _pending(self) -> float:
-        """Return the seconds of workers that the listener was not told of."""
-        now = self.clock()
-        return sum(
-            now - hand.since if hand.ready is None else now - hand.ready_at - hand.worked
-            for hand in self.hands.values()
-        )
+        """Return the seconds of workers that the listener was not told of, and what units under way still take."""
+        now, seconds = self.clock(), 0.0
+        for hand in self.hands.values():
+            seconds += now - hand.since if hand.ready is None else now - hand.ready_at - hand.worked
+            if hand.unit is not None:
+                seconds += max(0.0, self.seconds_per_batch * len(hand.tried.batches) - (now - hand.since))
+        return seconds
 
     def _next_batches(self) -> list[Batch]:
         size = 1
@@ -220,6 +231,12 @@ class Dispatcher:
             if hand.unit is not None and now - hand.since > (limit := self._limit(hand)):
                 self._lose(worker, f"it was not done after {limit:.0f} s")
 
+    def _say_that_none_is_ready(self) -> None:
+        waited = self.clock() - min((hand.since for hand in self.hands.values()), default=math.inf)
+        if waited > SLOW_START and not self.is_slow and not self.made and not any(h.ready for h in self.hands.values()):
+            self.is_slow = True
+            self.listener.waits(waited)
+
     def _limit(self, hand: Hand) -> float:
         if self.config.slowest != "auto":
             return self.config.slowest
@@ -258,6 +275,7 @@ class Dispatcher:
         """A worker without a unit may load the next stage; what another one is at has nobody to take it."""
         hand = self.hands.pop(worker)
         now = self.clock()
+        self.crew.stop(worker, spent=hand.ready is None or hand.unit is not None)
         if hand.ready is None:
             self.listener.lost(hand, now - hand.since, "")
         else:
@@ -265,7 +283,6 @@ class Dispatcher:
             if hand.unit is not None:
                 self.listener.lost(hand, lost, "")
             self.listener.idled(hand, now - hand.ready_at - hand.worked - lost)
-        self.crew.stop(worker, spent=hand.ready is None or hand.unit is not None)
 
     def _not_made(self) -> PrefmillError:
         ranges = [f"{tried.batches[0].start} to {tried.batches[-1].stop - 1}" for tried, _ in self.given_up]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ...base.errors import PrefmillError
 from ...base.files import make_folder, remove
 from ..budget import BudgetSpent
-from ..ledger import DeviceTime, What
+from ..ledger import DeviceTime, StageTime, What, totals
 from ..shards import STAGED, Shard, adopt
 from ..stage import digest, work_digest
 from .crew import Crew, StageOrder
@@ -29,11 +30,17 @@ def compute_by(crew: Crew, work: Work) -> None:
     if batches:
         staged = work.dataset.folder / STAGED
         make_folder(staged)
-        bookkeeper = _Bookkeeper(work, crew.engine)
-        dispatcher = Dispatcher(crew, _order(work), work.task.name, bookkeeper.digest_of, work.config, bookkeeper)
+        bookkeeper, known = _Bookkeeper(work, crew.engine), totals(work.ledger).get(work.task.name, StageTime())
+        usual = (known.rate or 0.0) * work.task.batch_size
+        dispatcher = Dispatcher(
+            crew, _order(work), work.task.name, bookkeeper.digest_of, work.config, bookkeeper, seconds_per_batch=usual
+        )
         try:
-            for result in dispatcher.results(batches):
-                bookkeeper.commit(result)
+            if spent := bookkeeper.afford(known.load + usual, 0.0):  # before a model is loaded
+                raise spent
+            with closing(dispatcher.results(batches)) as results:  # workers are let go of now, not some time later
+                for result in results:
+                    bookkeeper.commit(result)
         finally:
             remove(staged)
     work.end()
@@ -82,6 +89,11 @@ class _Bookkeeper(DispatchListener):
         if hand.ready is not None:
             self.work.learn(hand.ready.report)
 
+    def waits(self, seconds: float) -> None:
+        """Say so: Ray keeps silent about workers for which there is no room."""
+        why = "they wait for a place in the cluster (ray status), or load" if self.engine == "ray" else "they load"
+        self.work.progress.notice(f"{self.work.task.name}: no worker is ready after {seconds:.0f} s: {why}")
+
     def lost(self, hand: Hand, seconds: float, reason: str) -> None:
         """What was lost was paid for; where there is a reason, it is news."""
         unit = hand.unit
@@ -102,6 +114,7 @@ class _Bookkeeper(DispatchListener):
         report, name = (hand.ready.report, hand.ready.name) if hand.ready else (None, "")
         device = report.device_name if report else ""
         seconds = round(max(0.0, seconds), 6)
-        piece = DeviceTime(stage=self.work.task.name, what=what, seconds=seconds, began=round(time.time() - seconds, 6))
+        began = max(0.0, round(time.time() - seconds, 6))  # for people: nothing is reckoned from a clock of the day
+        piece = DeviceTime(stage=self.work.task.name, what=what, seconds=seconds, began=began)
         where = {"device": device, "worker": name, "engine": self.engine}
         self.work.ledger.add(piece.model_copy(update=where | more))

@@ -57,9 +57,11 @@ def run_tasks(
         fingerprints[task.name] = plan.fingerprint
         return Work(run, plan, config, progress, ledger, purse)
 
+    if crew and any(_is_for_crew(task) and not run.manifest(task.name).get("complete") for task in tasks):
+        crew.warm()
     while remaining:
         work, follower = work_on(remaining.popleft()), None
-        if crew and work.task.checkpoints and work.task.again:
+        if crew and _is_for_crew(work.task):
             compute_by(crew, work)
             continue
         if remaining and not crew and Follower.may_run_beside(work, remaining[0]):
@@ -72,6 +74,10 @@ def run_tasks(
 def run_task(run: Run, task: Task, config: ExecutorConfig, progress: Progress) -> None:
     """Do what is missing of one task, whatever rows have to be set aside for it."""
     run_tasks(run, [task], config, progress, discard=True)
+
+
+def _is_for_crew(task: Task) -> bool:
+    return bool(task.checkpoints) and task.again is not None
 
 
 def _run(work: Work, follower: Follower | None) -> None:

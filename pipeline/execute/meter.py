@@ -64,6 +64,6 @@ class DeviceMeter:
         """Put the time that was neither loading nor work into the ledger, where it is worth a line."""
         idle = self.held - self._busy - self._idle
         if idle >= (_NOTHING if at_end else _IDLE):
-            now = round(time.time() - idle, 3)
+            now = max(0.0, round(time.time() - idle, 3))
             self.book(DeviceTime(stage=stage, what="idle", seconds=round(idle, 3), began=now, device=device))
             self._idle += idle

@@ -53,6 +53,10 @@ class ProcessCrew:
         """Return how many workers there can be."""
         return self.count
 
+    def warm(self) -> None:
+        """Start all processes: their imports take as long as this one needs for its first stages."""
+        self.spare += [self._begin() for _ in range(len(self.free))]
+
     def start(self, order: StageOrder) -> str:
         """Have a process load a stage, one that is there already if there is one."""
         process = self.spare.pop() if self.spare else self._begin()

@@ -12,6 +12,8 @@ import importlib
 import os
 import pickle
 import socket
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,13 +55,13 @@ class RayCrew:
         self.config, self.threads = config, threads
         self.team: dict[str, _Actor] = {}
         self.spare: list[_Actor] = []
-        self.begun, self.count, self._ray = False, 0, None
+        self.begun, self.count, self.ended, self._ray = False, 0, threading.Event(), None
 
     @property
     def ray(self) -> Any:
         """Ray, connected. Raises PrefmillError where it is not installed, or the cluster does not take us."""
         if self._ray is None:
-            self._ray, self.begun = _connect(self.config)
+            self._ray, self.begun = _connect(self.config, self.ended)
         return self._ray
 
     def size(self) -> int:
@@ -70,6 +72,9 @@ class RayCrew:
             machines = sum(name.startswith("node:") and "head" not in name for name in found)
             return max(1, int(found.get("GPU", 0)) or machines)
         return max(1, min(self.config.workers, slots))
+
+    def warm(self) -> None:
+        """Nothing: how many actors there can be is asked of the cluster when they are wanted."""
 
     def start(self, order: StageOrder) -> str:
         """Have an actor load a stage, one that is there already if there is one."""
@@ -119,6 +124,7 @@ class RayCrew:
         self.team, self.spare = {}, []
         if self.begun:
             self.ray.shutdown()
+        self.ended.set()
 
     def _bury(self, actor: _Actor, error: Exception, events: list[tuple[str, Event]]) -> None:
         del self.team[actor.name]
@@ -138,9 +144,10 @@ class RayCrew:
         return _Actor(f"actor {self.count}", handle)
 
     def _resources(self) -> dict[str, float]:
+        ray = self.ray
         try:
-            return self.ray.cluster_resources()
-        except self.ray.exceptions.RayError as error:
+            return ray.cluster_resources()
+        except ray.exceptions.RayError as error:
             raise _no_cluster(self.config.address, error) from error
 
     def _kill(self, actor: _Actor) -> None:
@@ -171,8 +178,8 @@ def _address(config: ExecutorConfig) -> str:
     return config.address or os.environ.get("RAY_ADDRESS") or "local"
 
 
-def _connect(config: ExecutorConfig) -> tuple[Any, bool]:
-    """Return Ray, and whether it was connected here and not before."""
+def _connect(config: ExecutorConfig, ended: threading.Event) -> tuple[Any, bool]:
+    """Return Ray, and whether it was connected here and not before; `ended` is set when it is no longer needed."""
     ray = _imported()
     address = _address(config)
     if address != "local":
@@ -186,11 +193,34 @@ def _connect(config: ExecutorConfig) -> tuple[Any, bool]:
         here = {"num_cpus": max(wanted, os.cpu_count() or 1), "object_store_memory": _SMALLEST_STORE}
     else:
         quiet.pop("include_dashboard")
-    try:
-        ray.init(address, **quiet, **here)
-    except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
+    error = _within(config.connect_seconds, lambda: ray.init(address, **quiet, **here), ended)
+    if isinstance(error, Exception):  # of any class: Ray raises plain ones where a machine is too busy to start it
         raise _no_cluster(address, error) from error
+    if error is not None:
+        raise error
     return ray, True
+
+
+def _within(seconds: float, action: Callable[[], object], until: threading.Event) -> BaseException | None:
+    """Do something in a thread that nobody waits for longer than that; return what it raised, or that it is late.
+
+    Ray's own bounds differ from step to step, and a head that takes a connection and says nothing has none. The thread
+    stays `until` the end: the kernel ends the processes of a cluster begun here with the thread that started them.
+    """
+    raised: list[BaseException | None] = []
+    done = threading.Event()
+
+    def act() -> None:
+        try:
+            action()
+            raised.append(None)
+        except BaseException as error:
+            raised.append(error)
+        done.set()
+        until.wait()
+
+    threading.Thread(target=act, name="ray", daemon=True).start()
+    return raised[0] if done.wait(seconds) else TimeoutError(f"it did not answer within {seconds:g} s")
 
 
 def _knock(address: str) -> None:
@@ -212,6 +242,10 @@ def _knock(address: str) -> None:
 def _no_cluster(address: str | None, error: Exception) -> PrefmillError:
     text = _first_line(error)
     fix = "start one (ray start --head), or correct --set executor.address=HOST:PORT"
+    if address == "local":
+        fix = "one machine needs no Ray: --set executor.engine=processes"
+    if isinstance(error, TimeoutError):
+        fix += "; or allow it more time with --set executor.connect_seconds=SECONDS"
     if "token" in text.lower() or type(error).__name__ == "AuthenticationError":
         fix = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the cluster's head"
     return PrefmillError(f"the Ray cluster at {address or 'this machine'} cannot be used: {text}", fix)

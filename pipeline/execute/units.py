@@ -7,6 +7,7 @@ digest of its inputs' ids, and a worker that reads others looks again until it r
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...base.errors import PrefmillError
+from ...base.files import reason_of
 from ..manifest import StageReport
 from ..records import Reject
 from ..shards import Footer, stage_shard
@@ -28,6 +30,8 @@ from .work import JOURNAL
 
 PATIENCE = (0.0, 1.0, 4.0, 15.0, 45.0)
 """Seconds to wait before looking again: together longer than a network file system remembers a listing."""
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE}
+"""A disk that is full or gone: of the machine's own, where a stage's temporary files are, or a shared one."""
 
 
 class UnitWorker:
@@ -125,6 +129,14 @@ class Servant:
             return self.worker.ready()
         except PrefmillError as error:
             return Failed(error.message, error.fix or "", True)
+        except OSError as error:
+            if error.errno in _REFUSALS:  # another worker would fare no better
+                where, fix = (
+                    error.filename or "its disk",
+                    "make room or bring it back, then give the same command again",
+                )
+                return Failed(f"{socket.gethostname()} cannot write {where}: {reason_of(error)}", fix, True)
+            return Failed(_place_of(error), "", False)
         except Exception as error:
             return Failed(_place_of(error), "", False)
 

@@ -44,6 +44,7 @@ class ExecutorConfig(Settings):
     )
     mixed_hardware: bool = Field(default=False, description="GPUs of several types may work on one stage")
     address: str | None = Field(default=None, description="of the Ray cluster, HOST:PORT; else $RAY_ADDRESS, else here")
+    connect_seconds: float = Field(default=120.0, gt=0, description="after which a silent Ray cluster is given up")
     prepare_ahead: int = Field(default=2, ge=1, description="batches prepared ahead of the device")
     host_threads: int = Field(default=2, ge=1, description="threads for decoding and encoding")
     commit_seconds: float = Field(default=60.0, ge=0, description="at most this much work is lost when a run is killed")
@@ -80,6 +81,7 @@ class Work:
             progress.notice(f"{name}: {file} is {useless.why}; set aside as {went}{again}")
         self.dataset: Dataset[Any] = run.dataset(name, self.task.output)
         self.said: set[str] = set()
+        self.device_name = ""
         self.behind: deque[tuple[Batch, Future[Any], float, Usage | None]] = deque()
 
     def begin(self, total: int, *, missing: bool, meter: DeviceMeter | None = None) -> None:
@@ -97,7 +99,9 @@ class Work:
             self.stage, seconds = self.meter.measure(task.build)
             self.stage.keep_in(self.dataset.folder / JOURNAL)
             self.stage.tell(lambda text: self.progress.line(f"{task.name}: {text}"))
-            self.learn(StageReport.of(self.stage, task.execution.get("device", "")))
+            report = StageReport.of(self.stage, task.execution.get("device", ""))
+            self.device_name = report.device_name
+            self.learn(report)
             self._book(DeviceTime(stage=task.name, what="loading", seconds=round(seconds, 6), began=began))
             self.committer = Committer(
                 self.dataset,
@@ -123,7 +127,7 @@ class Work:
         """
         known = self.manifest
         self.manifest = known.with_report(report, mixed=self.config.mixed_hardware)
-        for notice in report.notices:
+        for notice in (*report.notices, *(new for new in self.manifest.notices if new not in known.notices)):
             if notice not in self.said:
                 self.said.add(notice)
                 self.progress.notice(f"{self.task.name}: {notice}")
@@ -149,15 +153,14 @@ class Work:
             self.progress.step(self.task.name, batch.stop - batch.start)
 
     def _book(self, piece: DeviceTime) -> None:
-        device = self.manifest.device_name
-        self.meter.book(piece.model_copy(update={"device": device}))
-        if device:
-            self.meter.book_idle(self.task.name, device)
+        self.meter.book(piece.model_copy(update={"device": self.device_name}))
+        if self.device_name:
+            self.meter.book_idle(self.task.name, self.device_name)
 
     def note_outcome(self) -> None:
         """Say what happened in the stage, and keep it, whether or not all has been computed."""
-        if self.manifest.device_name:  # else nothing was held
-            self.meter.book_idle(self.task.name, self.manifest.device_name, at_end=True)
+        if self.device_name:  # else nothing was held
+            self.meter.book_idle(self.task.name, self.device_name, at_end=True)
         self.learn(StageReport.of(self.stage))
 
     def end(self) -> None:

@@ -9,6 +9,7 @@ too_short, too_long   outside the word limits
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pydantic import Field
 
@@ -39,9 +40,15 @@ class AnswerLimits(Settings):
 
 def clean(text: str, instruction: str) -> str:
     """Return an answer without leading echoes of its instruction, and stripped."""
+    echo = _echoes(instruction)
+    return echo.sub("", text, count=1).strip() if echo else text.strip()
+
+
+@lru_cache(maxsize=64)
+def _echoes(instruction: str) -> re.Pattern[str] | None:
     # responders without a chat template repeat the question first; white space and case may differ
     echo = r"\s+".join(re.escape(word) for word in instruction.split())
-    return re.sub(rf"^\s*(?:{echo}\s*)+", "", text, count=1, flags=re.IGNORECASE).strip() if echo else text.strip()
+    return re.compile(rf"^\s*(?:{echo}\s*)+", re.IGNORECASE) if echo else None
 
 
 def fault_of(text: str, instruction: str, limits: AnswerLimits) -> tuple[str, str] | None:

@@ -114,4 +114,17 @@ def test_gpus_of_several_types_are_refused_unless_they_may_mix():
     assert "executor.mixed_hardware=true" in caught.value.fix
     mixed = begun.with_report(StageReport(("m",), {}, {"gpu": "H100"}), mixed=True)
     assert mixed.hardware["gpu"] == "A100, H100"
+    on_gpus = begun.with_report(StageReport(("m",), {}, {"gpu": "H100", "cpu": "EPYC"}, device="cuda"), mixed=True)
+    assert on_gpus.notices == ["computed on A100 and H100, whose last bits differ"]
     assert mixed.with_report(StageReport(("m",), {}, {"gpu": "A100"})) == mixed
+
+
+def test_cpus_of_several_types_are_said():
+    """The last bits of a CPU's results depend on it as well; what a GPU's host is does not matter."""
+    begun = StageManifest("scores", "f", {}, "now").with_report(StageReport(("m",), {}, {"cpu": "EPYC"}, device="cpu"))
+    assert begun.notices == []
+    both = begun.with_report(StageReport(("m",), {}, {"cpu": "Xeon", "cores": "4"}, device="cpu"))
+    assert both.hardware == {"cpu": "EPYC, Xeon", "cores": "4"}
+    assert both.notices == ["computed on EPYC and Xeon, whose last bits differ"]
+    hosts = StageManifest("scores", "f", {}, "now", hardware={"cpu": "EPYC", "gpu": "A100"})
+    assert hosts.with_report(StageReport((), {}, {"cpu": "Xeon", "gpu": "A100"}, device="cuda")).notices == []

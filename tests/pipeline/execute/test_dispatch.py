@@ -3,6 +3,7 @@
 from collections import deque
 from typing import Any
 
+import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.pipeline.execute.crew import Died, Failed, Made, Ready, StageOrder
 from prefmill.pipeline.execute.dispatch import UNMEASURED, Dispatcher, DispatchListener
@@ -33,6 +34,9 @@ class Scripted:
 
     def size(self):
         return self.workers
+
+    def warm(self):
+        """Nothing takes time."""
 
     def start(self, order):
         self.started += 1
@@ -72,12 +76,12 @@ class Heard(DispatchListener):
         self.idle += seconds
 
 
-def dispatched(crew, count=40, config=ONE_BY_ONE, batches=None, listener=None):
-    """What was made, in order, and the error at the end."""
+def dispatched(crew, count=40, config=ONE_BY_ONE, batches=None, listener=None, results=None, usual=0.0):
+    """What was made, in order, and the error at the end; `usual` seconds for a batch, as far as was known before."""
     dispatcher = Dispatcher(
-        crew, ORDER, "scores", lambda a, b: f"{a}-{b}", config, listener or Heard(), lambda: crew.now
+        crew, ORDER, "scores", lambda a, b: f"{a}-{b}", config, listener or Heard(), lambda: crew.now, usual
     )
-    results = []
+    results = [] if results is None else results
     try:
         for result in dispatcher.results(list(cut(0, count, 4)) if batches is None else batches):
             results.append((result.made.start, result.made.stop))
@@ -229,6 +233,22 @@ def test_deadlines_begin_when_a_worker_is_ready_and_follow_what_is_usual():
     assert heard.reasons == ["it was not done after 90 s"]
 
 
+def test_that_no_worker_is_ready_is_said_once():
+    class Waiting(Heard):
+        def waits(self, seconds):
+            self.reasons.append(round(seconds))
+
+    class Busy(Scripted):
+        """Ready after 400 seconds."""
+
+        def collect(self, seconds):
+            return [*super().collect(seconds), *([(f"w{n}", READY) for n in (1, 2)] if self.now == 400 else [])]
+
+    crew, heard = Busy(load=lambda number: None), Waiting()
+    results, error = dispatched(crew, listener=heard)
+    assert (covered(results), error, heard.reasons) == (list(range(40)), None, [181])
+
+
 def test_a_unit_that_cannot_be_paid_for_is_not_begun_and_those_under_way_come_back():
     class Poor(Heard):
         left = 5
@@ -242,6 +262,35 @@ def test_a_unit_that_cannot_be_paid_for_is_not_begun_and_those_under_way_come_ba
     assert error is not None
     assert error.message == "the budget is spent"
     assert (len(crew.units), len(covered(results))) == (5, 20)
+
+
+@pytest.mark.parametrize(("workers", "budget"), [(1, 9.5), (2, 12.0), (2, 13.5), (5, 20.0)])
+def test_a_budget_is_passed_by_no_more_than_a_unit_for_each_worker(workers, budget):
+    """All workers are held, and paid for, from the first second to the last one; a unit takes one second."""
+
+    class Limited(Heard):
+        spent = 0.0
+
+        def afford(self, seconds, pending):
+            self.spent = seconds + pending + self.loading + 0.5 * len(results)
+            return PrefmillError("the budget is spent") if self.spent > budget else None
+
+    crew, results = Scripted(workers=workers), []
+    _, error = dispatched(crew, 400, listener=Limited(), results=results, usual=1.0)
+    assert error is not None
+    assert budget - 2 * workers <= workers * crew.now <= budget + workers
+    assert len(results) == len(crew.units)
+
+
+def test_all_workers_are_let_go_also_where_their_time_cannot_be_booked():
+    class Refused(Heard):
+        def idled(self, hand, seconds):
+            raise PrefmillError("no space")
+
+    crew = Scripted(workers=3)
+    _, error = dispatched(crew, listener=Refused())
+    assert error is not None
+    assert sorted(worker for worker, _ in crew.stopped) == ["w1", "w2", "w3"]
 
 
 def test_time_is_told_of_whole():

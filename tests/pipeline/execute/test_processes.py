@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prefmill.base.errors import PrefmillError
 from prefmill.base.progress import Progress
+from prefmill.bench.filling import filling_tasks, write_prompts
 from prefmill.bench.sleeping import NAME, Trouble, begun_in, sleeping_task
 from prefmill.pipeline.execute import units
 from prefmill.pipeline.execute.crew import Died, Failed, Made, Ready, StageOrder, Unit
@@ -51,12 +52,31 @@ def content(folder):
     return list(dataset), list(dataset.rejects())
 
 
-def brought(folder, crew, config=SMALL, progress=None, **how):
+def brought(folder, crew, config=SMALL, progress=None, budget=None, **how):
     """The rows and rejects of a run, or the error that ended it."""
     with Run.writing(folder) as run:
-        run_tasks(run, [sleeping_task(folder, **how)], config, progress or Progress(), crew=crew)
+        run_tasks(run, [sleeping_task(folder, **how)], config, progress or Progress(), crew=crew, budget=budget)
     assert not (folder / NAME / STAGED).exists()
     return content(folder)
+
+
+def filled(folder, prompts, crew, config=SMALL):
+    """The rows and rejects of all stages of a recipe whose models are replaced by ones that make rows at once."""
+    with Run.writing(folder) as run:
+        tasks = filling_tasks(run.folder, prompts, batch=8)
+        run_tasks(run, tasks, config, Progress(), crew=crew)
+        datasets = {task.name: run.dataset(task.name, task.output) for task in tasks}
+    return {name: (list(dataset), list(dataset.rejects())) for name, dataset in datasets.items()}
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    return write_prompts(tmp_path_factory.mktemp("prompts") / "prompts.txt", 20)
+
+
+@pytest.fixture(scope="module")
+def expected_recipe(tmp_path_factory, prompts):
+    return filled(tmp_path_factory.mktemp("recipe"), prompts, None)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +98,14 @@ def test_rows_rejects_and_bytes_are_those_of_one_process(tmp_path, crew, expecte
     assert len({piece.worker for piece in pieces}) == 2
     assert sum(piece.units for piece in pieces) == 40
     assert manifest["seconds"] == pytest.approx(totals(DeviceLedger(tmp_path / "two"))[NAME].seconds, abs=0.001)
+
+
+def test_all_stages_of_a_recipe_have_the_rows_and_rejects_of_one_process(tmp_path, crew, prompts, expected_recipe):
+    assert filled(tmp_path, prompts, crew) == expected_recipe
+    counts = {name: (len(rows), len(rejects)) for name, (rows, rejects) in expected_recipe.items()}
+    assert (counts["candidates"], counts["responses-b"]) == ((80, 0), (20, 0))
+    assert sum(counts["responses-a"]) == 20 > counts["responses-a"][0]
+    assert counts["pairs"][0] > 10
 
 
 def test_a_killed_worker_costs_one_unit(tmp_path, crew, expected):

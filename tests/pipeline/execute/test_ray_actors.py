@@ -4,7 +4,9 @@ import random
 import socket
 import subprocess
 import sys
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from prefmill.base.errors import PrefmillError
@@ -16,7 +18,9 @@ from prefmill.pipeline.records import Score
 from prefmill.pipeline.store import Dataset
 from prefmill.recipes.checks import executor_problems
 
-from .test_processes import Noted, brought
+from .test_processes import Noted, brought, expected_recipe, filled, prompts
+
+__all__ = ["expected_recipe", "prompts"]
 
 CONFIG = ExecutorConfig(engine="ray", workers=2, unit_seconds=0)
 
@@ -44,6 +48,13 @@ def test_rows_and_rejects_are_those_of_one_process_and_a_killed_actor_costs_one_
     assert sorted(begun_in(tmp_path)) == sorted([*range(0, 40, 4), 20])
     assert "given up over the inputs 20 to 23, attempt 1" in progress.notices[0]
     assert {piece.engine for piece in DeviceLedger(tmp_path)} == {"ray"}
+
+
+def test_all_stages_of_a_recipe_have_the_rows_and_rejects_of_one_process(tmp_path, crew, prompts, expected_recipe):
+    assert filled(tmp_path, prompts, crew, CONFIG) == expected_recipe
+    pieces = [piece for piece in DeviceLedger(tmp_path) if piece.what == "work" and piece.engine == "ray"]
+    assert len({piece.stage for piece in pieces}) == 6
+    assert len({piece.worker for piece in pieces}) == 2  # the same actors for all stages
 
 
 def test_inputs_that_kill_are_named_and_all_others_committed(tmp_path, crew, expected):
@@ -123,3 +134,77 @@ def test_an_address_where_something_listens_is_no_problem():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert list(executor_problems(CONFIG.model_copy(update={"address": address}))) == []
+
+
+@pytest.fixture
+def listening():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def connected(monkeypatch, address, init, **config):
+    """The error of a crew whose Ray connects as a test says."""
+    exceptions, tried = SimpleNamespace(RayError=type("AuthenticationError", (Exception,), {})), []
+
+    def connect(*words, **settings):
+        tried.append(words)
+        init(*words, **settings)
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=connect, exceptions=exceptions, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    crew = RayCrew(CONFIG.model_copy(update={"address": address, **config}))
+    try:
+        with pytest.raises(PrefmillError) as caught:
+            crew.size()
+    finally:
+        crew.close()
+    assert tried == [(address,)]
+    return caught.value
+
+
+def test_a_cluster_that_says_nothing_is_given_up(monkeypatch, listening):
+    told = threading.Event()
+    began = time.monotonic()
+    error = connected(monkeypatch, listening, lambda *_, **__: told.wait(), connect_seconds=0.1)
+    told.set()
+    assert time.monotonic() - began < 30
+    assert error.message == f"the Ray cluster at {listening} cannot be used: it did not answer within 0.1 s"
+    assert "executor.address=HOST:PORT" in (error.fix or "")
+    assert "executor.connect_seconds=SECONDS" in (error.fix or "")
+
+
+def test_a_wrong_token_is_named(monkeypatch, listening):
+    def refuse(*_, **__):
+        raise sys.modules["ray"].exceptions.RayError("Authentication failed.\nSee the documentation.")
+
+    error = connected(monkeypatch, listening, refuse)
+    assert error.message == f"the Ray cluster at {listening} cannot be used: Authentication failed."
+    assert "RAY_AUTH_TOKEN" in (error.fix or "")
+
+
+def test_whatever_ray_says_of_its_start_is_no_traceback(monkeypatch, listening):
+    def fail(*_, **__):
+        raise Exception("The current node timed out during startup.")
+
+    error = connected(monkeypatch, listening, fail)
+    assert "cannot be used: The current node timed out during startup." in error.message
+
+
+def test_what_ray_starts_ends_with_the_crew_and_not_before(monkeypatch, listening):
+    """The kernel ends a cluster's processes with the thread that started them."""
+    threads = []
+    exceptions = SimpleNamespace(RayError=RuntimeError)
+    ray = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda *_, **__: threads.append(threading.current_thread()),
+        exceptions=exceptions,
+        cluster_resources=lambda: {"CPU": 2.0},
+        shutdown=lambda: None,
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    crew = RayCrew(CONFIG.model_copy(update={"address": listening}))
+    assert crew.size() == 2
+    assert threads[0].is_alive()
+    crew.close()
+    threads[0].join(10)
+    assert not threads[0].is_alive()
