@@ -71,7 +71,7 @@ def test_a_bucket_that_is_not_there(s3_server):
         lambda: place.create("a", b""),
         lambda: place.look("a"),
         lambda: place.names("log"),
-        lambda: place.now(),
+        place.now,
     ):
         with pytest.raises(PrefmillError, match="s3://nobodys-bucket/run: there is no such bucket"):
             action()
