@@ -105,6 +105,8 @@ def _train(recipe: BaseRecipe, run: Run, progress: Progress, expected: Forecast,
     purse = Purse(budget, ledger) if budget else None
     planned = {stage.name: stage.held or 0.0 for stage in expected.stages}
     for training in trainings_of(recipe, run.folder):
+        if run.sharing is not None:
+            run.sharing.require()
         train_booked(training, run.folder, progress, ledger, purse, planned.get(training.output.name, 0.0))
 
 
