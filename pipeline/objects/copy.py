@@ -24,7 +24,7 @@ from .log import Entry
 NOTE, LOCK = ".shared.json", ".shared.lock"
 AT_ONCE = 8
 """Objects on their way at a time."""
-_SHARED = re.compile(r"[^./\\_\x00-\x1f][^/\\\x00-\x1f]*|_manifest\.json")
+_SHARED = re.compile(r"[^._\\][^\\]*|_manifest\.json")
 """Names of files and folders that are part of a run: nothing hidden, and nothing that is kept apart in it."""
 
 
@@ -121,7 +121,7 @@ class WorkingCopy:
             try:
                 with os.scandir(self.folder / folder) as entries:
                     for entry in entries:
-                        if not _SHARED.fullmatch(entry.name):
+                        if not (_SHARED.fullmatch(entry.name) and entry.name.isprintable()):
                             continue
                         if entry.is_dir(follow_symlinks=False):
                             folders.append(f"{folder}{entry.name}/")

@@ -53,15 +53,15 @@ def refused(monkeypatch, capsys, *arguments):
 def test_a_run_at_an_address(recipe, tmp_path, monkeypatch, capsys):
     address = f"file://{tmp_path}/bucket/first"
     made = said(*recipe, "--to", address, "--work", tmp_path / "work")
-    assert (made["run"], made["stages"]["prompts"]["rows"]) == (address, 2)
+    assert (made["run"], made["stages"]["prompts"]["outputs"]) == (address, 2)
     shown = said("show", address)
-    assert shown["stages"]["prompts"]["rows"] == 2
+    assert shown["stages"]["prompts"]["outputs"] == 2
     assert said("pull", address, "--to", tmp_path / "copy")["run"] == str(tmp_path / "copy")
     rows = list(Run.open(tmp_path / "copy").dataset("prompts", Prompt))
     assert [row.text for row in rows] == ["a red kite", "a blue boat"]
     (tmp_path / "prompts.txt").write_text("a red kite\na blue boat\na green hat\n")
     elsewhere = said(*recipe, "--to", address, "--work", tmp_path / "elsewhere")
-    assert elsewhere["stages"]["prompts"]["rows"] == 3
+    assert elsewhere["stages"]["prompts"]["outputs"] == 3
     said("pull", address, "--to", tmp_path / "copy")
     assert len(Run.open(tmp_path / "copy").dataset("prompts", Prompt)) == 3
     assert "this takes a folder" in refused(monkeypatch, capsys, "view", address)

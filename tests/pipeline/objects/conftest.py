@@ -8,7 +8,6 @@ import pytest
 from prefmill.pipeline.objects.address import open_bucket
 from prefmill.pipeline.objects.bucket import Bucket
 
-pytest.importorskip("obstore", reason="the extra `objects` is not installed")
 KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "hush", "AWS_REGION": "us-east-1"}
 
 
@@ -25,7 +24,6 @@ def s3_server():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true"}).items():
             patch.setenv(name, value)
-        patch.setenv("NO_PROXY", "127.0.0.1")
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
         backend.create_bucket("prefmill", "us-east-1")
         yield backend
@@ -35,6 +33,7 @@ def s3_server():
 @pytest.fixture(params=["memory", "file", "s3"])
 def bucket(request, tmp_path):
     """An empty place in a store."""
+    pytest.importorskip("obstore", reason="the extra `objects` is not installed")
     if request.param == "memory":
         from obstore.store import MemoryStore
 
