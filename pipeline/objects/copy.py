@@ -37,13 +37,12 @@ class Stat(NamedTuple):
 
 
 class Note(BaseModel):
-    """`position` of the log that the copy had last, -1 for one that only followed; `token` of who held it then."""
+    """`token` of the coordinator that last had this copy, empty for one that only followed."""
 
     model_config = ConfigDict(extra="ignore")
 
     address: str
     token: str = ""
-    position: int = 0
     files: dict[str, tuple[Stat, str]] = {}
     """The stat and SHA-256 of each file when it was last hashed."""
 
@@ -57,9 +56,9 @@ class WorkingCopy:
         make_folder(folder)
         text = read_text(folder / NOTE, f"remove {folder / NOTE}")
         try:
-            self.note = Note.model_validate_json(text) if text else Note(address=address, position=0)
+            self.note = Note.model_validate_json(text) if text else Note(address=address)
         except ValidationError:  # its files are hashed again
-            self.note = Note(address=address, position=-1)
+            self.note = Note(address=address)
         if self.note.address != address:
             raise PrefmillError(
                 f"{folder} is this machine's copy of {self.note.address}", "choose another folder with --work"
@@ -109,9 +108,9 @@ class WorkingCopy:
         for path in paths:
             remove(self.folder / path)
 
-    def write_note(self, token: str, position: int) -> None:
-        """Note which position of the log this copy has."""
-        self.note = self.note.model_copy(update={"token": token, "position": position})
+    def write_note(self, token: str) -> None:
+        """Note whose copy this is, and what is known of its files."""
+        self.note = self.note.model_copy(update={"token": token})
         write_text(self.folder / NOTE, self.note.model_dump_json())
 
     def _listed(self) -> dict[str, Stat]:

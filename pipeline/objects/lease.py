@@ -56,6 +56,7 @@ class Lease:
                 if age <= held.seconds:
                     raise self._busy(held, age)
             etag = self.bucket.swap(LEASE, self._data(), found.etag)
+        etag = etag or self._after_all()
         if etag is None:
             raise self._busy(None, 0.0)
         self._etag = etag
@@ -63,22 +64,25 @@ class Lease:
     def renew(self) -> None:
         """Say that the holder is there. Raises LeaseLost where it no longer is the holder."""
         self._held = self._held.model_copy(update={"renewals": self._held.renewals + 1})
-        etag = self.bucket.swap(LEASE, self._data(), self._etag)
+        etag = self.bucket.swap(LEASE, self._data(), self._etag) or self._after_all()
         if etag is None:
             found = self.bucket.look(LEASE)
-            if found is None or found.data != self._data():  # else the store's answer to a first try was lost
-                holder = self._parsed(found.data).holder if found else "nobody"
-                raise LeaseLost(
-                    f"{self.bucket.address} was taken over: its lease is now held by {holder}",
-                    "let that one finish; the same command then continues from what it left",
-                )
-            etag = found.etag
+            raise LeaseLost(
+                f"{self.bucket.address} was taken over: its lease is now held by "
+                f"{self._parsed(found.data).holder if found else 'nobody'}",
+                "let that one finish; the same command then continues from what it left",
+            )
         self._etag = etag
 
     def release(self) -> None:
         """Let others in at once; where it was lost, there is nothing to give back."""
         self._held = self._held.model_copy(update={"released": True})
         self.bucket.swap(LEASE, self._data(), self._etag)
+
+    def _after_all(self) -> str | None:
+        """Return the ETag of what was refused and is there all the same: the store's answer to a first try was lost."""
+        found = self.bucket.look(LEASE)
+        return found.etag if found is not None and found.data == self._data() else None
 
     def _data(self) -> bytes:
         return self._held.model_dump_json().encode()

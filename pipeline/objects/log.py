@@ -68,6 +68,8 @@ class Log:
         self.bucket, self.token = bucket, token
         self.position = 0
         """The number of the last record known; 0 where there is none."""
+        self.writer = ""
+        """The token of the last record's writer."""
         self.files: dict[str, Entry] = {}
         self.epoch = 0
         """The number of our fence."""
@@ -90,12 +92,14 @@ class Log:
             self._apply(record)
         self.position = len(numbers)
 
-    def fence(self) -> None:
-        """Write a record after which no earlier writer can write."""
-        while not self.epoch:
+    def fence(self) -> str:
+        """Write a record after which no earlier writer can write; return the token of who wrote last before it."""
+        while True:
             self.read()
+            before = self.writer
             if self._create(Record(token=self.token, id=uuid.uuid4().hex, whole=True, files=self.files)):
                 self.epoch = self.position
+                return before
 
     def append(self, files: Mapping[str, Entry], gone: Collection[str]) -> None:
         """Commit. Raises LeaseLost where another has written since our last record."""
@@ -137,6 +141,7 @@ class Log:
     def _apply(self, record: Record) -> None:
         before = {} if record.whole else self.files
         self.files = {path: entry for path, entry in (before | record.files).items() if path not in record.gone}
+        self.writer = record.token
 
     def _record(self, number: int) -> Record:
         name = f"{LOG}/{number:012d}.json"

@@ -79,7 +79,7 @@ def follow(bucket: Bucket, folder: Path, wants: Callable[[str], bool] = lambda _
                 raise PrefmillError(f"{folder} holds something else than {bucket.address}", "choose an empty folder")
             if not copy.fetch(bucket, files, [*missing, *other]):
                 copy.remove(path for path in extra if path not in log.files)
-                copy.write_note("", -1)
+                copy.write_note("")
                 return len(files)
         raise PrefmillError(f"{bucket.address} changes faster than it can be read", "give the same command again")
 

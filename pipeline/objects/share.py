@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from ...base.errors import PrefmillError
-from ...base.files import reason_of, sha256_of
+from ...base.files import make_folder, reason_of, sha256_of
 from ...base.locks import exclusive, holder_of
 from .address import folder_of, open_bucket
 from .bucket import Bucket
@@ -64,10 +64,7 @@ class SharedRun:
 
     def open(self) -> None:
         """End all earlier coordinators' writing, and bring the copy and the log together, when the lease is taken."""
-        self.log.read()
-        continues = self.copy.note.position == self.log.position  # nobody has written since this copy did
-        self.log.fence()
-        continues = continues and self.log.epoch == self.copy.note.position + 1
+        continues = self.log.fence() == self.copy.note.token  # nobody has written since this copy did
         missing, other, extra = self.copy.differing(self.log.files)
         if self.log.files and self.copy.is_new and (other or extra):
             raise PrefmillError(
@@ -87,7 +84,7 @@ class SharedRun:
             self.notices.append(f"{len(missing)} files were fetched from {self.address}")
         if swept := self.log.sweep():
             self.notices.append(f"{swept} objects that were never committed were swept from {self.address}")
-        self.copy.write_note(self.lease.token, self.log.position)
+        self.copy.write_note(self.lease.token)
 
     def publish(self) -> bool:
         """Commit what the folder holds and the log does not; False where files change faster than they are read.
@@ -111,7 +108,7 @@ class SharedRun:
             if files or gone:
                 before = {entry.object for entry in (*self.log.files.values(), *self._put.values())}
                 self.log.append(files, gone)
-                self.copy.write_note(self.lease.token, self.log.position)
+                self.copy.write_note(self.lease.token)
                 self._put.clear()
                 self.bucket.delete(sorted(before - {entry.object for entry in self.log.files.values()}))
             return True
@@ -168,7 +165,7 @@ def shared(
 @contextlib.contextmanager
 def holding(bucket: Bucket, folder: Path, *, seconds: float, every: float) -> Iterator[SharedRun]:
     """The same for a bucket that is open."""
-    copy = WorkingCopy(folder, bucket.address)
+    make_folder(folder)
     busy = PrefmillError(
         f"{folder}, this machine's copy of {bucket.address}, is in use by {holder_of(folder / LOCK)}",
         "wait for it to end or stop it",
@@ -178,6 +175,7 @@ def holding(bucket: Bucket, folder: Path, *, seconds: float, every: float) -> It
             held.enter_context(exclusive(folder / LOCK, busy))
         except OSError as error:
             raise PrefmillError(f"cannot write to {folder}: {reason_of(error)}", "choose another --work") from error
+        copy = WorkingCopy(folder, bucket.address)
         run = SharedRun(bucket, copy, Lease(bucket, seconds))
         run.lease.take(dead=copy.note.token)
         held.callback(run.give_back)
