@@ -7,6 +7,7 @@ store's own tools read them.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from datetime import timedelta
 from importlib.util import find_spec
@@ -69,6 +70,8 @@ def open_bucket(address: str) -> Bucket:
         make_folder(root)
         return Bucket(LocalStore(root), address, root.resolve())
     clients: Any = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=300)}
+    if os.environ.get("AWS_ALLOW_HTTP", "").lower() in {"1", "true", "yes"}:  # which options given here would hide
+        clients["allow_http"] = True
     tries: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
     try:
         return Bucket(from_url(address, client_options=clients, retry_config=tries), address)

@@ -64,6 +64,7 @@ class WorkingCopy:
                 f"{folder} is this machine's copy of {self.note.address}", "choose another folder with --work"
             )
         self.is_new = text is None
+        self._published = {path: sha256 for path, (_, sha256) in self.note.files.items()}
 
     def scan(self) -> dict[str, Stat]:
         """Return the files that are part of the run, as they were all at one moment."""
@@ -84,6 +85,11 @@ class WorkingCopy:
         there = self.scan()
         other = [path for path in files if path in there and self.hashed(path, there[path]) != files[path].sha256]
         return [path for path in files if path not in there], other, [path for path in there if path not in files]
+
+    def unpublished(self, paths: Iterable[str]) -> list[str]:
+        """Return those whose bytes are not what they were when this copy and the log last agreed."""
+        there = self.scan()
+        return [path for path in paths if self.hashed(path, there[path]) != self._published.get(path)]
 
     def fetch(self, bucket: Bucket, files: Mapping[str, Entry], paths: Collection[str]) -> list[str]:
         """Write files as the log has them; return those whose bytes are no longer there: the log has gone on."""

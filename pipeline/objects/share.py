@@ -71,12 +71,13 @@ class SharedRun:
                 f"{self.folder} holds files of another run than {self.address}", "choose an empty folder with --work"
             )
         if not continues:
-            if other or extra:
-                aside = self.copy.put_aside([*other, *extra], f"_unpublished-{self.log.epoch}")
+            if made := self.copy.unpublished([*other, *extra]):
+                aside = self.copy.put_aside(made, f"_unpublished-{self.log.epoch}")
                 self.notices.append(
-                    f"another coordinator has gone on since: {len(other) + len(extra)} files made here were not in "
-                    f"{self.address} and are now in {aside}"
+                    f"another coordinator has gone on since: {len(made)} files made here were not in {self.address} "
+                    f"and are now in {aside}"
                 )
+            self.copy.remove(extra)
             missing += other
         if lost := self.copy.fetch(self.bucket, self.log.files, missing):
             raise PrefmillError(f"{self.address} has lost the bytes of {lost[0]}", "put back a copy of its objects")

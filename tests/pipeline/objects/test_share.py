@@ -77,8 +77,9 @@ def test_another_machine_continues(bucket, tmp_path, plain):
         assert "files were fetched" in share.notices[0]
     assert shards(tmp_path / "second") == shards(plain)
     assert sorted(begun_in(tmp_path / "second")) == list(range(0, 40, 4))  # the first machine's among them, once
-    with held(bucket, tmp_path / "first") as share:  # has an older copy
+    with held(bucket, tmp_path / "first") as share:  # has an older copy, and nothing in it that was not published
         assert shards(share.folder) == shards(plain)
+        assert not list(share.folder.glob("_unpublished-*"))
 
 
 def test_two_coordinators(bucket, tmp_path):
