@@ -49,7 +49,7 @@ _Path = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]*(/[^/\\\
 """Of a file in the run's folder: no part is empty or begins with a dot, so it can lead nowhere else."""
 
 
-class Record(BaseModel):
+class LogRecord(BaseModel):
     """What a commit changed; all there is where it is `whole`. `token` is its writer's, `id` this record's own."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
@@ -81,7 +81,7 @@ class Log:
             raise self._damaged("its records are not all there")
         if len(numbers) < self.position:
             raise self._damaged("records have vanished")
-        pending = list[Record]()
+        pending = list[LogRecord]()
         for number in reversed(numbers):
             if number == self.position and self.position:
                 break
@@ -97,7 +97,7 @@ class Log:
         while True:
             self.read()
             before = self.writer
-            if self._create(Record(token=self.token, id=uuid.uuid4().hex, whole=True, files=self.files)):
+            if self._create(LogRecord(token=self.token, id=uuid.uuid4().hex, whole=True, files=self.files)):
                 self.epoch = self.position
                 return before
 
@@ -106,7 +106,7 @@ class Log:
         after = {path: entry for path, entry in (self.files | dict(files)).items() if path not in gone}
         whole = (self.position + 1) % WHOLE_EVERY == 0
         given = after if whole else dict(files)
-        record = Record(token=self.token, id=uuid.uuid4().hex, whole=whole, files=given, gone=sorted(gone))
+        record = LogRecord(token=self.token, id=uuid.uuid4().hex, whole=whole, files=given, gone=sorted(gone))
         if not self._create(record):
             raise LeaseLost(
                 f"{self.bucket.address} was taken over by another coordinator: what was made here since is not in it",
@@ -128,7 +128,7 @@ class Log:
         """Return a name of its own for bytes to be put."""
         return staged_name(self.epoch)
 
-    def _create(self, record: Record) -> bool:
+    def _create(self, record: LogRecord) -> bool:
         name, data = f"{LOG}/{self.position + 1:012d}.json", record.model_dump_json().encode()
         if self.bucket.create(name, data) is None:
             found = self.bucket.look(name)
@@ -138,16 +138,16 @@ class Log:
         self.position += 1
         return True
 
-    def _apply(self, record: Record) -> None:
+    def _apply(self, record: LogRecord) -> None:
         before = {} if record.whole else self.files
         self.files = {path: entry for path, entry in (before | record.files).items() if path not in record.gone}
         self.writer = record.token
 
-    def _record(self, number: int) -> Record:
+    def _record(self, number: int) -> LogRecord:
         name = f"{LOG}/{number:012d}.json"
         found = self.bucket.look(name)
         try:
-            return Record.model_validate_json(found.data if found else b"")
+            return LogRecord.model_validate_json(found.data if found else b"")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise self._damaged(f"{name}: {first['msg']}") from error
