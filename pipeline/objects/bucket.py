@@ -52,7 +52,7 @@ class Bucket:
 
         with self._told():
             try:
-                return _etag(obstore.put(self.store, name, data, mode="create"))
+                return _etag(obstore.put(self.store, name, data, mode="create", use_multipart=False))
             except obstore.exceptions.AlreadyExistsError:
                 return None
 
@@ -68,7 +68,7 @@ class Bucket:
                         return None
                     return _etag(obstore.put(self.store, name, data))
             try:
-                return _etag(obstore.put(self.store, name, data, mode={"e_tag": etag}))
+                return _etag(obstore.put(self.store, name, data, mode={"e_tag": etag}, use_multipart=False))
             except obstore.exceptions.PreconditionError:
                 return None
 
