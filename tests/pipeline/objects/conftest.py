@@ -15,7 +15,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "hush", "AWS_R
 def s3_server():
     """Where a bucket `prefmill` is; the environment leads there."""
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
-    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.core.models import DEFAULT_ACCOUNT_ID
     from moto.s3.models import s3_backends
 
     server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)

@@ -38,6 +38,7 @@ def test_only_the_version_that_was_read_is_replaced(bucket):
 def test_of_many_that_swap_one_wins(tmp_path):
     place = open_bucket(f"file://{tmp_path}/bucket")
     etag = place.create("lease", b"0")
+    assert etag is not None
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda who: place.swap("lease", b"%d" % who, etag), range(1, 9)))
     assert sum(one is not None for one in won) == 1
@@ -79,7 +80,7 @@ def test_a_bucket_that_is_not_there(s3_server):
 
 def test_a_folder_that_went(tmp_path):
     place = open_bucket(f"file://{tmp_path}/bucket")
-    place.root.rmdir()
+    (tmp_path / "bucket").rmdir()
     with pytest.raises(PrefmillError, match="is not there any more"):
         place.create("a", b"")
 

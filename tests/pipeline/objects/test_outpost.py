@@ -23,8 +23,10 @@ class ElsewhereCrew:
 
     engine = "elsewhere"
 
+    worker: UnitWorker
+
     def __init__(self, folder):
-        self.folder, self.worker, self.events = folder, None, []
+        self.folder, self.events = folder, []
 
     def size(self):
         return 1

@@ -159,9 +159,11 @@ def test_who_has_lost_the_lease_stops_before_the_next_batch(tmp_path):
 
     def stolen(share):
         batches.append(1)
-        found = bucket.look(LEASE)
-        while bucket.swap(LEASE, b'{"token":"x","holder":"another","seconds":60}', found.etag) is None:
+        taken = None
+        while taken is None:
             found = bucket.look(LEASE)
+            assert found is not None
+            taken = bucket.swap(LEASE, b'{"token":"x","holder":"another","seconds":60}', found.etag)
         while share.trouble is None:
             time.sleep(0.01)
 
@@ -224,7 +226,7 @@ def test_a_bucket_that_goes(tmp_path):
     def cut_off():
         with held(bucket, tmp_path / "here") as share:
             work(share, 8)
-            shutil.rmtree(bucket.root)
+            shutil.rmtree(tmp_path / "bucket")
 
     with pytest.raises(PrefmillError, match="is not there any more"):
         cut_off()
