@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 
 from .errors import PrefmillError
@@ -11,11 +12,16 @@ from .errors import PrefmillError
 def user_path(text: str | Path, option: str) -> Path:
     """Return a path that a user gave for `option`, with `~` expanded; nothing need be there.
 
-    Raises PrefmillError for an empty one, a NUL, half a surrogate pair, an unknown `~user`, a name that is too long,
-    links in a circle, and a folder that may not be entered.
+    Raises PrefmillError for an address of an object store, an empty one, a NUL, half a surrogate pair, an unknown
+    `~user`, a name that is too long, links in a circle, and a folder that may not be entered.
     """
     written = str(text)
     path = Path(written)
+    if re.match(r"[a-z0-9]+://", written):
+        raise PrefmillError(
+            f"{option} is {written.partition('://')[0]}://..., and this takes a folder",
+            "fetch it first: prefmill pull ADDRESS --to FOLDER",
+        )
     try:
         if not written:
             raise ValueError("it is empty")

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from ..base.text import printable
-from .options import Json, RunFolder, as_path
+from .options import Json, ReadableRun, as_path
 
 PAIRS = "trl, pds-dpo, llava, llama-factory, ms-swift, verl, webdataset"
 FORMATS = f"of pairs: {PAIRS}; of preferences between images: image-pairs, imagereward, hpdv2; of all rows: scores"
 
 
 def export_command(
-    folder: RunFolder,
+    folder: ReadableRun,
     to: Annotated[Path, typer.Option(help="the folder to write, or a .parquet file", parser=as_path, metavar="PATH")],
     format: Annotated[str, typer.Option(help=FORMATS)] = "trl",
     eval_share: Annotated[

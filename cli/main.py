@@ -27,9 +27,26 @@ from . import write as write_group
 from .annotate import annotate_command
 from .bench import PASSED_ON, bench_command
 from .export import export_command
-from .options import Discard, Json, Limit, Price, Prompts, Recipe, Remake, RunFolder, Settings, To, Train, as_path
+from .options import (
+    Discard,
+    Json,
+    Limit,
+    Price,
+    Prompts,
+    ReadableRun,
+    Recipe,
+    Remake,
+    RunTo,
+    Settings,
+    To,
+    Train,
+    Work,
+    as_path,
+)
+from .pull import pull_command
 from .push import push_command
 from .quality import quality_command
+from .report import report_command
 from .view import view_command
 
 LINES = "\n"
@@ -66,7 +83,7 @@ def options(
 @app.command()
 def run(
     recipe: Recipe = None,
-    to: To = None,
+    to: RunTo = None,
     prompts: Prompts = None,
     limit: Limit = None,
     settings: Settings = None,
@@ -76,13 +93,14 @@ def run(
     budget: Annotated[float | None, typer.Option(help="stop before the run has cost more, all calls together")] = None,
     budget_hours: Annotated[float | None, typer.Option(help="the same in device hours")] = None,
     price: Price = None,
+    work: Work = None,
     as_json: Json = False,
 ) -> None:
     """Make preference pairs from prompts (or from what was imported), and train on them. Continues where it stopped."""
     from .run import run_command
 
     given = (recipe, to, prompts, limit, settings or [], remake, discard, train, as_json)
-    run_command(*given, budget, budget_hours, price)
+    run_command(*given, budget, budget_hours, price, work)
 
 
 @app.command()
@@ -178,7 +196,7 @@ def score(
 
 @app.command()
 def show(
-    folder: RunFolder,
+    folder: ReadableRun,
     stage: Annotated[str | None, typer.Argument(help="show this stage's rows")] = None,
     rejects: Annotated[bool, typer.Option("--rejects", help="list the rejects with their reasons")] = False,
     rows: Annotated[int, typer.Option(help="how many rows")] = 10,
@@ -188,18 +206,6 @@ def show(
     from .show import show_command
 
     show_command(folder, stage, rejects, rows, as_json)
-
-
-@app.command()
-def report(
-    folder: RunFolder,
-    prompts: Annotated[int, typer.Option(min=1, help="how many prompts, or pairs, are shown in full")] = 24,
-) -> None:
-    """Write RUN/report.html again: images with their scores, answers, pairs, curves."""
-    from ..pipeline.report import write_report
-    from ..pipeline.store import Run
-
-    typer.echo(write_report(Run.open(folder), shown=prompts))
 
 
 @app.command()
@@ -237,7 +243,9 @@ def study(
 
 app.command(name="annotate")(annotate_command)
 app.command(name="export")(export_command)
+app.command(name="pull")(pull_command)
 app.command(name="push")(push_command)
+app.command(name="report")(report_command)
 app.command(name="quality")(quality_command)
 app.command(name="view")(view_command)
 app.command(name="bench", context_settings=PASSED_ON)(bench_command)

@@ -15,6 +15,18 @@ def as_path(text: str) -> Path:
     return user_path(text, "the path")
 
 
+def as_readable_run(text: str) -> Path:
+    """Return the folder of a run to be read: that of a run at an address is fetched into the cache."""
+    if "://" not in text:
+        return as_path(text)
+    from ..pipeline.objects.outpost import pulled
+
+    return pulled(text)
+
+
+ReadableRun = Annotated[
+    Path, typer.Argument(help="a run's folder, or its address", parser=as_readable_run, metavar="FOLDER")
+]
 RunFolder = Annotated[Path, typer.Argument(help="a run's folder", parser=as_path, metavar="FOLDER")]
 Settings = Annotated[
     list[str] | None,
@@ -28,6 +40,18 @@ Recipe = Annotated[
 To = Annotated[
     Path | None,
     typer.Option("--to", help="the run's folder; by default runs/RECIPE", parser=as_path, metavar="FOLDER"),
+]
+RunTo = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        help="the run's folder, by default runs/RECIPE; or where machines share it: s3://BUCKET/PREFIX, gs://, az://",
+        metavar="FOLDER",
+    ),
+]
+Work = Annotated[
+    Path | None,
+    typer.Option(help="this machine's copy of a run that is shared", parser=as_path, metavar="FOLDER"),
 ]
 Prompts = Annotated[str | None, typer.Option(help=".txt, .json, .jsonl, .parquet, datasets folder, hub:name")]
 Limit = Annotated[int | None, typer.Option(min=1, help="use the first so many prompts")]

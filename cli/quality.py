@@ -8,10 +8,10 @@ from dataclasses import asdict
 import typer
 
 from ..base.text import printable
-from .options import Json, RunFolder
+from .options import Json, ReadableRun
 
 
-def quality_command(folder: RunFolder, as_json: Json = False) -> None:
+def quality_command(folder: ReadableRun, as_json: Json = False) -> None:
     """Show what a run's rejected answers are, in six classes, before and after the pair policy."""
     from ..pipeline.quality import quality_of
     from ..pipeline.store import Run

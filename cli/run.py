@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import typer
 from ..base.errors import PrefmillError
 from ..base.paths import user_path
 from ..pipeline.budget import Budget
+from ..pipeline.objects.address import is_address
+from ..pipeline.objects.share import SharedRun, shared
 from ..pipeline.prompts import PromptsConfig
 from ..recipes.catalogue import load_recipe
 from ..recipes.forecast import price_of
@@ -28,7 +31,7 @@ from .show_time import print_taken
 
 def run_command(
     recipe: str | None,
-    to: Path | None,
+    to: str | None,
     prompts: str | None,
     limit: int | None,
     settings: Sequence[str],
@@ -39,14 +42,48 @@ def run_command(
     money: float | None = None,
     hours: float | None = None,
     price: str | None = None,
+    work: Path | None = None,
 ) -> None:
     """Begin or continue a run; stop before it takes more than so much money, or so many device hours."""
-    folder = folder_for(recipe, to)
+    with _place(recipe, to, work) as (folder, sharing):
+        _run(folder, sharing, recipe, prompts, limit, settings, remake, discard, train, as_json, money, hours, price)
+
+
+@contextlib.contextmanager
+def _place(recipe: str | None, to: str | None, work: Path | None) -> Iterator[tuple[Path, SharedRun | None]]:
+    """Yield a run's folder, and what publishes it where `to` is an address."""
+    if to is not None and is_address(to):
+        with shared(to, work) as sharing:
+            if recipe is None and not has_recipe(sharing.folder):
+                address = sharing.address
+                raise PrefmillError(f"there is no run at {address} yet", f"prefmill run tiny --to {address}")
+            yield sharing.folder, sharing
+    elif work is not None:
+        raise PrefmillError("--work is this machine's copy of a run at an address", "give --to s3://BUCKET/PREFIX")
+    else:
+        yield folder_for(recipe, None if to is None else user_path(to, "--to")), None
+
+
+def _run(
+    folder: Path,
+    sharing: SharedRun | None,
+    recipe: str | None,
+    prompts: str | None,
+    limit: int | None,
+    settings: Sequence[str],
+    remake: str | None,
+    discard: bool,
+    train: bool,
+    as_json: bool,
+    money: float | None,
+    hours: float | None,
+    price: str | None,
+) -> None:
     config = configuration(recipe, folder, prompts, limit, settings)
     paid = price_of(price, config.executor.price_per_device_hour)
     executor = config.executor.model_copy(update={"price_per_device_hour": paid})
     config, budget = config.model_copy(update={"executor": executor}), Budget.of(money, hours, paid)
-    execute(folder, config, remake, as_json, discard, train, named(recipe, folder, settings), budget)
+    execute(folder, config, remake, as_json, discard, train, named(recipe, folder, settings), budget, sharing)
 
 
 def execute(
@@ -58,21 +95,23 @@ def execute(
     train: bool = True,
     words: str = "RECIPE",
     budget: Budget | None = None,
+    sharing: SharedRun | None = None,
 ) -> None:
     """Bring a run to its end and print what it holds. Raises BudgetSpent, after that, where its budget stopped it."""
     began = time.monotonic()
-    with watched(f"prefmill run --to {folder}") as progress:
+    place = sharing.address if sharing else str(folder)
+    with watched(f"prefmill run --to {place}") as progress:
         call = {"remake": remake, "discard": discard, "train": train, "words": words, "budget": budget}
-        finished = run_recipe(folder, config, progress, **call)
+        finished = run_recipe(folder, config, progress, **call, sharing=sharing)
     seconds = round(time.monotonic() - began, 1)
     if as_json:
-        report = {"run": str(folder), "report": str(finished.report), "wall_seconds": seconds}
+        report = {"run": place, "report": str(finished.report), "wall_seconds": seconds}
         taken = [asdict(entry) for entry in finished.taken]
         typer.echo(json.dumps({**finished.summary, **report, "taken": taken, "stopped": str(finished.stopped or "")}))
     else:
         print_summary(finished.summary)
         print_taken(finished.taken)
-        typer.echo(f"run:    {folder}")
+        typer.echo(f"run:    {place}")
         typer.echo(f"report: {finished.report}")
     if finished.stopped:
         raise finished.stopped

@@ -19,7 +19,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,6 +28,9 @@ from ..base.files import make_folder, read_text, reason_of, remove, remove_lefto
 from ..base.locks import exclusive, holder_of
 from .dataset import Dataset
 from .shards import STAGED
+
+if TYPE_CHECKING:
+    from .objects.share import SharedRun
 
 __all__ = ["MANIFEST", "Dataset", "Run"]
 
@@ -62,6 +65,8 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.sharing: SharedRun | None = None
+        """Where it is published as it goes on, so that other machines have it."""
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:

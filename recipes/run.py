@@ -11,6 +11,7 @@ from ..base.progress import Progress
 from ..pipeline.budget import Budget, BudgetSpent, Purse
 from ..pipeline.device_time import device_times
 from ..pipeline.ledger import DeviceLedger, StageTime
+from ..pipeline.objects.share import SharedRun
 from ..pipeline.report import write_report
 from ..pipeline.store import Run
 from ..pipeline.summary import summarize
@@ -58,14 +59,15 @@ def run_recipe(
     train: bool = True,
     words: str = "RECIPE",
     budget: Budget | None = None,
+    sharing: SharedRun | None = None,
 ) -> Finished:
     """Begin a run in `folder`, or continue it, or find it complete.
 
     `remake` makes a stage, and all after it, again; `discard` lets go of what was made from prompts that are no longer
     given; `train` False stops at the pairs; `words` name the recipe in advice; `budget` is for all calls together, and
-    what it stopped is continued by a larger one. These are for this call: the folder remembers the recipe alone, and
-    that only after everything that can be known before has been found in order. Engines that are missing are built
-    before the first stage, where the settings say so.
+    what it stopped is continued by a larger one; `sharing` publishes `folder`, which is its copy. These are for this
+    call: the folder remembers the recipe alone, and that only after everything that can be known before has been found
+    in order. Engines that are missing are built before the first stage, where the settings say so.
 
     Raises PrefmillError for everything a user can repair; what was finished before is kept.
     """
@@ -78,9 +80,10 @@ def run_recipe(
     expected = forecast_here(plan, recipe)
     if budget is not None:
         _require_a_unit(budget, folder, recipe, expected)
-    for note in plan.notes:
+    for note in (*(sharing.notices if sharing else ()), *plan.notes):
         progress.notice(note)
     with Run.writing(folder) as run:
+        run.sharing = sharing
         before = device_times(run)
         save(folder, recipe)
         build_missing(recipe, plan.computed, progress)
@@ -102,6 +105,8 @@ def _train(recipe: BaseRecipe, run: Run, progress: Progress, expected: Forecast,
     purse = Purse(budget, ledger) if budget else None
     planned = {stage.name: stage.held or 0.0 for stage in expected.stages}
     for training in trainings_of(recipe, run.folder):
+        if run.sharing is not None:
+            run.sharing.require()
         train_booked(training, run.folder, progress, ledger, purse, planned.get(training.output.name, 0.0))
 
 

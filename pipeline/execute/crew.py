@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..manifest import StageReport
+from ..objects.outpost import WorkerShare
 from ..stage import Task
 from ..usage import Usage
 
@@ -30,6 +31,9 @@ class StageOrder:
     config: str
     prepare_ahead: int
     host_threads: int
+    reads: tuple[str, ...] = ()
+    share: WorkerShare | None = None
+    """Where machines find the run that have no file system in common."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,10 @@ class Ready:
 
 @dataclass(frozen=True)
 class Made:
-    """A worker has computed a unit and staged its shard as `file`, of `size` bytes, in `seconds` of its device."""
+    """A worker has computed a unit and staged its shard as `file`, of `size` bytes, in `seconds` of its device.
+
+    `object`: what it put the shard under in an object store, where it is on a machine without the run's folder.
+    """
 
     start: int
     stop: int
@@ -63,6 +70,7 @@ class Made:
     seconds: float
     usage: Usage | None = None
     notices: tuple[str, ...] = ()
+    object: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ def compute_by(crew: Crew, work: Work) -> None:
     if batches:
         staged = work.dataset.folder / STAGED
         make_folder(staged)
+        if work.run.sharing is not None:
+            work.run.sharing.publish()  # what workers elsewhere are to read
         bookkeeper, known = _Bookkeeper(work, crew.engine), totals(work.ledger).get(work.task.name, StageTime())
         usual = (known.rate or 0.0) * work.task.batch_size
         dispatcher = Dispatcher(
@@ -50,7 +52,9 @@ def _order(work: Work) -> StageOrder:
     task, config = work.task, work.config
     assert task.again is not None
     folder, taken_for = str(work.dataset.folder.resolve()), digest(task.config)
-    return StageOrder(task.again, folder, work.plan.fingerprint, taken_for, config.prepare_ahead, config.host_threads)
+    share = work.run.sharing.for_workers() if work.run.sharing is not None else None
+    fixed = (task.again, folder, work.plan.fingerprint, taken_for, config.prepare_ahead, config.host_threads)
+    return StageOrder(*fixed, task.reads, share)
 
 
 class _Bookkeeper(DispatchListener):
@@ -67,7 +71,10 @@ class _Bookkeeper(DispatchListener):
         """Give a staged shard its place."""
         work, made, ready = self.work, result.made, result.hand.ready
         folder = work.dataset.folder
-        adopt(Shard(made.start, made.stop, made.checksum, folder / STAGED / Path(made.file).name), folder)
+        staged = folder / STAGED / Path(made.file).name
+        if made.object and work.run.sharing is not None:
+            work.run.sharing.receive(made.object, staged, made.checksum)
+        adopt(Shard(made.start, made.stop, made.checksum, staged), folder)
         counts = {"units": made.stop - made.start, "rows": made.rows, "start": made.start, "stop": made.stop}
         self._note(result.hand, "work", made.seconds, **counts, usage=made.usage)
         if made.notices and ready is not None:
@@ -76,6 +83,11 @@ class _Bookkeeper(DispatchListener):
 
     def afford(self, seconds: float, pending: float) -> PrefmillError | None:
         """Whether the budget covers so many seconds more."""
+        if self.work.run.sharing is not None:
+            try:
+                self.work.run.sharing.require()
+            except PrefmillError as lost:
+                return lost
         if self.work.purse is not None:
             try:
                 self.work.purse.require(self.work.task.name, seconds, pending=pending)

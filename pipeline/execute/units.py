@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from ...base.errors import PrefmillError
-from ...base.files import reason_of
+from ...base.files import make_folder, reason_of
 from ..manifest import StageReport
+from ..objects.outpost import Outpost
 from ..records import Reject
-from ..shards import Footer, stage_shard
+from ..shards import STAGED, Footer, stage_shard
 from ..stage import digest, work_digest
 from ..usage import Usage, total
 from .ahead import prepared_ahead
@@ -39,6 +40,10 @@ class UnitWorker:
 
     def __init__(self, order: StageOrder) -> None:
         self.order, self.folder, self.name = order, Path(order.folder), f"{socket.gethostname()}:{os.getpid()}"
+        self.outpost = Outpost.of(order.share, self.folder.parent, order.reads)
+        if self.outpost is not None:
+            self.outpost.fetch()
+            make_folder(self.folder / STAGED)
         self.task = order.again()
         if digest(self.task.config) != order.config:
             raise PrefmillError(
@@ -81,9 +86,9 @@ class UnitWorker:
         shard = stage_shard(self.folder, unit.start, unit.stop, self.task.output, records, footer)
         size, usage = shard.path.stat().st_size, total(usages) if usages else None
         said = tuple(self.stage.outcome)
-        return Made(
-            unit.start, unit.stop, shard.path.name, shard.checksum, len(records), size, round(seconds, 6), usage, said
-        )
+        put = self.outpost.send(shard.path) if self.outpost is not None else ""
+        made = (unit.start, unit.stop, shard.path.name, shard.checksum, len(records), size)
+        return Made(*made, round(seconds, 6), usage, said, put)
 
     def close(self) -> None:
         """Let go of the model."""
@@ -95,6 +100,8 @@ class UnitWorker:
         for pause in (None, *PATIENCE):
             if pause is not None:
                 time.sleep(pause)
+                if self.outpost is not None:
+                    self.outpost.fetch()
                 self.source = self.order.again().source()
             if work_digest(self.order.fingerprint, self.source.keys(unit.start, unit.stop)) == unit.work:
                 return

@@ -137,6 +137,8 @@ class Work:
     def compute(self, batch: Batch, prepared: Any, finishers: Executor) -> Any:
         """Compute a prepared batch, let `finishers` finish it, and return what was computed."""
         size = batch.stop - batch.start
+        if self.run.sharing is not None:
+            self.run.sharing.require()
         self.meter.require(self.task.name, (self.known.rate or 0.0) * size)
         computed, seconds = self.meter.measure(lambda: self.stage.compute(prepared))
         self.known = replace(self.known, work=self.known.work + seconds, units=self.known.units + size)
