@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..base.text import printable
-from .options import Json, ReadableRun, as_path
+from .options import Json, ReadableRun, as_path, as_readable_run
 
 PAIRS = "trl, pds-dpo, llava, llama-factory, ms-swift, verl, webdataset"
 FORMATS = f"of pairs: {PAIRS}; of preferences between images: image-pairs, imagereward, hpdv2; of all rows: scores"
@@ -30,7 +30,7 @@ def export_command(
     from ..pipeline.exporting.export import export
     from ..pipeline.store import Run
 
-    found = export(Run.open(folder), to, format, eval_share=eval_share, finish=card_writer(license))
+    found = export(Run.open(as_readable_run(folder)), to, format, eval_share=eval_share, finish=card_writer(license))
     total = sum(found.rows.values())
     if as_json:
         counts = {"rows": total, "splits": found.rows, "images": found.images, "left_out": found.left_out}

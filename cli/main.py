@@ -42,6 +42,7 @@ from .options import (
     Train,
     Work,
     as_path,
+    as_readable_run,
 )
 from .pull import pull_command
 from .push import push_command
@@ -205,7 +206,7 @@ def show(
     """Show what a run holds: rows, rejects by reason, models, device time and cost of every stage."""
     from .show import show_command
 
-    show_command(folder, stage, rejects, rows, as_json)
+    show_command(as_readable_run(folder), stage, rejects, rows, as_json)
 
 
 @app.command()

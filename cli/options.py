@@ -15,18 +15,16 @@ def as_path(text: str) -> Path:
     return user_path(text, "the path")
 
 
-def as_readable_run(text: str) -> Path:
+def as_readable_run(text: str | Path) -> Path:
     """Return the folder of a run to be read: that of a run at an address is fetched into the cache."""
-    if "://" not in text:
+    if "://" not in (text := str(text)):
         return as_path(text)
     from ..pipeline.objects.outpost import pulled
 
     return pulled(text)
 
 
-ReadableRun = Annotated[
-    Path, typer.Argument(help="a run's folder, or its address", parser=as_readable_run, metavar="FOLDER")
-]
+ReadableRun = Annotated[str, typer.Argument(help="a run's folder, or its address", metavar="FOLDER")]
 RunFolder = Annotated[Path, typer.Argument(help="a run's folder", parser=as_path, metavar="FOLDER")]
 Settings = Annotated[
     list[str] | None,

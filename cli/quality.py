@@ -8,7 +8,7 @@ from dataclasses import asdict
 import typer
 
 from ..base.text import printable
-from .options import Json, ReadableRun
+from .options import Json, ReadableRun, as_readable_run
 
 
 def quality_command(folder: ReadableRun, as_json: Json = False) -> None:
@@ -17,8 +17,9 @@ def quality_command(folder: ReadableRun, as_json: Json = False) -> None:
     from ..pipeline.store import Run
     from .quality_table import print_quality
 
-    quality = quality_of(Run.open(folder))
+    place = as_readable_run(folder)
+    quality = quality_of(Run.open(place))
     if as_json:
         typer.echo(printable(json.dumps({"run": str(folder), **asdict(quality)}, ensure_ascii=False)))
     else:
-        print_quality(quality, folder)
+        print_quality(quality, place)
