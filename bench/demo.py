@@ -2,9 +2,7 @@
 
 Prompts are scenes of the test split; the policy is evaluated on other scenes of that split, whose combinations of
 objects occur neither in training nor in the prompts. A second training on the same pairs with their preferences
-exchanged at random is the control. It is without the terms that make chosen answers likelier whatever they were chosen
-over, for those teach by themselves: true answers agree with each other, and lies do not. Trainings are processes of
-their own: what does not wait for them goes on meanwhile.
+exchanged at random is the control. Trainings are processes of their own: what does not wait for them goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -90,10 +88,9 @@ def _measure(
     train = config.train.model_copy(update={"cache": str(run.folder / "training-cache")})
     eager = config.engine.model_copy(update={"backend": "eager", "stages": {}})
 
-    def trained(folder: Path, task: str, name: str, **changes: float) -> Path:
+    def trained(folder: Path, task: str, name: str) -> Path:
         with _timed(seconds, task):
-            own = train.model_copy(update=changes)
-            train_with_progress(folder, folder / "training", own, progress, name)
+            train_with_progress(folder, folder / "training", train, progress, name)
         return folder / "training" / "adapter"
 
     def said(name: str, adapter: Path | None) -> PolicyAnswers:
@@ -107,8 +104,7 @@ def _measure(
     control = shuffled_run(run, run.folder / "control").folder
     with half_of_the_cores():
         learnt, unlearnt = in_background(
-            lambda: trained(run.folder, "train", "training"),
-            lambda: trained(control, "train_control", "control", sft_weight=0.0, anchor_weight=0.0),
+            lambda: trained(run.folder, "train", "training"), lambda: trained(control, "train_control", "control")
         )
         images = render_all(scenes, SEED)
         with _timed(seconds, "draw_held_out"):

@@ -42,7 +42,7 @@ def _print_results(results: dict[str, Any]) -> None:
     console.print(table)
     console.print(f"picked against chance: paired t {selection['paired_t']:.1f}", highlight=False)
     table = Table(title=f"the policy on {results['dpo']['n']} held-out scenes", box=None)
-    for heading in ("measure", "before", "after DPO", "shuffled control"):
+    for heading in ("measure", "before", "after training", "shuffled control"):
         table.add_column(heading, justify="left" if heading == "measure" else "right")
     for key, value in results["dpo"].items():
         if isinstance(value, list):

@@ -36,11 +36,12 @@ def micro() -> Recipe:
             model="micro:policy",
             lora_rank=16,
             lora_alpha=32,
-            learning_rate=2e-4,
-            # without these yes/no questions come to be answered with a colour: less likely than either of the pair
-            sft_weight=1.0,
-            anchor_weight=1.0,
-            epochs=3,
+            # sigmoid's DPO makes both answers of a pair less likely, until yes/no questions are answered with a colour;
+            # a term that holds the chosen answers helps, but teaches without any preference as well
+            loss="sppo_hard",
+            beta=0.05,
+            learning_rate=7e-4,
+            epochs=2,
             batch_size=32,
             accumulation=1,
             save_every=1000,
