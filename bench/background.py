@@ -1,4 +1,4 @@
-"""Work beside other work: tasks in a thread, and the cores shared between them and what goes on in front."""
+"""Work beside other work: tasks in threads, and the cores shared between them and what goes on in front."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ Result = TypeVar("Result")
 
 
 def in_background(*tasks: Callable[[], Result]) -> list[Future[Result]]:
-    """Start tasks, one after the other, in a thread that ends with the program: Ctrl-C does not wait for it."""
-    futures = [Future[Result]() for _ in tasks]
+    """Start tasks, each in a thread that ends with the program: Ctrl-C does not wait for it."""
+    return [_in_background(task) for task in tasks]
+
+
+def _in_background(task: Callable[[], Result]) -> Future[Result]:
+    future = Future[Result]()
 
     def work() -> None:
-        for task, future in zip(tasks, futures, strict=True):
-            try:
-                future.set_result(task())
-            except Exception as error:  # whatever it was, who waits for the result has to hear of it
-                future.set_exception(error)
+        try:
+            future.set_result(task())
+        except Exception as error:  # whatever it was, who waits for the result has to hear of it
+            future.set_exception(error)
 
     Thread(target=work, daemon=True).start()
-    return futures
+    return future
 
 
 @contextmanager
 def half_of_the_cores() -> Iterator[None]:
-    """Leave the other half to a training that is started inside: more threads than cores wait for each other."""
+    """Leave the other half to what is started inside: more threads than cores wait for each other."""
     before, given = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
     half = max(1, before // 2)
     os.environ["OMP_NUM_THREADS"] = str(half)

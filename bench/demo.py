@@ -83,9 +83,8 @@ def _measure(
     run: Run, config: Recipe, scenes: Sequence[Scene], progress: Progress, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Judge the selection, train with the preferences and without them, and evaluate before and after."""
-    assert config.train is not None
-    # both trainings read the same images and answers: the second finds what the first has read
-    train = config.train.model_copy(update={"cache": str(run.folder / "training-cache")})
+    train = config.train
+    assert train is not None
     eager = config.engine.model_copy(update={"backend": "eager", "stages": {}})
 
     def trained(folder: Path, task: str, name: str) -> Path:

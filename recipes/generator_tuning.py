@@ -24,7 +24,7 @@ def micro() -> GeneratorTrainingConfig:
         model="micro:text-to-image",
         t5_tokens=0,
         reward=ScorerChoice(model="micro:image-reward"),
-        flow_dpo=FlowDpoSettings(guidance=(1.0, 5.0), guided=True),
+        flow_dpo=FlowDpoSettings(beta=10.0, guidance=(1.0, 5.0), guided=True),
         refl=ReflSettings(batch_size=16, micro_batch=16, guidance=(1.0, 5.0), earliest=0.3),
         # begun from one noise, a group's rewards differ by what the trained steps did alone
         ppo=PpoSettings(prompts=8, clip=1e-3, beta=0.0, noise_level=0.8, guidance=(1.0, 5.0), same_start=True),

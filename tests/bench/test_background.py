@@ -8,26 +8,21 @@ import torch
 from prefmill.bench.background import half_of_the_cores, in_background
 
 
-def test_tasks_follow_each_other_and_hand_back_what_they_made_or_raised():
-    begun, go = [], threading.Event()
+def test_tasks_go_on_side_by_side_and_hand_back_what_they_made_or_raised():
+    both = threading.Barrier(2)
 
-    def first():
-        begun.append("first")
-        assert go.wait(10)
+    def failing():
+        both.wait(10)
         raise ValueError("broken")
 
-    def second():
-        begun.append("second")
+    def made():
+        both.wait(10)
         return threading.current_thread().daemon
 
-    failing, following = in_background(first, second)
-    assert not following.done()
-    assert "second" not in begun
-    go.set()
+    broken, whole = in_background(failing, made)
     with pytest.raises(ValueError, match="broken"):
-        failing.result(10)
-    assert following.result(10) is True, "a thread that is no daemon would keep Ctrl-C waiting"
-    assert begun == ["first", "second"]
+        broken.result(10)
+    assert whole.result(10) is True, "a thread that is no daemon would keep Ctrl-C waiting"
 
 
 @pytest.mark.parametrize("given", [None, "7"])

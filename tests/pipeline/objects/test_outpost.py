@@ -31,6 +31,9 @@ class ElsewhereCrew:
     def size(self):
         return 1
 
+    def warm(self):
+        pass
+
     def start(self, order: StageOrder):
         elsewhere = replace(order, folder=str(self.folder / NAME), again=partial(sleeping_task, self.folder))
         self.worker = UnitWorker(elsewhere)
