@@ -1,5 +1,6 @@
 """The estimate of memory: counted by hand for a chain of layers, and what follows from it."""
 
+# pyright: reportPrivateImportUsage=false
 import json
 from itertools import accumulate
 
