@@ -14,12 +14,8 @@ import torch
 Result = TypeVar("Result")
 
 
-def in_background(*tasks: Callable[[], Result]) -> list[Future[Result]]:
-    """Start tasks, each in a thread that ends with the program: Ctrl-C does not wait for it."""
-    return [_in_background(task) for task in tasks]
-
-
-def _in_background(task: Callable[[], Result]) -> Future[Result]:
+def in_background(task: Callable[[], Result]) -> Future[Result]:
+    """Start a task in a thread that ends with the program: Ctrl-C does not wait for it."""
     future = Future[Result]()
 
     def work() -> None:

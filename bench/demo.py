@@ -102,9 +102,8 @@ def _measure(
         selection = selection_results(candidates, eager)
     control = shuffled_run(run, run.folder / "control").folder
     with half_of_the_cores():
-        learnt, unlearnt = in_background(
-            lambda: trained(run.folder, "train", "training"), lambda: trained(control, "train_control", "control")
-        )
+        learnt = in_background(lambda: trained(run.folder, "train", "training"))
+        unlearnt = in_background(lambda: trained(control, "train_control", "control"))
         images = render_all(scenes, SEED)
         with _timed(seconds, "draw_held_out"):
             drawn = _drawn(scenes[:QUESTIONED], config, eager)

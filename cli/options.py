@@ -17,7 +17,9 @@ def as_path(text: str) -> Path:
 
 def as_readable_run(text: str | Path) -> Path:
     """Return the folder of a run to be read: that of a run at an address is fetched into the cache."""
-    if "://" not in (text := str(text)):
+    from ..pipeline.objects.address import is_address
+
+    if not is_address(text := str(text)):
         return as_path(text)
     from ..pipeline.objects.outpost import pulled
 

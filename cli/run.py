@@ -46,7 +46,11 @@ def run_command(
 ) -> None:
     """Begin or continue a run; stop before it takes more than so much money, or so many device hours."""
     with _place(recipe, to, work) as (folder, sharing):
-        _run(folder, sharing, recipe, prompts, limit, settings, remake, discard, train, as_json, money, hours, price)
+        config = configuration(recipe, folder, prompts, limit, settings)
+        paid = price_of(price, config.executor.price_per_device_hour)
+        executor = config.executor.model_copy(update={"price_per_device_hour": paid})
+        config, budget = config.model_copy(update={"executor": executor}), Budget.of(money, hours, paid)
+        execute(folder, config, remake, as_json, discard, train, named(recipe, folder, settings), budget, sharing)
 
 
 @contextlib.contextmanager
@@ -62,28 +66,6 @@ def _place(recipe: str | None, to: str | None, work: Path | None) -> Iterator[tu
         raise PrefmillError("--work is this machine's copy of a run at an address", "give --to s3://BUCKET/PREFIX")
     else:
         yield folder_for(recipe, None if to is None else user_path(to, "--to")), None
-
-
-def _run(
-    folder: Path,
-    sharing: SharedRun | None,
-    recipe: str | None,
-    prompts: str | None,
-    limit: int | None,
-    settings: Sequence[str],
-    remake: str | None,
-    discard: bool,
-    train: bool,
-    as_json: bool,
-    money: float | None,
-    hours: float | None,
-    price: str | None,
-) -> None:
-    config = configuration(recipe, folder, prompts, limit, settings)
-    paid = price_of(price, config.executor.price_per_device_hour)
-    executor = config.executor.model_copy(update={"price_per_device_hour": paid})
-    config, budget = config.model_copy(update={"executor": executor}), Budget.of(money, hours, paid)
-    execute(folder, config, remake, as_json, discard, train, named(recipe, folder, settings), budget, sharing)
 
 
 def execute(

@@ -19,7 +19,7 @@ def test_tasks_go_on_side_by_side_and_hand_back_what_they_made_or_raised():
         both.wait(10)
         return threading.current_thread().daemon
 
-    broken, whole = in_background(failing, made)
+    broken, whole = in_background(failing), in_background(made)
     with pytest.raises(ValueError, match="broken"):
         broken.result(10)
     assert whole.result(10) is True, "a thread that is no daemon would keep Ctrl-C waiting"
