@@ -3,6 +3,7 @@
 Prompts are scenes of the test split; the policy is evaluated on other scenes of that split, whose combinations of
 objects occur neither in training nor in the prompts. A second training on the same pairs with their preferences
 exchanged at random is the control. Trainings are processes of their own: what does not wait for them goes on meanwhile.
+One follows the other, and finds what the first has read by the reference.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ def _measure(
     run: Run, config: Recipe, scenes: Sequence[Scene], progress: Progress, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Judge the selection, train with the preferences and without them, and evaluate before and after."""
-    train = config.train
-    assert train is not None
+    assert config.train is not None
+    train = config.train.model_copy(update={"cache": str(run.folder / "training-cache")})
     eager = config.engine.model_copy(update={"backend": "eager", "stages": {}})
 
     def trained(folder: Path, task: str, name: str) -> Path:
@@ -102,14 +103,15 @@ def _measure(
         selection = selection_results(candidates, eager)
     control = shuffled_run(run, run.folder / "control").folder
     with half_of_the_cores():
-        learnt = in_background(lambda: trained(run.folder, "train", "training"))
-        unlearnt = in_background(lambda: trained(control, "train_control", "control"))
+        training = in_background(lambda: trained(run.folder, "train", "training"))
         images = render_all(scenes, SEED)
         with _timed(seconds, "draw_held_out"):
             drawn = _drawn(scenes[:QUESTIONED], config, eager)
         before = said("before", None)
-        after = said("after", learnt.result())
-        adapter = unlearnt.result()
+        adapter = training.result()
+        training = in_background(lambda: trained(control, "train_control", "control"))
+        after = said("after", adapter)
+        adapter = training.result()
     shuffled = said("control", adapter)
     return {
         "selection": selection,

@@ -1,7 +1,8 @@
 """Runs made of another run's pairs: what a training is compared with.
 
-`shuffled_run` is the control: the same pairs with chosen and rejected exchanged at random. If training on these
-changes as much as training on the real ones, the change came from training as such, and not from the preferences.
+`shuffled_run` is the control: the same pairs with chosen and rejected exchanged at random, in half of every image's
+pairs. If training on these changes as much as training on the real ones, the change came from training as such, and
+not from the preferences.
 `subset_run` holds some of the pairs: how much does more data help?
 """
 
@@ -19,10 +20,16 @@ from ..pipeline.store import Run
 
 
 def shuffled_run(run: Run, folder: Path, seed: int = 0) -> Run:
-    """Make (or find) a run with the pairs of `run`, half of them exchanged, and its images."""
+    """Make (or find) a run with the pairs of `run`, half of each image's exchanged, and its images.
+
+    Of an image with an odd number of pairs, one more or one less is, by turns.
+    """
     pairs = list(run.dataset("pairs", Pair))
-    # exactly half: a coin per pair would leave a preference behind
-    exchanged = set(np.random.default_rng(seed).permutation(len(pairs))[: len(pairs) // 2].tolist())
+    # exactly half: a coin per pair would leave preferences behind, about each image and about all
+    by_image: dict[str, list[int]] = {}
+    for number in np.random.default_rng(seed).permutation(len(pairs)).tolist():
+        by_image.setdefault(pairs[number].image_id, []).append(number)
+    exchanged = set([number for numbers in by_image.values() for number in numbers][1::2])
     rows = [_exchanged(pair) if number in exchanged else pair for number, pair in enumerate(pairs)]
     return _derived(run, folder, f"shuffled {seed}", rows)
 

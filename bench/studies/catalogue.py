@@ -14,13 +14,13 @@ from ...recipes.recipe import Recipe
 from ...recipes.settings import override
 from ...recipes.visionprefer_micro import visionprefer_micro
 from ...train.reward.manifest import REWARD
-from ..derived_runs import subset_run
+from ..derived_runs import shuffled_run, subset_run
 from ..selection import judged_candidates
 from .answer_similarity import similarity_study
 from .aspects import TRAINED, aspects_study, rated_images, scores_by, shipped_scores
 from .generation import draw_in_turns, generation_study
 from .image_selection import agreement_study, guidance_study, same_seed_study, selection_study
-from .preference_training import Trained, junk_study, pairs_study
+from .preference_training import Trained, control_study, junk_study, pairs_study
 from .seeds import Seeds
 from .study import Study
 
@@ -61,6 +61,17 @@ def _pairs(shared: Seeds) -> Study:
             part = subset_run(run, run.folder / f"subset-{count}", count, seed) if count else None
             trained.append(shared.trained(f"{size:g} of the pairs", seed, part))
     return pairs_study(trained)
+
+
+def _control(shared: Seeds) -> Study:
+    trained: list[Trained] = []
+    for seed, run in zip(shared.seeds, shared.runs(), strict=True):
+        pairs = len(run.dataset("pairs", Pair))
+        preferred = subset_run(run, run.folder / f"subset-{pairs}", pairs, seed)
+        half = shuffled_run(run, run.folder / "exchanged", seed)
+        kinds = {"nothing": None, "preferences": preferred, "half of them exchanged": half}
+        trained += [shared.trained(label, seed, part) for label, part in kinds.items()]
+    return control_study(trained)
 
 
 def _junk(shared: Seeds) -> Study:
@@ -114,6 +125,7 @@ STUDIES: dict[str, Callable[[Seeds], Study]] = {
     "similarity": lambda shared: similarity_study(shared.runs()),
     "generation": _generation,
     "pairs": _pairs,
+    "control": _control,
     "junk": _junk,
     "aspects": _aspects,
 }

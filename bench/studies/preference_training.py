@@ -1,4 +1,5 @@
-"""Studies of what training does: hallucination against the number of pairs, and with or without the pair policy.
+"""Studies of what training does: hallucination against the number of pairs, with preferences and with none, and with
+or without the pair policy.
 
 A seed is one whole loop: its own prompts, images, answers, pairs, training and held-out scenes. The unit of intervals
 is a held-out scene; of one seed all trainings are asked about the same ones, so that differences are paired.
@@ -12,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ...base.hallucination import mcnemar
 from ..hallucination import PolicyAnswers
-from .study import Study, bootstrap
+from .study import Study, bootstrap, error_bars
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,41 @@ def pairs_study(trained: Sequence[Trained]) -> Study:
         f"Descriptions that name something absent (CHAIR_s): {' -> '.join(f'{rate:.3f}' for rate in rates.values())} "
         f"with {', '.join(str(row['pairs']) for row in rows)} pairs, {'' if falls else 'not '}monotone; "
         f"the change from first to last is {bootstrap(last - first)}.",
+        draw,
+    )
+
+
+def control_study(trained: Sequence[Trained]) -> Study:
+    """Training on preferences, and on the same pairs with half of them exchanged, per seed; the first is untrained."""
+    labels = list(dict.fromkeys(one.label for one in trained))
+    rows: list[dict[str, Any]] = []
+    for seed in dict.fromkeys(one.seed for one in trained):
+        mine = [one for one in trained if one.seed == seed]
+        for row, one in zip(_rows(mine), mine, strict=True):
+            mended, broken, p = mcnemar(mine[0].answers.wrong, one.answers.wrong)
+            rows.append({"seed": seed, **row, "mended": mended, "broken": broken, "mcnemar_p": float(f"{p:.2g}")})
+    changes = {label: bootstrap(_wrong(trained, label) - _wrong(trained, labels[0])) for label in labels[1:]}
+    tests = {label: [row["mcnemar_p"] for row in rows if row["trained on"] == label] for label in labels[1:]}
+    said = [
+        f"Training on {label} changes CHAIR_s by {changes[label]} (McNemar's p per seed: {min(p):.2g} to {max(p):.2g})."
+        for label, p in tests.items()
+    ]
+
+    def draw(axes: Any) -> None:
+        for label in labels:
+            mine = [row for row in rows if row["trained on"] == label]
+            spots = [str(row["seed"]) for row in mine]
+            axes.errorbar(spots, [row["chair_s"] for row in mine], error_bars(mine, "chair_s"), fmt="o", label=label)
+        axes.set_xlabel("seed")
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("descriptions that name something absent")
+        axes.legend(fontsize=8, title="trained on")
+
+    return Study(
+        "control",
+        f"Training with preferences, and with none, {_seeds(trained)} seeds",
+        rows,
+        " ".join(said),
         draw,
     )
 

@@ -53,10 +53,10 @@ def bootstrap(values: Sequence[float] | np.ndarray) -> Interval:
     return Interval(float(array.mean()), float(low), float(high))
 
 
-def error_bars(rows: Sequence[dict[str, Any]]) -> list[np.ndarray]:
-    """Lengths of the intervals of rows with `share`, `low` and `high`, below and above."""
-    share, low, high = (np.array([row[name] for row in rows]) for name in ("share", "low", "high"))
-    return [share - low, high - share]
+def error_bars(rows: Sequence[dict[str, Any]], mean: str = "share") -> list[np.ndarray]:
+    """Lengths of the intervals of rows with a `mean`, `low` and `high`, below and above."""
+    middle, low, high = (np.array([row[name] for row in rows]) for name in (mean, "low", "high"))
+    return [middle - low, high - middle]
 
 
 def grouped_bars(axes: Any, rows: Sequence[dict[str, Any]], key: str) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Runs of other runs' pairs: an exchange that leaves no preference, and subsets that contain each other."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,6 +41,17 @@ def test_exactly_half_of_the_pairs_are_exchanged(run, tmp_path):
     assert (tmp_path / "control" / "candidates").resolve() == (run.folder / "candidates").resolve()
     assert pairs_of(shuffled_run(run, tmp_path / "control")) == control
     assert pairs_of(shuffled_run(run, tmp_path / "other", seed=1)) != control
+
+
+def test_of_every_images_pairs_half_are_exchanged(run, tmp_path):
+    sizes = [2, 3, 1, 5, 4, 1, 24]
+    images = [f"i{image}" for image, size in enumerate(sizes) for _ in range(size)]
+    rows = [replace(pair, image_id=image) for pair, image in zip(PAIRS, images, strict=True)]
+    write_shard(run.folder / "pairs", 0, len(rows), Pair, rows, Footer("w", ()))
+    kept = [pair.image_id for pair in pairs_of(shuffled_run(run, tmp_path / "control")) if pair.margin > 0]
+    assert len(kept) == 20
+    for image, size in enumerate(sizes):
+        assert kept.count(f"i{image}") in {size // 2, size - size // 2}
 
 
 def test_a_larger_subset_holds_every_smaller_one(run, tmp_path):

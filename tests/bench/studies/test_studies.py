@@ -11,7 +11,7 @@ from prefmill.bench.selection import JudgedCandidates
 from prefmill.bench.studies import image_selection
 from prefmill.bench.studies.answer_similarity import similarity_study
 from prefmill.bench.studies.image_selection import agreement_study, guidance_study, same_seed_study, selection_study
-from prefmill.bench.studies.preference_training import Trained, junk_study, pairs_study
+from prefmill.bench.studies.preference_training import Trained, control_study, junk_study, pairs_study
 from prefmill.bench.studies.study import bootstrap, write_study
 from prefmill.engine.settings import EngineSettings
 from prefmill.micro.measure.hallucination import Chair, Pope
@@ -112,6 +112,24 @@ def test_pairs_study_orders_sizes_and_says_whether_hallucination_falls():
     assert "is -0.750" in study.sentence
     assert "not monotone" in pairs_study(trained[::-1]).sentence
     assert "3 seeds" not in study.title
+
+
+def test_control_study_tests_every_training_of_a_seed_against_the_untrained_policy():
+    said = {"nothing": [1] * 9 + [0], "preferences": [0] * 9 + [0], "exchanged": [1] * 9 + [1]}
+    trained = [
+        Trained(name, seed, 0 if name == "nothing" else 90, answers([bool(one) for one in wrong]))
+        for seed in (1, 2)
+        for name, wrong in said.items()
+    ]
+    study = control_study(trained)
+    assert [(row["seed"], row["trained on"]) for row in study.rows[2:4]] == [(1, "exchanged"), (2, "nothing")]
+    assert [row["chair_s"] for row in study.rows[:3]] == [0.9, 0.0, 1.0]
+    # nine of nine changes in one direction: twice two to the power of minus nine
+    tests = [(row["mended"], row["broken"], row["mcnemar_p"]) for row in study.rows[:3]]
+    assert tests == [(0, 0, 1.0), (9, 0, 0.0039), (0, 1, 1.0)]
+    assert "on preferences changes CHAIR_s by -0.900" in study.sentence
+    assert "on exchanged changes CHAIR_s by 0.100" in study.sentence
+    assert "p per seed: 0.0039 to 0.0039)" in study.sentence
 
 
 def test_junk_study_compares_the_last_two_kinds():
