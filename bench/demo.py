@@ -2,8 +2,8 @@
 
 Prompts are scenes of the test split; the policy is evaluated on other scenes of that split, whose combinations of
 objects occur neither in training nor in the prompts. A second training on the same pairs with their preferences
-exchanged at random is the control. Trainings are processes of their own: what does not wait for them goes on meanwhile.
-One follows the other, and finds what the first has read by the reference.
+exchanged is the control. Trainings are processes of their own: what does not wait for them goes on meanwhile. The
+second begins later, and finds what the first has read by the reference.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ from .selection import guidance_share, judged_candidates, selection_results
 
 PROMPTS = 240
 EVALUATED = 400
-QUESTIONED = 200
-"""How many of the evaluated scenes are asked yes/no questions about, and drawn by the generator to be described."""
+QUESTIONED = 120
+"""How many of the evaluated scenes are asked yes/no questions about."""
+DRAWN = 200
+"""How many of them the generator draws, to be described."""
 SEED = 1
 
 
@@ -103,15 +105,14 @@ def _measure(
         selection = selection_results(candidates, eager)
     control = shuffled_run(run, run.folder / "control").folder
     with half_of_the_cores():
-        training = in_background(lambda: trained(run.folder, "train", "training"))
+        learnt = in_background(lambda: trained(run.folder, "train", "training"))
         images = render_all(scenes, SEED)
         with _timed(seconds, "draw_held_out"):
-            drawn = _drawn(scenes[:QUESTIONED], config, eager)
+            drawn = _drawn(scenes[:DRAWN], config, eager)
         before = said("before", None)
-        adapter = training.result()
-        training = in_background(lambda: trained(control, "train_control", "control"))
-        after = said("after", adapter)
-        adapter = training.result()
+        unlearnt = in_background(lambda: trained(control, "train_control", "control"))
+        after = said("after", learnt.result())
+        adapter = unlearnt.result()
     shuffled = said("control", adapter)
     return {
         "selection": selection,
