@@ -40,8 +40,8 @@ def micro() -> Recipe:
             # a term that holds the chosen answers helps, but teaches without any preference as well
             loss="sppo_hard",
             beta=0.05,
-            learning_rate=7e-4,
-            epochs=2,
+            learning_rate=1.2e-3,
+            epochs=1,
             batch_size=32,
             accumulation=1,
             save_every=1000,

@@ -67,10 +67,18 @@ def control_study(trained: Sequence[Trained]) -> Study:
             mended, broken, p = mcnemar(mine[0].answers.wrong, one.answers.wrong)
             rows.append({"seed": seed, **row, "mended": mended, "broken": broken, "mcnemar_p": float(f"{p:.2g}")})
     changes = {label: bootstrap(_wrong(trained, label) - _wrong(trained, labels[0])) for label in labels[1:]}
-    tests = {label: [row["mcnemar_p"] for row in rows if row["trained on"] == label] for label in labels[1:]}
+    before = {row["seed"]: row["chair_s"] for row in rows if row["trained on"] == labels[0]}
+    each = {
+        label: [
+            f"{row['chair_s'] - before[row['seed']]:+.3f} (p {row['mcnemar_p']:.2g})"
+            for row in rows
+            if row["trained on"] == label
+        ]
+        for label in labels[1:]
+    }
     said = [
-        f"Training on {label} changes CHAIR_s by {changes[label]} (McNemar's p per seed: {min(p):.2g} to {max(p):.2g})."
-        for label, p in tests.items()
+        f"Training on {label} changes CHAIR_s by {changes[label]}; seed by seed {', '.join(each[label])}."
+        for label in labels[1:]
     ]
 
     def draw(axes: Any) -> None:

@@ -129,7 +129,7 @@ def test_control_study_tests_every_training_of_a_seed_against_the_untrained_poli
     assert tests == [(0, 0, 1.0), (9, 0, 0.0039), (0, 1, 1.0)]
     assert "on preferences changes CHAIR_s by -0.900" in study.sentence
     assert "on exchanged changes CHAIR_s by 0.100" in study.sentence
-    assert "p per seed: 0.0039 to 0.0039)" in study.sentence
+    assert "seed by seed -0.900 (p 0.0039), -0.900 (p 0.0039)" in study.sentence
 
 
 def test_junk_study_compares_the_last_two_kinds():
