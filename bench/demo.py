@@ -1,9 +1,9 @@
 """The demo: the whole loop on the micro world, and the proof of what it did.
 
 Prompts are scenes of the test split; the policy is evaluated on other scenes of that split, whose combinations of
-objects occur neither in training nor in the prompts. A second training on the same pairs with their preferences
-exchanged is the control. Trainings are processes of their own: what does not wait for them goes on meanwhile. The
-second begins later, and finds what the first has read by the reference.
+objects occur neither in training nor in the prompts. A second training, on half of the pairs in both of their orders,
+is the control: it prefers nothing. Trainings are processes of their own: what does not wait for them goes on meanwhile.
+The second begins later, and finds what the first has read by the reference.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ..recipes.recipe import Recipe
 from ..recipes.settings import override, to_yaml
 from ..train.progress import train_with_progress
 from .background import half_of_the_cores, in_background
-from .derived_runs import shuffled_run
+from .derived_runs import indifferent_run
 from .hallucination import PolicyAnswers, absent_words, compare, evaluate_policy
 from .micro_recipe import micro_recipe
 from .selection import guidance_share, judged_candidates, selection_results
@@ -103,7 +103,7 @@ def _measure(
     candidates = judged_candidates(run)
     with _timed(seconds, "judge_selection"):
         selection = selection_results(candidates, eager)
-    control = shuffled_run(run, run.folder / "control").folder
+    control = indifferent_run(run, run.folder / "control").folder
     with half_of_the_cores():
         learnt = in_background(lambda: trained(run.folder, "train", "training"))
         images = render_all(scenes, SEED)
@@ -113,12 +113,12 @@ def _measure(
         unlearnt = in_background(lambda: trained(control, "train_control", "control"))
         after = said("after", learnt.result())
         adapter = unlearnt.result()
-    shuffled = said("control", adapter)
+    indifferent = said("control", adapter)
     return {
         "selection": selection,
         "guidance_share": guidance_share(candidates),
         "dpo": compare(before, after),
-        "control_shuffled": compare(before, shuffled),
+        "control": compare(before, indifferent),
     }
 
 

@@ -1,9 +1,8 @@
 """Runs made of another run's pairs: what a training is compared with.
 
-`shuffled_run` is the control: the same pairs with chosen and rejected exchanged at random, in half of every image's
-pairs. If training on these changes as much as training on the real ones, the change came from training as such, and
-not from the preferences.
-`subset_run` holds some of the pairs: how much does more data help?
+`indifferent_run` is the control: every other pair, once as it is and once with chosen and rejected exchanged. If
+training on these changes as much as training on the pairs themselves, the change came from training as such, and not
+from the preferences. `subset_run` holds some of the pairs: how much does more data help?
 """
 
 from __future__ import annotations
@@ -19,19 +18,15 @@ from ..pipeline.shards import Footer, write_shard
 from ..pipeline.store import Run
 
 
-def shuffled_run(run: Run, folder: Path, seed: int = 0) -> Run:
-    """Make (or find) a run with the pairs of `run`, half of each image's exchanged, and its images.
+def indifferent_run(run: Run, folder: Path, seed: int = 0) -> Run:
+    """Make (or find) a run that has as many pairs as `run`, no preference, and its images: half of the pairs, twice.
 
-    Of an image with an odd number of pairs, one more or one less is, by turns.
+    Exchanging half of the pairs at random instead leaves preferences by chance, and they teach (docs/micro-world.md).
     """
     pairs = list(run.dataset("pairs", Pair))
-    # exactly half: a coin per pair would leave preferences behind, about each image and about all
-    by_image: dict[str, list[int]] = {}
-    for number in np.random.default_rng(seed).permutation(len(pairs)).tolist():
-        by_image.setdefault(pairs[number].image_id, []).append(number)
-    exchanged = set([number for numbers in by_image.values() for number in numbers][1::2])
-    rows = [_exchanged(pair) if number in exchanged else pair for number, pair in enumerate(pairs)]
-    return _derived(run, folder, f"shuffled {seed}", rows)
+    half = np.random.default_rng(seed).permutation(len(pairs))[: (len(pairs) + 1) // 2].tolist()
+    rows = [row for number in sorted(half) for row in (pairs[number], _exchanged(pairs[number]))]
+    return _derived(run, folder, f"indifferent {seed}", rows)
 
 
 def subset_run(run: Run, folder: Path, count: int, seed: int = 0) -> Run:

@@ -42,12 +42,12 @@ def _print_results(results: dict[str, Any]) -> None:
     console.print(table)
     console.print(f"picked against chance: paired t {selection['paired_t']:.1f}", highlight=False)
     table = Table(title=f"the policy on {results['dpo']['n']} held-out scenes", box=None)
-    for heading in ("measure", "before", "after training", "shuffled control"):
+    for heading in ("measure", "before", "after training", "control"):
         table.add_column(heading, justify="left" if heading == "measure" else "right")
     for key, value in results["dpo"].items():
         if isinstance(value, list):
-            control = results["control_shuffled"][key][1]
+            control = results["control"][key][1]
             table.add_row(key, f"{value[0]:.3f}", f"{value[1]:.3f}", f"{control:.3f}")
-    p = f"{results['dpo']['mcnemar_p']:.1e}", f"{results['control_shuffled']['mcnemar_p']:.2f}"
+    p = f"{results['dpo']['mcnemar_p']:.1e}", f"{results['control']['mcnemar_p']:.2f}"
     table.add_row("McNemar p (chair_s)", "", *p)
     console.print(table)

@@ -42,7 +42,7 @@ class _Results(BaseModel):
 
     selection: dict[str, Any]
     dpo: dict[str, Any]
-    control_shuffled: dict[str, Any]
+    control: dict[str, Any]
 
 
 def write_report(run: Run, mark: Mark = lambda image, text: [], shown: int = SHOWN) -> Path:

@@ -14,7 +14,7 @@ from ...recipes.recipe import Recipe
 from ...recipes.settings import override
 from ...recipes.visionprefer_micro import visionprefer_micro
 from ...train.reward.manifest import REWARD
-from ..derived_runs import shuffled_run, subset_run
+from ..derived_runs import indifferent_run, subset_run
 from ..selection import judged_candidates
 from .answer_similarity import similarity_study
 from .aspects import TRAINED, aspects_study, rated_images, scores_by, shipped_scores
@@ -68,8 +68,8 @@ def _control(shared: Seeds) -> Study:
     for seed, run in zip(shared.seeds, shared.runs(), strict=True):
         pairs = len(run.dataset("pairs", Pair))
         preferred = subset_run(run, run.folder / f"subset-{pairs}", pairs, seed)
-        half = shuffled_run(run, run.folder / "exchanged", seed)
-        kinds = {"nothing": None, "preferences": preferred, "half of them exchanged": half}
+        indifferent = indifferent_run(run, run.folder / "indifferent", seed)
+        kinds = {"nothing": None, "preferences": preferred, "half of them in both orders": indifferent}
         trained += [shared.trained(label, seed, part) for label, part in kinds.items()]
     return control_study(trained)
 

@@ -58,7 +58,7 @@ def pairs_study(trained: Sequence[Trained]) -> Study:
 
 
 def control_study(trained: Sequence[Trained]) -> Study:
-    """Training on preferences, and on the same pairs with half of them exchanged, per seed; the first is untrained."""
+    """Training on preferences, and on pairs that prefer nothing, seed by seed; the first is untrained."""
     labels = list(dict.fromkeys(one.label for one in trained))
     rows: list[dict[str, Any]] = []
     for seed in dict.fromkeys(one.seed for one in trained):

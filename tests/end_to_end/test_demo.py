@@ -32,11 +32,11 @@ def test_the_demo_runs_and_says_what_it_found(small, capsys):
     assert selection["n"] == 24
     assert selection["worst_exact"] <= selection["random_exact"] <= selection["picked_exact"]
     assert sum(results["guidance_share"].values()) == pytest.approx(1)
-    for name in ("dpo", "control_shuffled"):
+    for name in ("dpo", "control"):
         assert set(results[name]) >= DPO | {"mcnemar_p", "n"}
         assert all(len(results[name][key]) == 2 for key in DPO)
         assert results[name]["n"] == 20
-    assert results["dpo"]["chair_s"][0] == results["control_shuffled"]["chair_s"][0]
+    assert results["dpo"]["chair_s"][0] == results["control"]["chair_s"][0]
     run = Run.open(folder)
     assert results["pairs"] == len(run.dataset("pairs", Pair)) > 0
     assert len(run.dataset("candidates", Candidate)) == 96

@@ -133,7 +133,7 @@ def test_damaged_files_beside_the_rows_are_named(run, name, content):
 
 @pytest.mark.parametrize("body", [{}, {"n": None}, {"n": 5, "picked_exact": "high"}])
 def test_results_without_the_measures_are_named(run, body):
-    (run.folder / "results.json").write_text(json.dumps({"selection": body, "dpo": {}, "control_shuffled": {}}))
+    (run.folder / "results.json").write_text(json.dumps({"selection": body, "dpo": {}, "control": {}}))
     with pytest.raises(PrefmillError, match=r"results.json is damaged"):
         write_report(run)
 
