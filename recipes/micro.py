@@ -40,8 +40,10 @@ def micro() -> Recipe:
             # a term that holds the chosen answers helps, but teaches without any preference as well
             loss="sppo_hard",
             beta=0.05,
-            learning_rate=1.2e-3,
-            epochs=1,
+            # what a pair taught in one order is only taken back at the same rate
+            schedule="constant",
+            learning_rate=3e-4,
+            epochs=2,
             batch_size=32,
             accumulation=1,
             save_every=1000,
