@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import numpy as np
 
 from ..base.files import write_text
 from ..base.progress import Progress
+from ..base.versions import package_versions
+from ..engine.device import hardware_description
 from ..engine.sd3.text_to_image import TextToImage
 from ..engine.settings import EngineSettings
 from ..micro.measure.held_out import held_out_scenes
@@ -77,6 +80,9 @@ def run_demo(folder: Path, progress: Progress, settings: Sequence[str] = ()) -> 
             "pairs": stages["pairs"]["outputs"],
             "rejects": {name: stage["rejects"] for name, stage in stages.items() if stage["rejects"]},
             "seconds": {name: stage["seconds"] for name, stage in stages.items()} | seconds,
+            "date": date.today().isoformat(),
+            "hardware": hardware_description(),
+            "versions": package_versions(),
         }
         write_text(folder / "results.json", json.dumps(results) + "\n")
         return Demonstrated(results, write_report(run, absent_words))
