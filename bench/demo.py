@@ -93,7 +93,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Judge the selection, train with the preferences and without them, and evaluate before and after."""
     assert config.train is not None
-    train = config.train.model_copy(update={"cache": str(run.folder / "training-cache")})
+    train = config.train.model_copy(update={"cache": str(run.folder / "training-cache"), "seed": SEED})
     eager = config.engine.model_copy(update={"backend": "eager", "stages": {}})
 
     def trained(folder: Path, task: str, name: str) -> Path:
@@ -109,7 +109,7 @@ def _measure(
     candidates = judged_candidates(run)
     with _timed(seconds, "judge_selection"):
         selection = selection_results(candidates, eager)
-    control = indifferent_run(run, run.folder / "control").folder
+    control = indifferent_run(run, run.folder / "control", SEED).folder
     with half_of_the_cores():
         learnt = in_background(lambda: trained(run.folder, "train", "training"))
         images = render_all(scenes, SEED)
