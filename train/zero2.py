@@ -86,6 +86,7 @@ def build_extension() -> None:
 
     folder = extensions_folder()
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)  # where DeepSpeed puts what it compiles
     with exclusive(folder / ".building"):
         (folder / _EXTENSION / "lock").unlink(missing_ok=True)
         try:

@@ -82,14 +82,15 @@ def control_study(trained: Sequence[Trained]) -> Study:
     ]
 
     def draw(axes: Any) -> None:
-        for label in labels:
+        for number, label in enumerate(labels):
             mine = [row for row in rows if row["trained on"] == label]
-            spots = [str(row["seed"]) for row in mine]
+            spots = np.arange(len(mine)) + 0.1 * number
             axes.errorbar(spots, [row["chair_s"] for row in mine], error_bars(mine, "chair_s"), fmt="o", label=label)
+        axes.set_xticks(np.arange(len(mine)) + 0.1, [str(row["seed"]) for row in mine])
         axes.set_xlabel("seed")
         axes.set_ylim(bottom=0)
         axes.set_ylabel("descriptions that name something absent")
-        axes.legend(fontsize=8, title="trained on")
+        axes.legend(fontsize=8, title="trained on", loc="center")
 
     return Study(
         "control",
