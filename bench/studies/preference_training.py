@@ -60,8 +60,9 @@ def pairs_study(trained: Sequence[Trained]) -> Study:
 def control_study(trained: Sequence[Trained]) -> Study:
     """Training on preferences, and on pairs that prefer nothing, seed by seed; the first is untrained."""
     labels = list(dict.fromkeys(one.label for one in trained))
+    seeds = list(dict.fromkeys(one.seed for one in trained))
     rows: list[dict[str, Any]] = []
-    for seed in dict.fromkeys(one.seed for one in trained):
+    for seed in seeds:
         mine = [one for one in trained if one.seed == seed]
         for row, one in zip(_rows(mine), mine, strict=True):
             mended, broken, p = mcnemar(mine[0].answers.wrong, one.answers.wrong)
@@ -84,9 +85,9 @@ def control_study(trained: Sequence[Trained]) -> Study:
     def draw(axes: Any) -> None:
         for number, label in enumerate(labels):
             mine = [row for row in rows if row["trained on"] == label]
-            spots = np.arange(len(mine)) + 0.1 * number
+            spots = np.arange(len(seeds)) + 0.1 * number
             axes.errorbar(spots, [row["chair_s"] for row in mine], error_bars(mine, "chair_s"), fmt="o", label=label)
-        axes.set_xticks(np.arange(len(mine)) + 0.1, [str(row["seed"]) for row in mine])
+        axes.set_xticks(np.arange(len(seeds)) + 0.1, [str(seed) for seed in seeds])
         axes.set_xlabel("seed")
         axes.set_ylim(bottom=0)
         axes.set_ylabel("descriptions that name something absent")
