@@ -67,7 +67,7 @@ def run_demo(folder: Path, progress: Progress, settings: Sequence[str] = ()) -> 
     `settings` change the micro recipe; what is measured of its results is measured eagerly, whatever runs the stages.
     """
     prompts, held_out = held_out_scenes("test", PROMPTS, EVALUATED, SEED)
-    config = override(micro_recipe(folder, prompts, SEED), settings)
+    config = override(micro_recipe(folder, prompts, SEED), [f"train.seed={SEED}", *settings])
     with Run.writing(folder) as run:
         write_text(folder / "run.yaml", to_yaml(config))
         unfinished = [stage.name for stage in stage_models(config) if not run.manifest(stage.name).get("complete")]
@@ -93,7 +93,8 @@ def _measure(
 ) -> dict[str, Any]:
     """Judge the selection, train with the preferences and without them, and evaluate before and after."""
     assert config.train is not None
-    train = config.train.model_copy(update={"cache": str(run.folder / "training-cache"), "seed": SEED})
+    cache = config.train.cache or str(run.folder / "training-cache")
+    train = config.train.model_copy(update={"cache": cache})
     eager = config.engine.model_copy(update={"backend": "eager", "stages": {}})
 
     def trained(folder: Path, task: str, name: str) -> Path:

@@ -1,8 +1,8 @@
 """Runs made of another run's pairs: what a training is compared with.
 
-`indifferent_run` is the control: every other pair, once as it is and once with chosen and rejected exchanged. If
-training on these changes as much as training on the pairs themselves, the change came from training as such, and not
-from the preferences. `subset_run` holds some of the pairs: how much does more data help?
+`indifferent_run` is the control: half of the pairs, once as they are and once with chosen and rejected exchanged.
+If training on these changes as much as training on the pairs themselves, the change came from training as such, and
+not from the preferences. `subset_run` holds some of the pairs: how much does more data help?
 """
 
 from __future__ import annotations
