@@ -74,7 +74,9 @@ def test_mmhal_by_a_served_model_and_a_served_judge(tmp_path, images):
         text = called(*command)
         asked = len(fake.bodies)
         called(*command)
-    assert asked == len(fake.bodies) == 192
+    assert asked == len(fake.bodies)
+    # a request that is late on a busy machine is sent again, so requests are counted and not how often they were sent
+    assert len({(body["model"], text_of(body)) for body in fake.bodies}) == 192
     assert "MMHal-Bench (judge judges@127.0.0.1" in text
     found = json.loads(report.read_text())
     assert found["measures"][0]["value"] == 4
