@@ -126,5 +126,5 @@ def main() -> None:
     found = generator_tuning(options.to, given, range(1, options.seeds + 1), Progress(), options.prompts)
     setting = {"settings": given, "held_out": options.prompts, "steps": STEPS, "guidance": GUIDANCE}
     claims = {str(seed): result for seed, result in found.items()}
-    write_result(options.to / "result.json", called("prefmill bench"), setting, claims)
+    write_result(options.to / "result.json", called("prefmill bench generator_tuning"), setting, claims)
     print(json.dumps(claims))
