@@ -10,6 +10,7 @@ from ...micro.measure.held_out import held_out_scenes
 from ...pipeline.pair_policy import PairPolicy
 from ...pipeline.records import Pair
 from ...pipeline.stages.answer import ResponderConfig
+from ...pipeline.store import Run
 from ...recipes.recipe import Recipe
 from ...recipes.settings import override
 from ...recipes.visionprefer_micro import visionprefer_micro
@@ -57,19 +58,21 @@ def _pairs(shared: Seeds) -> Study:
     runs = shared.runs()
     for size in SIZES:
         for seed, run in zip(shared.seeds, runs, strict=True):
-            count = round(size * len(run.dataset("pairs", Pair)))
-            part = subset_run(run, run.folder / f"subset-{count}", count, seed) if count else None
-            trained.append(shared.trained(f"{size:g} of the pairs", seed, part))
+            trained.append(shared.trained(f"{size:g} of the pairs", seed, _part(run, size, seed)))
     return pairs_study(trained)
+
+
+def _part(run: Run, share: float, seed: int) -> Run | None:
+    """A share of a run's pairs, with its training where another study has made one; None for no pairs."""
+    count = round(share * len(run.dataset("pairs", Pair)))
+    return subset_run(run, run.folder / f"subset-{count}", count, seed) if count else None
 
 
 def _control(shared: Seeds) -> Study:
     trained: list[Trained] = []
     for seed, run in zip(shared.seeds, shared.runs(), strict=True):
-        pairs = len(run.dataset("pairs", Pair))
-        preferred = subset_run(run, run.folder / f"subset-{pairs}", pairs, seed)
         indifferent = indifferent_run(run, run.folder / "indifferent", seed)
-        kinds = {"nothing": None, "preferences": preferred, "half of them in both orders": indifferent}
+        kinds = {"nothing": None, "preferences": _part(run, 1, seed), "half of them in both orders": indifferent}
         trained += [shared.trained(label, seed, part) for label, part in kinds.items()]
     return control_study(trained)
 

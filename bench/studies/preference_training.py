@@ -62,23 +62,17 @@ def control_study(trained: Sequence[Trained]) -> Study:
     labels = list(dict.fromkeys(one.label for one in trained))
     seeds = list(dict.fromkeys(one.seed for one in trained))
     rows: list[dict[str, Any]] = []
+    changes: dict[str, list[str]] = {label: [] for label in labels}
     for seed in seeds:
         mine = [one for one in trained if one.seed == seed]
-        for row, one in zip(_rows(mine), mine, strict=True):
+        quality = _rows(mine)
+        for row, one in zip(quality, mine, strict=True):
             mended, broken, p = mcnemar(mine[0].answers.wrong, one.answers.wrong)
             rows.append({"seed": seed, **row, "mended": mended, "broken": broken, "mcnemar_p": float(f"{p:.2g}")})
-    changes = {label: bootstrap(_wrong(trained, label) - _wrong(trained, labels[0])) for label in labels[1:]}
-    before = {row["seed"]: row["chair_s"] for row in rows if row["trained on"] == labels[0]}
-    each = {
-        label: [
-            f"{row['chair_s'] - before[row['seed']]:+.3f} (p {row['mcnemar_p']:.2g})"
-            for row in rows
-            if row["trained on"] == label
-        ]
-        for label in labels[1:]
-    }
+            changes[one.label].append(f"{row['chair_s'] - quality[0]['chair_s']:+.3f} (p {p:.2g})")
     said = [
-        f"Training on {label} changes CHAIR_s by {changes[label]}; seed by seed {', '.join(each[label])}."
+        f"Training on {label} changes CHAIR_s by {bootstrap(_wrong(trained, label) - _wrong(trained, labels[0]))}; "
+        f"seed by seed {', '.join(changes[label])}."
         for label in labels[1:]
     ]
 
