@@ -51,6 +51,8 @@ QUESTIONED = 120
 DRAWN = 200
 """How many of them the generator draws, to be described."""
 SEED = 1
+ENGINES = ("engine.stages.generate.backend=onnxruntime", "engine.missing=eager")
+"""Drawing is the longest stage, and `make setup` builds engines for it. Without them it is done eagerly, and said."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def run_demo(folder: Path, progress: Progress, settings: Sequence[str] = ()) -> 
     `settings` change the micro recipe; what is measured of its results is measured eagerly, whatever runs the stages.
     """
     prompts, held_out = held_out_scenes("test", PROMPTS, EVALUATED, SEED)
-    config = override(micro_recipe(folder, prompts, SEED), [f"train.seed={SEED}", *settings])
+    config = override(micro_recipe(folder, prompts, SEED), [f"train.seed={SEED}", *ENGINES, *settings])
     with Run.writing(folder) as run:
         write_text(folder / "run.yaml", to_yaml(config))
         unfinished = [stage.name for stage in stage_models(config) if not run.manifest(stage.name).get("complete")]

@@ -226,7 +226,8 @@ def study(
     name: Annotated[
         str,
         typer.Argument(
-            help="guidance, agreement, selection, same-seed, similarity, generation, pairs, junk, aspects, or all"
+            help="guidance, agreement, selection, same-seed, similarity, generation, pairs, control, junk, aspects, "
+            "annotators, or all"
         ),
     ],
     to: Annotated[Path, typer.Option(help="the folder for runs and results", parser=as_path, metavar="FOLDER")] = Path(

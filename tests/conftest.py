@@ -45,10 +45,11 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """`random:` checkpoints are built once per session, not into the user's cache; parallel workers share them."""
+    """`random:` checkpoints are built once per session; parallel workers share them. Nothing of the user's is found."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
     os.environ["PREFMILL_CACHE"] = str(folder)
+    os.environ["PREFMILL_ENGINES"] = str(folder / "engines")
     return folder
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+
+import numpy as np
 
 from ...engine.settings import Sampling
 from ...micro.measure.held_out import held_out_scenes
+from ...pipeline.annotating.settings import AnnotatorChoice
 from ...pipeline.pair_policy import PairPolicy
 from ...pipeline.records import Pair
 from ...pipeline.stages.answer import ResponderConfig
 from ...pipeline.store import Run
 from ...recipes.recipe import Recipe
 from ...recipes.settings import override
+from ...recipes.visionprefer import VisionPreferRecipe
 from ...recipes.visionprefer_micro import visionprefer_micro
 from ...train.reward.manifest import REWARD
 from ..derived_runs import indifferent_run, subset_run
 from ..selection import judged_candidates
+from .annotators import Panel, annotators_study, oracle_agreement
 from .answer_similarity import similarity_study
-from .aspects import TRAINED, aspects_study, rated_images, scores_by, shipped_scores
+from .aspects import ALL, TRAINED, RatedImages, aspects_study, pair_accuracy, rated_images, scores_by, shipped_scores
 from .generation import draw_in_turns, generation_study
 from .image_selection import agreement_study, guidance_study, same_seed_study, selection_study
 from .preference_training import Trained, control_study, junk_study, pairs_study
-from .seeds import Seeds
+from .seeds import ANNOTATED, Seeds
 from .study import Study
 
 SIZES = (0, 1 / 8, 1 / 4, 1 / 2, 1)
@@ -106,18 +111,48 @@ def _aspects(shared: Seeds) -> Study:
     recipe = visionprefer_micro()
     rated, scores = [], []
     for seed in shared.seeds:
-        run = shared.annotated(seed, recipe)
-        _, scenes = held_out_scenes("test", shared.prompts, shared.prompts, seed)
-        images = rated_images(scenes, recipe.generators, seed)
-        trained = {
-            name: scores_by(
-                images, "image-reward", str(shared.reward(run, name, aspects, seed) / REWARD), recipe.engine
-            )
-            for name, aspects in TRAINED.items()
-        }
+        run, images = shared.annotated(seed, recipe), _held_out(shared, seed, recipe)
+        trained = {name: _learnt(shared, seed, run, images, name, aspects) for name, aspects in TRAINED.items()}
         rated.append(images)
         scores.append(trained | shipped_scores(images, recipe.engine))
     return aspects_study(rated, scores)
+
+
+def _annotators(shared: Seeds) -> Study:
+    recipe = visionprefer_micro()
+    [careful] = recipe.annotators
+    careless = careful.model_copy(update={"name": "annotator-b", "model": "micro:annotator-b"})
+    images = tuple(f"candidates-{generator.name}" for generator in recipe.generators)
+    rated = {seed: _held_out(shared, seed, recipe) for seed in shared.seeds}
+    panels: list[Panel] = []
+
+    def add(label: str, kind: str, *annotators: AnnotatorChoice) -> None:
+        for seed in shared.seeds:
+            run = shared.annotated(seed, recipe.model_copy(update={"annotators": annotators}), kind)
+            scores = _learnt(shared, seed, run, rated[seed], ALL, TRAINED[ALL])
+            learnt = pair_accuracy(scores, rated[seed].ratings["overall"])
+            names = tuple(annotator.name for annotator in annotators)
+            measures = run.manifest("image_preferences")["measures"]
+            panels.append(Panel(label, names, oracle_agreement(run, images), learnt, measures))
+
+    add(careful.name, ANNOTATED, careful)
+    shared.copied("-careless", ("prompts", *images), ANNOTATED)
+    add(careless.name, "-careless", careless)
+    shared.copied("-both", ("prompts", *images, f"annotations-{careful.name}"), ANNOTATED)
+    shared.copied("-both", (f"annotations-{careless.name}",), "-careless")
+    add("both", "-both", careful, careless)
+    return annotators_study(panels)
+
+
+def _held_out(shared: Seeds, seed: int, recipe: VisionPreferRecipe) -> RatedImages:
+    _, scenes = held_out_scenes("test", shared.prompts, shared.prompts, seed)
+    return rated_images(scenes, recipe.generators, seed)
+
+
+def _learnt(shared: Seeds, seed: int, run: Run, images: RatedImages, name: str, aspects: Sequence[str]) -> np.ndarray:
+    """Scores by a reward that is trained on a run's preferences."""
+    reward = shared.reward(run, name, aspects, seed) / REWARD
+    return scores_by(images, "image-reward", str(reward), shared.recipe.engine)
 
 
 STUDIES: dict[str, Callable[[Seeds], Study]] = {
@@ -131,4 +166,5 @@ STUDIES: dict[str, Callable[[Seeds], Study]] = {
     "control": _control,
     "junk": _junk,
     "aspects": _aspects,
+    "annotators": _annotators,
 }

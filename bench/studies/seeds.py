@@ -29,6 +29,8 @@ from ..selection import JudgedCandidates, judged_candidates
 from .preference_training import Trained
 
 EVALUATED = 400
+ANNOTATED = "-annotated"
+"""The kind of the plain runs of VisionPrefer's loop."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,9 @@ class Seeds:
         answers = evaluate_policy(config.train.model, adapter, render_all(scenes, seed), scenes, config.engine)
         return Trained(label, seed, pairs, answers)
 
-    def annotated(self, seed: int, recipe: BaseRecipe) -> Run:
+    def annotated(self, seed: int, recipe: BaseRecipe, kind: str = ANNOTATED) -> Run:
         """A run of VisionPrefer's loop on prompts of the seed's own."""
-        folder = self._folder(seed, "-annotated")
+        folder = self._folder(seed, kind)
         asked, _ = held_out_scenes("test", self.prompts, 0, seed)
         config = override(recipe, [f"prompts.path={write_prompts(folder, asked, seed)}"])
         self.progress.line(f"{folder}:")

@@ -40,6 +40,7 @@ def test_the_demo_runs_and_says_what_it_found(small, capsys):
     run = Run.open(folder)
     assert results["pairs"] == len(run.dataset("pairs", Pair)) > 0
     assert len(run.dataset("candidates", Candidate)) == 96
+    assert any("no onnxruntime engine of sd3_guided_step" in notice for notice in run.manifest("candidates")["notices"])
     assert results["rejects"]["pairs"]["duplicate"] > 0
     assert {"candidates", "responses-d", "train", "train_control", "evaluate_after"} <= set(results["seconds"])
     assert results["hardware"]["cores"]
