@@ -28,7 +28,7 @@ def train_command(
     seed: Annotated[int, typer.Option(help="seed of weights and training data")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Train the micro checkpoints from nothing: about 100 minutes on one core for all of them."""
+    """Train the micro checkpoints from nothing: 140 minutes on one core for all of them."""
     from ..micro.checkpoints import MANIFEST, RECIPES, train_all
 
     chosen = " ".join(names or [])

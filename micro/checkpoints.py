@@ -46,8 +46,6 @@ class CheckpointRecipe:
     train: Callable[[Path, int, OnProgress], object]
     measure: Callable[[Path, bool], Measured]
     needs: tuple[str, ...] = ()
-    shipped: bool = True
-    """Whether it is good enough to come with the package."""
 
 
 def _responder(name: str) -> CheckpointRecipe:
@@ -62,7 +60,6 @@ def _annotator(name: str) -> CheckpointRecipe:
     return CheckpointRecipe(
         lambda root, seed, report: train_annotator(name, root / name, seed, report, root / "text-to-image"),
         lambda root, quick: measure_annotator(root, name, quick=quick),
-        shipped=name == "annotator-a",
         needs=("text-to-image",),
     )
 
