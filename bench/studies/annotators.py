@@ -28,7 +28,7 @@ Measures = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 @dataclass(frozen=True)
-class Panel:
+class AnnotatorPanel:
     """Annotators of one seed: how often they agree with the oracle [N prompts], what a reward trained on their
     preferences makes of held-out prompts [M] (NaN where the oracle prefers nothing), and their run's measures."""
 
@@ -66,7 +66,7 @@ def _agreement(rated: Mapping[str, float], preferred: set[tuple[str, str]]) -> f
     return right / len(pairs) if pairs else None
 
 
-def annotators_study(panels: Sequence[Panel]) -> Study:
+def annotators_study(panels: Sequence[AnnotatorPanel]) -> Study:
     """Panels of one label belong together, one per seed; the first label is what the others are held against."""
     labels = list(dict.fromkeys(panel.label for panel in panels))
     by_label = {label: [panel for panel in panels if panel.label == label] for label in labels}
@@ -112,6 +112,6 @@ def _known(values: np.ndarray) -> np.ndarray:
     return values[~np.isnan(values)]
 
 
-def _mean(panels: Sequence[Panel], kind: str, key: str, number: str) -> float:
+def _mean(panels: Sequence[AnnotatorPanel], kind: str, key: str, number: str) -> float:
     found = [panel.measures[kind][key.format(name)][number] for panel in panels for name in panel.annotators]
     return round(float(np.mean(found)), 4)

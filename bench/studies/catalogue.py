@@ -21,7 +21,7 @@ from ...recipes.visionprefer_micro import visionprefer_micro
 from ...train.reward.manifest import REWARD
 from ..derived_runs import indifferent_run, subset_run
 from ..selection import judged_candidates
-from .annotators import Panel, annotators_study, oracle_agreement
+from .annotators import AnnotatorPanel, annotators_study, oracle_agreement
 from .answer_similarity import similarity_study
 from .aspects import ALL, TRAINED, RatedImages, aspects_study, pair_accuracy, rated_images, scores_by, shipped_scores
 from .generation import draw_in_turns, generation_study
@@ -124,7 +124,7 @@ def _annotators(shared: Seeds) -> Study:
     careless = careful.model_copy(update={"name": "annotator-b", "model": "micro:annotator-b"})
     images = tuple(f"candidates-{generator.name}" for generator in recipe.generators)
     rated = {seed: _held_out(shared, seed, recipe) for seed in shared.seeds}
-    panels: list[Panel] = []
+    panels: list[AnnotatorPanel] = []
 
     def add(label: str, kind: str, *annotators: AnnotatorChoice) -> None:
         for seed in shared.seeds:
@@ -133,7 +133,7 @@ def _annotators(shared: Seeds) -> Study:
             learnt = pair_accuracy(scores, rated[seed].ratings["overall"])
             names = tuple(annotator.name for annotator in annotators)
             measures = run.manifest("image_preferences")["measures"]
-            panels.append(Panel(label, names, oracle_agreement(run, images), learnt, measures))
+            panels.append(AnnotatorPanel(label, names, oracle_agreement(run, images), learnt, measures))
 
     add(careful.name, ANNOTATED, careful)
     shared.copied("-careless", ("prompts", *images), ANNOTATED)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from prefmill.base.errors import PrefmillError
-from prefmill.bench.studies.annotators import Panel, annotators_study, oracle_agreement
+from prefmill.bench.studies.annotators import AnnotatorPanel, annotators_study, oracle_agreement
 from prefmill.engine.images import encode_image
 from prefmill.micro.world.language import caption
 from prefmill.micro.world.render import render_all
@@ -64,13 +64,13 @@ def test_a_prompt_that_is_no_scene_is_named_by_its_run(tmp_path):
         oracle_agreement(run, ["candidates-one", "candidates-other"])
 
 
-def panel(label, annotators, agreement, learnt, flipped) -> Panel:
+def panel(label, annotators, agreement, learnt, flipped) -> AnnotatorPanel:
     measures = {
         "order swap": {name: {"flipped": share} for name, share in zip(annotators, flipped, strict=True)},
         "self-consistency": {name: {"same": 0.75} for name in annotators},
         "place": {f"1 with {name}": {"win_share": 0.5} for name in annotators},
     }
-    return Panel(label, annotators, np.array(agreement), np.array(learnt), measures)
+    return AnnotatorPanel(label, annotators, np.array(agreement), np.array(learnt), measures)
 
 
 def test_the_table_joins_seeds_and_holds_the_others_against_the_first():
