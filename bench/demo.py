@@ -52,7 +52,8 @@ DRAWN = 200
 """How many of them the generator draws, to be described."""
 SEED = 1
 ENGINES = ("engine.stages.generate.backend=onnxruntime", "engine.missing=eager")
-"""Drawing is the longest stage, and `make setup` builds engines for it. Without them it is done eagerly, and said."""
+"""Drawing is the longest stage, and `make setup` builds engines for it. Without them it is done eagerly, and said.
+Settings of `engine` that are given take the place of these."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def run_demo(folder: Path, progress: Progress, settings: Sequence[str] = ()) -> 
     `settings` change the micro recipe; what is measured of its results is measured eagerly, whatever runs the stages.
     """
     prompts, held_out = held_out_scenes("test", PROMPTS, EVALUATED, SEED)
-    config = override(micro_recipe(folder, prompts, SEED), [f"train.seed={SEED}", *ENGINES, *settings])
+    engines = () if any(setting.startswith("engine.") for setting in settings) else ENGINES
+    config = override(micro_recipe(folder, prompts, SEED), [f"train.seed={SEED}", *engines, *settings])
     with Run.writing(folder) as run:
         write_text(folder / "run.yaml", to_yaml(config))
         unfinished = [stage.name for stage in stage_models(config) if not run.manifest(stage.name).get("complete")]
