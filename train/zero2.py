@@ -7,8 +7,10 @@ checked before the first step.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +56,14 @@ def require_engine(wrapped_model: object, zero_stage: int) -> str:
 
 
 def extensions_folder() -> Path:
-    """Return where DeepSpeed's compiled extension is kept: a folder that nothing but Prefmill builds in."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path(base) / "prefmill" / "torch-extensions")
+    """Return where DeepSpeed's compiled extension is kept: a folder that nothing but Prefmill builds in.
+
+    It names its environment's headers, so that another environment, which finds it, compiles it anew: each has its own.
+    """
+    if given := os.environ.get("TORCH_EXTENSIONS_DIR"):
+        return Path(given)
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "prefmill" / "torch-extensions" / hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
 
 
 def is_extension_built() -> bool:
