@@ -90,6 +90,7 @@ def annotators_study(panels: Sequence[AnnotatorPanel]) -> Study:
         grouped_bars(axes, rows, "of")
         axes.set_xticks(range(len(labels)), labels)
         axes.axhline(0.5, color="gray", linewidth=0.8, linestyle="--")
+        axes.set_ylim(0, 1)
         axes.set_ylabel("share of pairs in the oracle's order")
         axes.legend(fontsize=8)
 
