@@ -17,12 +17,15 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	for folder in $(FOLDERS); do ln -sfn ../../../$$folder $(VENV)/links/prefmill/$$folder; done
 	# What DeepSpeed compiles for trainings on a CPU takes a minute: now rather than in the first one, and only if it can.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -c "from prefmill.train.zero2 import build_extension; build_extension()" > /dev/null 2>&1 || true
-	# Likewise the engines that the demo draws with; without them it draws eagerly, and says so.
-	$(BIN)/prefmill compile build micro --set engine.stages.generate.backend=onnxruntime > /dev/null 2>&1 || true
 	touch $@
 
-demo: setup
+demo: setup $(VENV)/engines
 	$(BIN)/prefmill demo
+
+# What the demo draws with, a minute once; where they cannot be built it draws eagerly, and says so.
+$(VENV)/engines: $(VENV)/ready
+	$(BIN)/prefmill compile build micro --set engine.stages.generate.backend=onnxruntime > /dev/null 2>&1 || true
+	touch $@
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes for two cores

@@ -52,7 +52,7 @@ DRAWN = 200
 """How many of them the generator draws, to be described."""
 SEED = 1
 ENGINES = ("engine.stages.generate.backend=onnxruntime", "engine.missing=eager")
-"""Drawing is the longest stage, and `make setup` builds engines for it. Without them it is done eagerly, and said.
+"""Drawing is the longest stage, and `make demo` builds engines for it. Without them it is done eagerly, and said.
 Settings of `engine` that are given take the place of these."""
 
 
