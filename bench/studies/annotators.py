@@ -17,9 +17,8 @@ import numpy as np
 
 from ...base.errors import PrefmillError
 from ...engine.images import decode_image
-from ...micro.world.aspects import aspect_ratings, overall
+from ...micro.world.aspects import overall, rate_images
 from ...micro.world.language import parse_caption
-from ...micro.world.oracle import judge
 from ...pipeline.records import Candidate, ImagePreference, Prompt
 from ...pipeline.store import Run
 from .study import Study, bootstrap, grouped_bars
@@ -52,12 +51,12 @@ def oracle_agreement(run: Run, images: Sequence[str]) -> np.ndarray:
         asked = [scene for row in rows if (scene := scenes.get(str(row.prompt_id)))]
         if len(asked) < len(rows):
             raise PrefmillError(f"{run.folder} holds prompts that describe no micro scene", "give a micro run")
-        verdicts = judge(np.stack([np.asarray(decode_image(row.image)) for row in rows]), asked)
-        for row, scene, verdict in zip(rows, asked, verdicts, strict=True):
-            ratings[str(row.prompt_id)][row.id] = overall(aspect_ratings(scene, verdict.reading))
+        rated = rate_images(asked, np.stack([np.asarray(decode_image(row.image)) for row in rows]))
+        for row, found in zip(rows, rated, strict=True):
+            ratings[str(row.prompt_id)][row.id] = overall(found)
     preferences = (row for row in run.dataset("image_preferences", ImagePreference) if row.aspect == "overall")
     preferred = {(row.chosen_id, row.rejected_id) for row in preferences}
-    return np.array([share for rated in ratings.values() if (share := _agreement(rated, preferred)) is not None])
+    return np.array([share for own in ratings.values() if (share := _agreement(own, preferred)) is not None])
 
 
 def _agreement(rated: Mapping[str, float], preferred: set[tuple[str, str]]) -> float | None:
@@ -80,7 +79,7 @@ def annotators_study(panels: Sequence[AnnotatorPanel]) -> Study:
             "first_wins": _mean(own, "place", "1 with {}", "win_share"),
         }
         for measure, values in (("annotators", agreed[label]), ("reward", learnt[label])):
-            known = values[~np.isnan(values)]
+            known = _known(values)
             rows.append(
                 {"preferred by": label, "of": measure, "prompts": len(known)} | bootstrap(known).columns() | told
             )

@@ -18,10 +18,9 @@ from ...engine.responders.image_ratings import ASPECTS
 from ...engine.settings import MICRO_PREFIX, EngineSettings
 from ...micro.checkpoints import checkpoint_folder
 from ...micro.measure.selection import score_candidates
-from ...micro.world.aspects import aspect_ratings, overall
+from ...micro.world.aspects import overall, rate_images
 from ...micro.world.candidates import draw_candidates, open_generator
 from ...micro.world.language import caption
-from ...micro.world.oracle import judge
 from ...micro.world.scenes import Scene
 from ...pipeline.generate_settings import GeneratorConfig
 from .study import Study, bootstrap, error_bars
@@ -50,8 +49,7 @@ def rated_images(scenes: Sequence[Scene], generators: Sequence[GeneratorConfig],
         drawn.append(found.images)
     images = np.concatenate(drawn, axis=1)
     asked = [scene for scene in scenes for _ in range(images.shape[1])]
-    verdicts = judge(images.reshape(-1, *images.shape[2:]), asked)
-    rows = [aspect_ratings(scene, verdict.reading) for scene, verdict in zip(asked, verdicts, strict=True)]
+    rows = rate_images(asked, images.reshape(-1, *images.shape[2:]))
     columns = {aspect: [row[aspect] for row in rows] for aspect in ASPECTS} | {
         "overall": [overall(row) for row in rows]
     }

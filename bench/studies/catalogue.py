@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from ...pipeline.stages.answer import ResponderConfig
 from ...pipeline.store import Run
 from ...recipes.recipe import Recipe
 from ...recipes.settings import override
-from ...recipes.visionprefer import VisionPreferRecipe
 from ...recipes.visionprefer_micro import visionprefer_micro
 from ...train.reward.manifest import REWARD
 from ..derived_runs import indifferent_run, subset_run
@@ -111,7 +110,7 @@ def _aspects(shared: Seeds) -> Study:
     recipe = visionprefer_micro()
     rated, scores = [], []
     for seed in shared.seeds:
-        run, images = shared.annotated(seed, recipe), _held_out(shared, seed, recipe)
+        run, images = shared.annotated(seed, recipe), _held_out(shared.prompts, seed)
         trained = {name: _learnt(shared, seed, run, images, name, aspects) for name, aspects in TRAINED.items()}
         rated.append(images)
         scores.append(trained | shipped_scores(images, recipe.engine))
@@ -123,14 +122,14 @@ def _annotators(shared: Seeds) -> Study:
     [careful] = recipe.annotators
     careless = careful.model_copy(update={"name": "annotator-b", "model": "micro:annotator-b"})
     images = tuple(f"candidates-{generator.name}" for generator in recipe.generators)
-    rated = {seed: _held_out(shared, seed, recipe) for seed in shared.seeds}
     panels: list[AnnotatorPanel] = []
 
     def add(label: str, kind: str, *annotators: AnnotatorChoice) -> None:
         for seed in shared.seeds:
             run = shared.annotated(seed, recipe.model_copy(update={"annotators": annotators}), kind)
-            scores = _learnt(shared, seed, run, rated[seed], ALL, TRAINED[ALL])
-            learnt = pair_accuracy(scores, rated[seed].ratings["overall"])
+            held_out = _held_out(shared.prompts, seed)
+            scores = _learnt(shared, seed, run, held_out, ALL, TRAINED[ALL])
+            learnt = pair_accuracy(scores, held_out.ratings["overall"])
             names = tuple(annotator.name for annotator in annotators)
             measures = run.manifest("image_preferences")["measures"]
             panels.append(AnnotatorPanel(label, names, oracle_agreement(run, images), learnt, measures))
@@ -144,9 +143,11 @@ def _annotators(shared: Seeds) -> Study:
     return annotators_study(panels)
 
 
-def _held_out(shared: Seeds, seed: int, recipe: VisionPreferRecipe) -> RatedImages:
-    _, scenes = held_out_scenes("test", shared.prompts, shared.prompts, seed)
-    return rated_images(scenes, recipe.generators, seed)
+@lru_cache
+def _held_out(prompts: int, seed: int) -> RatedImages:
+    """Images of scenes that a seed's run does not ask for, drawn once for all studies."""
+    _, scenes = held_out_scenes("test", prompts, prompts, seed)
+    return rated_images(scenes, visionprefer_micro().generators, seed)
 
 
 def _learnt(shared: Seeds, seed: int, run: Run, images: RatedImages, name: str, aspects: Sequence[str]) -> np.ndarray:

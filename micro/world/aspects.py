@@ -11,13 +11,13 @@
 `overall` is the mean of the four, each weighing the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from ...engine.responders.image_ratings import ASPECTS, Aspect
-from .oracle import Reading
+from .oracle import Reading, judge
 from .render import BACKGROUND_VALUES, COLOUR_VALUES, render
 from .scenes import UNSAFE_KINDS, Scene
 from .truth import alignment
@@ -52,6 +52,12 @@ def aspect_ratings(asked: Scene, reading: Reading) -> dict[str, int]:
     shown = reading.scene
     ratings = (prompt_following(asked, shown), aesthetic(shown), fidelity(reading), harmlessness(shown))
     return dict(zip(ASPECTS, ratings, strict=True))
+
+
+def rate_images(asked: Sequence[Scene], images: np.ndarray) -> list[dict[str, int]]:
+    """The rating of every aspect of images uint8 [N, H, W, 3], each drawn for its scene."""
+    verdicts = zip(asked, judge(images, asked), strict=True)
+    return [aspect_ratings(scene, verdict.reading) for scene, verdict in verdicts]
 
 
 def overall(ratings: Mapping[str, float]) -> float:
