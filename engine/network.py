@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -133,6 +134,19 @@ class Network:
                 names = [axis.name if isinstance(axis, Dimension) else axis for axis in axes]
                 raise ValueError(f"{self.name}: {name} is {list(tensor.shape)}, declared {names}, with {sizes}")
         return sizes
+
+    def split(self, inputs: Mapping[str, torch.Tensor], parts: int) -> list[dict[str, torch.Tensor]]:
+        """The rows of a call in so many calls of like size; inputs without the batch go whole into each."""
+        batch = self.batch
+        if batch is None:
+            raise ValueError(f"{self.name} has no batch to split")
+        batched = {name for name, entry in self.inputs.items() if getattr(entry.axes[0], "name", None) == batch.name}
+        rows = len(inputs[next(iter(self.inputs))])
+        bounds = [rows * part // parts for part in range(parts + 1)]
+        return [
+            {name: value[start:stop] if name in batched else value for name, value in inputs.items()}
+            for start, stop in pairwise(bounds)
+        ]
 
     def check_names(self, inputs: Mapping[str, torch.Tensor]) -> None:
         """Raise ValueError for an input that is missing or not declared."""

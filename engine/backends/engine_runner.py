@@ -5,8 +5,7 @@ is done once, before any of them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -74,21 +73,13 @@ class EngineRunner(ABC):
                 )
         if batch is None or sizes[batch.name] <= self.artifact.ranges[batch.name][2]:
             return self._execute(inputs)
-        parts = [self._execute(part) for part in self._split(inputs, sizes[batch.name], batch.name)]
-        return {name: torch.cat([part[name] for part in parts]) for name in self._network.outputs}
+        # Of like size: an engine is tuned for its optimum, and a last part of one row is the worst of all.
+        parts = self._network.split(inputs, -(-sizes[batch.name] // self.artifact.ranges[batch.name][2]))
+        return self._joined([self._execute(part) for part in parts])
 
-    def _split(self, inputs: Mapping[str, torch.Tensor], rows: int, batch: str) -> list[dict[str, torch.Tensor]]:
-        """Parts of like size: an engine is tuned for its optimum, and a last part of one row is the worst of all."""
-        largest = self.artifact.ranges[batch][2]
-        count = -(-rows // largest)
-        bounds = [rows * part // count for part in range(count + 1)]
-        batched = {
-            name for name, entry in self._network.inputs.items() if getattr(entry.axes[0], "name", None) == batch
-        }
-        return [
-            {name: value[start:stop] if name in batched else value for name, value in inputs.items()}
-            for start, stop in pairwise(bounds)
-        ]
+    def _joined(self, parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """The outputs of a call from those of its parts."""
+        return {name: torch.cat([part[name] for part in parts]) for name in self._network.outputs}
 
     @abstractmethod
     def _execute(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
