@@ -70,12 +70,19 @@ def export_program(network: Network, ranges: Ranges) -> ExportedProgram:
 
 
 def write_onnx(
-    network: Network, program: ExportedProgram, path: Path, *, optimize: bool = False, opset: int = OPSET
+    network: Network,
+    program: ExportedProgram,
+    path: Path,
+    *,
+    optimize: bool = False,
+    opset: int = OPSET,
+    fuse: bool = False,
 ) -> None:
     """Write a program as ONNX, with large weights in a file beside it.
 
     Without `optimize` every weight keeps its name, which a refit needs, and the runtimes fold for themselves; TensorRT
-    takes only an optimized graph, in which sequences of tensors are taken apart.
+    takes only an optimized graph, in which sequences of tensors are taken apart. `fuse` writes what this opset has as
+    one operation as one, and weights keep their names.
 
     Raises PrefmillError for an operation that ONNX does not have.
     """
@@ -99,8 +106,23 @@ def write_onnx(
         ) from error
     if converted is None:
         raise PrefmillError(f"{network.name} has no ONNX form.", "run it eagerly: --set engine.backend=eager")
+    if fuse:
+        _fuse(converted.model)
     weight_bytes = sum(value.numel() * value.element_size() for value in program.state_dict.values())
     converted.save(str(path), external_data=weight_bytes > LARGE)
+
+
+def _fuse(model: Any) -> None:
+    """Put root-mean-square norms together, which the libraries' models write out: seven operations, each a pass over
+    the data. They are found by their constants, so what only constants go into is computed first."""
+    from onnxscript import optimizer  # an extra
+    from onnxscript.rewriter import onnx_fusions
+
+    def reads_weights(node: Any) -> bool:
+        return any(value is not None and value.is_initializer() for value in node.inputs)
+
+    optimizer.fold_constants(model, should_fold=lambda node: False if reads_weights(node) else None)
+    onnx_fusions.fuse(model)
 
 
 def _traced_sizes(network: Network, ranges: Ranges) -> dict[str, int]:

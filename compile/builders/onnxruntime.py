@@ -8,14 +8,14 @@ from ..weights import NotRefittable, refuse_swallowed, replacement, swallowed_we
 from .builder import Builder, BuildRequest, RefitRequest
 
 OPSET = 23
-"""From here on attention is one operation, which ONNX Runtime computes as such."""
+"""From here on attention and root-mean-square norms are one operation, which ONNX Runtime computes as such."""
 
 
 def _write(request: BuildRequest) -> dict[str, Any]:
     import onnx  # an extra
 
     path = request.folder / MODEL_FILE
-    write_onnx(request.network, request.program, path, opset=OPSET)
+    write_onnx(request.network, request.program, path, opset=OPSET, fuse=True)
     graph = onnx.load(str(path), load_external_data=False).graph
     return {"swallowed": swallowed_weights(request.program, (entry.name for entry in graph.initializer))}
 
@@ -40,4 +40,4 @@ def _refit(request: RefitRequest) -> dict[str, Any]:
     return request.notes
 
 
-BUILDER = Builder(_write, precisions=("float32", "int8"), flags={"opset": OPSET}, refit=_refit)
+BUILDER = Builder(_write, precisions=("float32", "int8"), flags={"opset": OPSET, "fused": True}, refit=_refit)

@@ -1,6 +1,7 @@
 import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from prefmill.base.errors import PrefmillError
 from prefmill.compile.export import export_program, write_onnx
 from prefmill.engine.network import Dimension, Input, Network, between
@@ -59,3 +60,33 @@ def test_what_depends_on_values_cannot_be_exported():
     with pytest.raises(PrefmillError, match="toy cannot be exported") as error:
         export_program(network(branching), RANGES)
     assert "engine.backend=eager" in str(error.value)
+
+
+class _Norm(torch.nn.Module):
+    """A root-mean-square norm as the libraries' models write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5, 3.0]))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return values * torch.rsqrt(values.float().pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+def test_a_norm_is_one_operation_where_that_is_asked_for_and_its_weight_keeps_its_name(tmp_path):
+    inputs = {"values": Input((ROWS, 5, 4))}
+    declared = Network("norm", _Norm(), lambda module, values: module(values), inputs, ("normed",))
+    program = export_program(declared, {"rows": (1, 4, 9)})
+    operations = {}
+    for name, options in {"plain": {}, "fused": {"fuse": True, "opset": 23}}.items():
+        path = tmp_path / f"{name}.onnx"
+        write_onnx(declared, program, path, **options)
+        model = onnx.load(path)
+        operations[name] = [node.op_type for node in model.graph.node if node.op_type != "Constant"]
+        assert "module.weight" in [entry.name for entry in model.graph.initializer]
+        for rows in (1, 9):
+            sample = declared.sample({"rows": rows}, torch.float32)
+            (found,) = ReferenceEvaluator(model).run(None, {"values": sample["values"].numpy()})
+            torch.testing.assert_close(torch.from_numpy(found), declared.module(sample["values"]).detach())
+    assert operations["fused"] == ["RMSNormalization"]
+    assert len(operations["plain"]) > 6
