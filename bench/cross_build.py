@@ -1,7 +1,8 @@
 """Which networks TensorRT for RTX builds, for GPUs that are not here: every one, in every precision, and what it said.
 
-    python -m prefmill.bench.cross_build              # all networks of the random checkpoints, and SD3-medium's width
+    python -m prefmill.bench.cross_build              # all networks of the random checkpoints, and SD3-medium's
     python -m prefmill.bench.cross_build --only sd3   # those whose name contains it
+    python -m prefmill.bench.cross_build --only sd3-medium/   # the whole of it: a plan of 4 GB, 20 GB of memory
 
 Every build has a process of its own, so that its peak of memory is its own, and so that one that falls takes nothing
 with it; the processes are forked from one that has the libraries already. What is written is whether it was built, how
@@ -40,8 +41,8 @@ NETWORKS = {
     "responder-a": ("llava_vision",),
 }
 """The networks of which engines are built, by the random checkpoint that has them."""
-SLICE = "sd3-medium-4-layers"
-"""Stable Diffusion 3 medium at its full width and image size, with 4 of its 24 layers and random weights."""
+MEDIUM = {"sd3-medium-4-layers": 4, "sd3-medium": 24}
+"""Stable Diffusion 3 medium at its full width and image size, with random weights: its layers, by name."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def cases(only: str = "") -> list[tuple[str, str, str]]:
         for name in names
         for precision in PRECISIONS
     ]
-    wide = [(SLICE, name, "bfloat16") for name in ("sd3_guided_step", "sd3_plain_step")]
+    wide = [(model, name, "bfloat16") for model in MEDIUM for name in ("sd3_guided_step", "sd3_plain_step")]
     return [case for case in [*wide, *tiny] if only in f"{case[0]}/{case[1]}"]
 
 
@@ -94,8 +95,8 @@ def _network(checkpoint: str, name: str, precision: str) -> Any:
     from ..engine.settings import EngineSettings
 
     settings = EngineSettings.model_validate({"device": "cpu", "dtype": precision})
-    if checkpoint == SLICE:
-        return _medium_slice(name, precision)
+    if checkpoint in MEDIUM:
+        return _medium(name, precision, MEDIUM[checkpoint])
     if checkpoint == "text-to-image":
         from ..engine.sd3.text_to_image import TextToImage as Engine
     elif checkpoint == "text-reward":
@@ -111,30 +112,15 @@ def _network(checkpoint: str, name: str, precision: str) -> Any:
     return next(runner.network for runner in engine.runners if runner.network.name == name)
 
 
-def _medium_slice(name: str, precision: str) -> Any:
-    """The step at the width of SD3-medium: 24 heads of 64, text of 4096, 77 + 256 tokens, latents of 128 x 128."""
+def _medium(name: str, precision: str, layers: int) -> Any:
     import torch
-    from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 
     from ..engine.sd3.step import step_network
+    from .sd3_medium import Medium, medium_transformer
 
-    torch.manual_seed(0)
-    torch.set_default_dtype(getattr(torch, precision))
-    transformer = SD3Transformer2DModel(
-        sample_size=128,
-        patch_size=2,
-        in_channels=16,
-        out_channels=16,
-        num_layers=4,
-        attention_head_dim=64,
-        num_attention_heads=24,
-        joint_attention_dim=4096,
-        caption_projection_dim=1536,
-        pooled_projection_dim=2048,
-        pos_embed_max_size=192,
-    ).eval()
-    torch.set_default_dtype(torch.float32)
-    return step_network(transformer.to(getattr(torch, precision)), 77 + 256, guided="guided" in name)
+    sizes = Medium(layers, dtype=getattr(torch, precision))
+    transformer = medium_transformer(sizes, torch.device("cpu"))
+    return step_network(transformer, sizes.text_tokens, guided="guided" in name)
 
 
 def run(only: str = "", to: Path | None = None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ..base.errors import PrefmillError
 from ..engine.backends.catalogue import DIRECT, ENGINES
 from ..engine.device import why_no_bfloat16
 from .engines_side import side_name
-from .engines_specs import CLAIMED, SPECS
+from .engines_specs import CLAIMED, SPECS, USUAL
 from .result_file import called, write_result
 from .turns import at_threads, ratio, thread_counts
 
@@ -36,7 +36,7 @@ BACKENDS: tuple[str, ...] = (*DIRECT, *ENGINES)
 
 def run(
     device: str = "cpu",
-    specs: Sequence[str] = tuple(SPECS),
+    specs: Sequence[str] = USUAL,
     backends: Sequence[str] = (),
     batches: Sequence[int] = (1, 8),
     *,
@@ -148,7 +148,7 @@ def main() -> None:
     """Measure from the command line; the last line of stdout is one JSON object."""
     parser = argparse.ArgumentParser(prog="prefmill bench engines", description="Measure engines against eager.")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--spec", type=_names, default=list(SPECS), help=f"with commas: {', '.join(SPECS)}")
+    parser.add_argument("--spec", type=_names, default=list(USUAL), help=f"with commas: {', '.join(SPECS)}")
     parser.add_argument("--backends", type=_names, default=[], help=f"with commas, of {', '.join(BACKENDS)}")
     parser.add_argument("--batches", type=_names, default=["1", "8"], help="with commas")
     parser.add_argument("--rounds", type=int, default=3)

@@ -18,12 +18,11 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 
 from ..base.errors import PrefmillError
 from ..engine.backends.catalogue import DIRECT, make_runner
@@ -36,24 +35,11 @@ from ..engine.settings import EngineSettings
 from ..train.accelerators import accelerator_of
 from .kernel_timing import ceilings, operations
 from .result_file import called, write_result
+from .sd3_medium import Medium, making, medium_transformer
 from .turns import Timing, ratio, take_turns, timed
 
 GUIDANCE = 7.0
 PEER = "diffusers"
-
-
-@dataclass(frozen=True)
-class Medium:
-    """Sizes of a Stable Diffusion 3; the published ones by default."""
-
-    layers: int = 24
-    heads: int = 24
-    text_width: int = 4096
-    text_tokens: int = 333
-    pooled: int = 2048
-    latent_side: int = 128
-    channels: tuple[int, ...] = (128, 256, 512, 512)
-    dtype: torch.dtype = torch.bfloat16
 
 
 TINY = Medium(2, 2, 32, 5, 16, 8, (8, 8), torch.float32)
@@ -63,27 +49,15 @@ class Model:
     """A transformer, an autoencoder and a scheduler of these sizes, and what a batch is drawn from."""
 
     def __init__(self, sizes: Medium, device: torch.device) -> None:
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(sizes.dtype)  # two billion weights are made in the precision they are used in
-        torch.manual_seed(0)
-        try:
-            with device:
-                transformer: Any = SD3Transformer2DModel(
-                    sample_size=sizes.latent_side, num_layers=sizes.layers, num_attention_heads=sizes.heads,
-                    attention_head_dim=64, caption_projection_dim=64 * sizes.heads, pooled_projection_dim=sizes.pooled,
-                    joint_attention_dim=sizes.text_width, pos_embed_max_size=sizes.latent_side * 3 // 2,
-                )  # fmt: skip
-                blocks: Any = ["DownEncoderBlock2D"] * len(sizes.channels), ["UpDecoderBlock2D"] * len(sizes.channels)
-                make: Any = AutoencoderKL
-                autoencoder: Any = make(
-                    down_block_types=blocks[0], up_block_types=blocks[1], block_out_channels=sizes.channels,
-                    latent_channels=16, layers_per_block=2, norm_num_groups=min(32, *sizes.channels),
-                    scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False,
-                )  # fmt: skip
-        finally:
-            torch.set_default_dtype(before)
-        self.transformer, self.autoencoder = transformer.eval(), autoencoder.eval()
-        self.transformer.to(sizes.dtype)  # the table of positions is made in float32
+        with making(sizes, device):
+            blocks: Any = ["DownEncoderBlock2D"] * len(sizes.channels), ["UpDecoderBlock2D"] * len(sizes.channels)
+            make: Any = AutoencoderKL
+            autoencoder: Any = make(
+                down_block_types=blocks[0], up_block_types=blocks[1], block_out_channels=sizes.channels,
+                latent_channels=16, layers_per_block=2, norm_num_groups=min(32, *sizes.channels),
+                scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False,
+            )  # fmt: skip
+        self.transformer, self.autoencoder = medium_transformer(sizes, device), autoencoder.eval()
         self.sizes, self.device = sizes, device
         self.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
 

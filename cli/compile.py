@@ -27,7 +27,12 @@ app.command("list")(list_command)
 app.command("prune")(prune_command)
 Named = Annotated[str, typer.Argument(help="a recipe's name, a .yaml or .py file, or a run's folder", metavar="RECIPE")]
 Only = Annotated[list[str] | None, typer.Option(help="this network alone (repeatable)", metavar="NETWORK")]
-Backends = Annotated[str | None, typer.Option(help="for all stages, several with commas; by default the recipe's own")]
+Backends = Annotated[
+    str | None,
+    typer.Option(
+        help="for all stages, several with commas; by default the recipe's, else onnxruntime or, on a GPU, tensorrt"
+    ),
+]
 
 
 @app.command("build")
@@ -51,8 +56,10 @@ def build_command(
     from .progress import watched
 
     texts = prompt_texts(prompts, calibration_prompts) if prompts else ()
-    options = BuildOptions(tuple(only or ()), _ranges(range_ or []), _parts(target), _parts(backend), texts)
-    models = _models(_recipe(recipe, settings), options.backends)
+    loaded = _recipe(recipe, settings)
+    backends = _backends(loaded, backend)
+    options = BuildOptions(tuple(only or ()), _ranges(range_ or []), _parts(target), backends, texts)
+    models = _models(loaded, backends)
     reports: list[NetworkReport] = []
     with watched("the same command") as progress:
         for model in models:
@@ -69,6 +76,8 @@ def build_command(
     typer.echo(f"{len(built)} built, {sum(report.state == 'found' for report in reports)} found, "
                f"{sum(report.state == 'eager' for report in reports)} run eagerly")  # fmt: skip
     typer.echo(printable(f"engines: {models[0].engine.artifacts_folder}"))
+    if backends:
+        typer.echo(f"to run with them: --set engine.backend={backends[0]}")
 
 
 @app.command("refit")
@@ -79,10 +88,11 @@ def refit_command(
     from ..recipes.engine_refits import refit_stage
     from .progress import watched
 
-    backends = _parts(backend)
+    loaded = _recipe(recipe, settings)
+    backends = _backends(loaded, backend)
     reports: list[NetworkReport] = []
     with watched("the same command") as progress:
-        for model in _models(_recipe(recipe, settings), backends):
+        for model in _models(loaded, backends):
             _tell(refit_stage(model, tuple(only or ()), backends), progress, reports)
     _require_names(only, [report.network for report in reports])
     reports = [report for report in reports if report.state != "left out"]
@@ -114,7 +124,8 @@ def verify_command(
     from ..recipes.generator_engines import draws, judged, prompt_texts
     from .progress import watched
 
-    backends, loaded = _parts(backend), _recipe(recipe, settings)
+    loaded = _recipe(recipe, settings)
+    backends = _backends(loaded, backend)
     models = _models(loaded, backends)
     texts = prompt_texts(prompts, limit) if prompts else ()
     if texts and not any(draws(model) for model in models):
@@ -212,15 +223,26 @@ def _recipe(named: str, settings: list[str] | None) -> BaseRecipe:
     return override(recipe, settings or [])
 
 
-def _models(recipe: BaseRecipe, backends: tuple[str, ...]) -> list[StageModel]:
-    from ..compile.builders.catalogue import builder_of
-    from ..recipes.engines import engine_models, stage_models
+def _backends(recipe: BaseRecipe, named: str | None) -> tuple[str, ...]:
+    """Those named; none where stages have their own; the device's where none has one that runs engines."""
+    from ..compile.builders.catalogue import DEFAULTS, builder_of
+    from ..engine.device import resolve_device
+    from ..recipes.engines import engine_models
 
+    backends = _parts(named)
     for backend in backends:
         builder_of(backend)
+    if backends or engine_models(recipe):
+        return backends
+    return (DEFAULTS[resolve_device(recipe.engine).type],)
+
+
+def _models(recipe: BaseRecipe, backends: tuple[str, ...]) -> list[StageModel]:
+    from ..recipes.engines import engine_models, stage_models
+
     models = stage_models(recipe) if backends else engine_models(recipe)
     if not models:
-        raise PrefmillError("no stage of this recipe asks for engines", "name a backend: --backend onnxruntime")
+        raise PrefmillError("no stage of this recipe runs a model here", "it needs no engines")
     return models
 
 

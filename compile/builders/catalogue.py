@@ -13,6 +13,9 @@ _FILES = {
     "tensorrt_rtx": "tensorrt_rtx",
 }
 
+DEFAULTS = {"cpu": "onnxruntime", "cuda": "tensorrt"}
+"""What is built for a kind of device where nobody names a backend."""
+
 
 def builder_of(backend: str) -> Builder:
     """The builder of a backend. Raises PrefmillError for a backend that runs no engines."""

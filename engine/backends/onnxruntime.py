@@ -29,12 +29,10 @@ class OnnxRuntimeRunner(EngineRunner):
         self._held = self._open(1 if optimum >= self._cores else self._cores)
 
     def _execute(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        batch = self._network.batch
-        rows = len(inputs[next(iter(self._network.inputs))]) if batch else 1
-        if rows < self._cores:
+        rows = len(inputs[next(iter(self._network.inputs))]) if self._network.batch else 1
+        if self._cores == 1 or rows < self._cores:
             return self._call(self._session_of(self._cores), inputs)
-        session = self._session_of(1)
-        parts = self._network.split(inputs, self._cores) if batch else [inputs]
+        session, parts = self._session_of(1), self._network.split(inputs, self._cores)
         return self._joined(list(self._pool.map(lambda part: self._call(session, part), parts)))
 
     def _call(self, session: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -54,6 +54,14 @@ def test_build_list_verify_and_prune(call, tmp_path):
         call("verify", "toy")
 
 
+def test_where_no_stage_has_a_backend_that_runs_engines_the_devices_is_taken(call):
+    said = call("build", "toy", "--set", "engine.backend=eager")
+    assert "2 built, 0 found, 1 run eagerly" in said
+    assert said.endswith("to run with them: --set engine.backend=onnxruntime\n")
+    assert "to run with them" not in call("build", "toy")
+    assert "0 replaced, 0 built anew, 2 found" in call("refit", "toy", "--set", "engine.backend=eager")
+
+
 def test_a_run_is_named_by_its_folder(call, recipe, tmp_path):  # noqa: F811
     (tmp_path / "run").mkdir()
     save(tmp_path / "run", recipe)
@@ -69,7 +77,6 @@ def test_a_run_is_named_by_its_folder(call, recipe, tmp_path):  # noqa: F811
         (("toy", "--range", "rows=4:2:1"), "no range of toy"),
         (("toy", "--range", "height=1:2:4"), "no network height"),
         (("toy", "--target", "sm_80"), "not for sm_80"),
-        (("tiny",), "no stage of this recipe asks for engines"),
         (("toys",), "there is no recipe"),
     ],
 )
