@@ -41,7 +41,7 @@ from .memory import PeakMemory
 from .quantize.calibration import Calibration
 from .quantize.linear import EIGHT_BIT, eight_bit_network
 from .quantize.samples import load_samples, save_samples
-from .verify import compare, within_limits
+from .verify import compare, outside_limits
 
 
 def lock_of(root: Path, name: str) -> Path:
@@ -158,21 +158,22 @@ def verify_engine(network: Network, folder: Path, artifact: Artifact, device: to
     """
     check_files(folder, artifact)
     rows = compare(network, load_engine(network, folder, artifact, device), artifact.ranges, load_samples(folder))
-    agrees = within_limits(rows, artifact.identity.precision)
+    wrong = outside_limits(rows, artifact.identity.precision)
     hardware = hardware_description()
     checked = artifact.model_copy(
         update={
             "parity": rows,
-            "state": "verified" if agrees else "built",
+            "state": "built" if wrong else "verified",
             "executed_on": hardware.get("gpu", hardware["cpu"]) if device.type == "cuda" else hardware["cpu"],
         }
     )
     write_manifest(folder, checked)
-    if not agrees:
-        worst = max(rows, key=lambda row: (row.not_finite, row.maximum_relative_error))
+    if wrong:
+        worst = wrong[0]
+        own = f" (eager execution by {worst.reference_error:.2g})" if worst.reference_error else ""
         raise ParityError(
-            f"the engine {folder.name} differs from the network by {worst.maximum_relative_error:.2g} of the largest "
-            f"{worst.output} at {worst.sizes}, and {worst.not_finite} values are no numbers.",
+            f"the engine {folder.name} differs from the network by {worst.maximum_relative_error:.2g}{own} of the "
+            f"largest {worst.output} at {worst.sizes}, and {worst.not_finite} values are no numbers.",
             "build it in float32 (--set engine.dtype=float32), or with another backend",
         )
     return checked

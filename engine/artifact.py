@@ -68,6 +68,10 @@ class ParityRow(Settings):
     """How many values of the engine's are no numbers; the errors are those of the others."""
     rank_agreement: float | None = None
     """Of scores: the share of pairs that stand in the same order."""
+    reference_error: float | None = None
+    """In half a precision: the maximum error of eager execution in it, on the same inputs."""
+    reference_agreement: float | None = None
+    """And its rank agreement."""
 
 
 class Artifact(Settings):
