@@ -49,4 +49,4 @@ def medium_transformer(sizes: Medium, device: torch.device) -> Any:
             attention_head_dim=64, caption_projection_dim=64 * sizes.heads, pooled_projection_dim=sizes.pooled,
             joint_attention_dim=sizes.text_width, pos_embed_max_size=sizes.latent_side * 3 // 2,
         )  # fmt: skip
-    return transformer.eval().to(sizes.dtype)  # the table of positions is made in float32
+    return torch.nn.Module.to(transformer.eval(), sizes.dtype)  # the table of positions is made in float32

@@ -24,6 +24,12 @@ RANK_AGREEMENT = 0.99
 MARGIN = 1.5
 """How many times the error of eager execution in its precision an engine may have, where that is above the limit."""
 _ODD = 7
+# Not `to`, which warns of every model of diffusers.
+_CASTS = {
+    torch.float32: torch.nn.Module.float,
+    torch.bfloat16: torch.nn.Module.bfloat16,
+    torch.float16: torch.nn.Module.half,
+}
 
 
 def grid(network: Network, ranges: Mapping[str, tuple[int, int, int]]) -> list[dict[str, int]]:
@@ -113,7 +119,7 @@ def _rank_agreement(found: torch.Tensor, wanted: torch.Tensor) -> float:
 def _in(dtype: torch.dtype, network: Network) -> Network:
     if all(value.dtype == dtype for value in network.module.parameters()):
         return network
-    module = copy.deepcopy(network.module).to(dtype)
+    module = _CASTS[dtype](copy.deepcopy(network.module))
     return Network(network.name, module, network.forward, network.inputs, network.outputs)
 
 
