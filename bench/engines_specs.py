@@ -95,7 +95,7 @@ SPECS: dict[str, Callable[[EngineSettings], Network]] = {
 }
 
 USUAL = tuple(name for name in SPECS if name != "sd3_medium")
-"""Those that are measured where nothing is named: the whole of SD3-medium takes 20 GB and minutes."""
+"""Those that are measured where nothing is named: the whole of SD3-medium takes 20 GB and 20 minutes."""
 
 
 def _placed(model: Any, settings: EngineSettings) -> Any:
