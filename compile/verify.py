@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from ..base.errors import PrefmillError
 from ..engine.artifact import ParityRow
 from ..engine.network import Network
 from ..engine.runner import EagerRunner, Runner
@@ -57,6 +58,7 @@ def compare(
     """Run engine and eager network on the same inputs at every point of the grid.
 
     Inputs are made up, or, where `samples` of real ones are given, batches of those, which have one size otherwise.
+    Raises PrefmillError for a batch that the device's memory does not hold.
     """
     truth = EagerRunner(_in(torch.float32, network))
     precision = runner.execution.precision
@@ -70,11 +72,27 @@ def compare(
         else:
             inputs = network.sample(sizes, runner.dtype, seed=number)
         with torch.inference_mode():
-            wanted = truth.run({name: _as_float32(value).to(truth.device) for name, value in inputs.items()})
-            found = runner.run({name: value.to(runner.device) for name, value in inputs.items()})
-            known = half.run(_cast(inputs, network, half.dtype, half.device)) if half else {}
+            try:
+                found = runner.run({name: value.to(runner.device) for name, value in inputs.items()})
+                wanted = _few_by_few(truth, {name: _as_float32(value) for name, value in inputs.items()})
+                known = _few_by_few(half, _cast(inputs, network, half.dtype)) if half else {}
+            except torch.OutOfMemoryError as error:
+                raise PrefmillError(
+                    f"the device's memory does not hold {network.name} at {sizes}.",
+                    "build it for smaller batches: --range batch=1:4:8",
+                ) from error
         rows += [parity(sizes, name, found[name], wanted[name], known.get(name)) for name in network.outputs]
     return tuple(rows)
+
+
+def _few_by_few(runner: EagerRunner, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Eager execution, at most the declared optimum of rows at a time: only the engine must take the largest batch."""
+    network, placed = runner.network, {name: value.to(runner.device) for name, value in inputs.items()}
+    if network.batch is None:
+        return runner.run(placed)
+    rows = len(placed[next(iter(network.inputs))])
+    parts = [runner.run(part) for part in network.split(placed, -(-rows // network.batch.optimum))]
+    return {name: torch.cat([part[name] for part in parts]) for name in network.outputs}
 
 
 def parity(
@@ -123,10 +141,8 @@ def _in(dtype: torch.dtype, network: Network) -> Network:
     return Network(network.name, module, network.forward, network.inputs, network.outputs)
 
 
-def _cast(
-    inputs: Mapping[str, torch.Tensor], network: Network, dtype: torch.dtype, device: torch.device | None = None
-) -> dict[str, torch.Tensor]:
-    return {name: value.to(device, network.inputs[name].dtype or dtype) for name, value in inputs.items()}
+def _cast(inputs: Mapping[str, torch.Tensor], network: Network, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    return {name: value.to(network.inputs[name].dtype or dtype) for name, value in inputs.items()}
 
 
 def _as_float32(value: torch.Tensor) -> torch.Tensor:

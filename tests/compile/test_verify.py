@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from prefmill.base.errors import PrefmillError
 from prefmill.compile.verify import LIMITS, compare, grid, outside_limits, parity
 from prefmill.engine.network import Dimension, Input, Network
 from prefmill.engine.runner import EagerRunner
@@ -117,3 +118,30 @@ def test_a_rank_that_eager_execution_confuses_may_be_confused():
 def test_in_float32_there_is_nothing_to_excuse():
     declared = network()
     assert {row.reference_error for row in compare(declared, EagerRunner(declared), RANGES)} == {None}
+
+
+def test_eager_execution_takes_few_rows_at_a_time_whatever_the_engine_takes():
+    seen = []
+
+    def watched(module, pixels):
+        seen.append(len(pixels))
+        return module(pixels).sum((1, 2))
+
+    declared = network()
+    declared = Network("watched", declared.module, watched, declared.inputs, declared.outputs)
+    rows = compare(declared, EagerRunner(network()), {**RANGES, "batch": (1, 4, 30)})
+    assert [row.sizes["batch"] for row in rows] == [1, 2, 7, 4, 30, 4, 4]
+    assert max(seen) == BATCH.optimum
+    assert not outside_limits(rows, "float32")
+
+
+def test_a_batch_that_does_not_fit_is_said_with_what_to_build_instead():
+    class Full(EagerRunner):
+        def run(self, inputs):
+            if len(inputs["pixels"]) > 7:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            return super().run(inputs)
+
+    with pytest.raises(PrefmillError, match=r"memory does not hold toy at \{'batch': 16, 'side': 8\}") as caught:
+        compare(network(), Full(network()), RANGES)
+    assert "--range batch=1:4:8" in caught.value.fix
