@@ -56,10 +56,8 @@ def build_command(
     from .progress import watched
 
     texts = prompt_texts(prompts, calibration_prompts) if prompts else ()
-    loaded = _recipe(recipe, settings)
-    backends = _backends(loaded, backend)
+    models, backends = _models(_recipe(recipe, settings), backend)
     options = BuildOptions(tuple(only or ()), _ranges(range_ or []), _parts(target), backends, texts)
-    models = _models(loaded, backends)
     reports: list[NetworkReport] = []
     with watched("the same command") as progress:
         for model in models:
@@ -88,11 +86,10 @@ def refit_command(
     from ..recipes.engine_refits import refit_stage
     from .progress import watched
 
-    loaded = _recipe(recipe, settings)
-    backends = _backends(loaded, backend)
+    models, backends = _models(_recipe(recipe, settings), backend)
     reports: list[NetworkReport] = []
     with watched("the same command") as progress:
-        for model in _models(loaded, backends):
+        for model in models:
             _tell(refit_stage(model, tuple(only or ()), backends), progress, reports)
     _require_names(only, [report.network for report in reports])
     reports = [report for report in reports if report.state != "left out"]
@@ -125,8 +122,7 @@ def verify_command(
     from .progress import watched
 
     loaded = _recipe(recipe, settings)
-    backends = _backends(loaded, backend)
-    models = _models(loaded, backends)
+    models, backends = _models(loaded, backend)
     texts = prompt_texts(prompts, limit) if prompts else ()
     if texts and not any(draws(model) for model in models):
         raise PrefmillError("no engine of this recipe draws images", "leave --prompts out")
@@ -223,27 +219,22 @@ def _recipe(named: str, settings: list[str] | None) -> BaseRecipe:
     return override(recipe, settings or [])
 
 
-def _backends(recipe: BaseRecipe, named: str | None) -> tuple[str, ...]:
-    """Those named; none where stages have their own; the device's where none has one that runs engines."""
+def _models(recipe: BaseRecipe, named: str | None) -> tuple[list[StageModel], tuple[str, ...]]:
+    """The stages that engines are for, and the backends that take the place of their own: those named, and the
+    device's where no stage has one that runs engines."""
     from ..compile.builders.catalogue import DEFAULTS, builder_of
     from ..engine.device import resolve_device
-    from ..recipes.engines import engine_models
-
-    backends = _parts(named)
-    for backend in backends:
-        builder_of(backend)
-    if backends or engine_models(recipe):
-        return backends
-    return (DEFAULTS[resolve_device(recipe.engine).type],)
-
-
-def _models(recipe: BaseRecipe, backends: tuple[str, ...]) -> list[StageModel]:
     from ..recipes.engines import engine_models, stage_models
 
-    models = stage_models(recipe) if backends else engine_models(recipe)
+    own, backends = engine_models(recipe), _parts(named)
+    for backend in backends:
+        builder_of(backend)
+    if not backends and not own:
+        backends = (DEFAULTS[resolve_device(recipe.engine).type],)
+    models = stage_models(recipe) if backends else own
     if not models:
         raise PrefmillError("no stage of this recipe runs a model here", "it needs no engines")
-    return models
+    return models, backends
 
 
 def _parts(text: str | None) -> tuple[str, ...]:

@@ -88,11 +88,7 @@ def compare(
 def _few_by_few(runner: EagerRunner, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Eager execution, at most the declared optimum of rows at a time: only the engine must take the largest batch."""
     network, placed = runner.network, {name: value.to(runner.device) for name, value in inputs.items()}
-    if network.batch is None:
-        return runner.run(placed)
-    rows = len(placed[next(iter(network.inputs))])
-    parts = [runner.run(part) for part in network.split(placed, -(-rows // network.batch.optimum))]
-    return {name: torch.cat([part[name] for part in parts]) for name in network.outputs}
+    return network.run_in_parts(runner.run, placed, network.batch.optimum if network.batch else 1)
 
 
 def parity(

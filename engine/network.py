@@ -6,13 +6,14 @@ for, samples to trace and to verify with, and the check of what comes in.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 
 Draw = Callable[[tuple[int, ...], torch.Generator], torch.Tensor]
+Run = Callable[[Mapping[str, torch.Tensor]], dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -135,18 +136,35 @@ class Network:
                 raise ValueError(f"{self.name}: {name} is {list(tensor.shape)}, declared {names}, with {sizes}")
         return sizes
 
+    def rows(self, inputs: Mapping[str, torch.Tensor]) -> int:
+        """How many rows a call has; 1 where there is no batch."""
+        return len(inputs[next(iter(self.inputs))]) if self.batch else 1
+
     def split(self, inputs: Mapping[str, torch.Tensor], parts: int) -> list[dict[str, torch.Tensor]]:
         """The rows of a call in so many calls of like size; inputs without the batch go whole into each."""
-        batch = self.batch
+        batch, rows = self.batch, self.rows(inputs)
         if batch is None:
             raise ValueError(f"{self.name} has no batch to split")
         batched = {name for name, entry in self.inputs.items() if getattr(entry.axes[0], "name", None) == batch.name}
-        rows = len(inputs[next(iter(self.inputs))])
         bounds = [rows * part // parts for part in range(parts + 1)]
         return [
             {name: value[start:stop] if name in batched else value for name, value in inputs.items()}
             for start, stop in pairwise(bounds)
         ]
+
+    def join(self, parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """The outputs of a call from those of its parts."""
+        return {name: torch.cat([part[name] for part in parts]) for name in self.outputs}
+
+    def run_in_parts(self, run: Run, inputs: Mapping[str, torch.Tensor], most: int) -> dict[str, torch.Tensor]:
+        """Outputs of `run`, called on at most so many rows at a time; a call without a batch goes whole.
+
+        Parts are of like size: an engine is tuned for its optimum, and a last part of one row is the worst of all.
+        """
+        rows = self.rows(inputs)
+        if rows <= most or self.batch is None:
+            return run(inputs)
+        return self.join([run(part) for part in self.split(inputs, -(-rows // most))])
 
     def check_names(self, inputs: Mapping[str, torch.Tensor]) -> None:
         """Raise ValueError for an input that is missing or not declared."""

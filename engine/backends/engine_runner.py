@@ -5,7 +5,7 @@ is done once, before any of them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -71,15 +71,8 @@ class EngineRunner(ABC):
                     f"the engine {self.folder.name} takes {name} from {smallest} to {largest}, not {size}.",
                     f"prefmill compile build ... --range {name}={min(size, smallest)}:{size}:{max(size, largest)}",
                 )
-        if batch is None or sizes[batch.name] <= self.artifact.ranges[batch.name][2]:
-            return self._execute(inputs)
-        # Of like size: an engine is tuned for its optimum, and a last part of one row is the worst of all.
-        parts = self._network.split(inputs, -(-sizes[batch.name] // self.artifact.ranges[batch.name][2]))
-        return self._joined([self._execute(part) for part in parts])
-
-    def _joined(self, parts: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """The outputs of a call from those of its parts."""
-        return {name: torch.cat([part[name] for part in parts]) for name in self._network.outputs}
+        most = self.artifact.ranges[batch.name][2] if batch else 1
+        return self._network.run_in_parts(self._execute, inputs, most)
 
     @abstractmethod
     def _execute(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -27,17 +27,17 @@ class OnnxRuntimeRunner(EngineRunner):
         self._pool = ThreadPoolExecutor(self._cores, thread_name_prefix=network.name)
         optimum = artifact.ranges[network.batch.name][1] if network.batch else 1
         self._held = self._open(1 if optimum >= self._cores else self._cores)
+        self._taken = {entry.name for entry in self._held[1].get_inputs()}
 
     def _execute(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        rows = len(inputs[next(iter(self._network.inputs))]) if self._network.batch else 1
-        if self._cores == 1 or rows < self._cores:
+        network = self._network
+        if self._cores == 1 or network.rows(inputs) < self._cores:
             return self._call(self._session_of(self._cores), inputs)
-        session, parts = self._session_of(1), self._network.split(inputs, self._cores)
-        return self._joined(list(self._pool.map(lambda part: self._call(session, part), parts)))
+        session, parts = self._session_of(1), network.split(inputs, self._cores)
+        return network.join(list(self._pool.map(lambda part: self._call(session, part), parts)))
 
     def _call(self, session: Any, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        taken = {entry.name for entry in session.get_inputs()}
-        feed = {name: value.detach().contiguous().numpy() for name, value in inputs.items() if name in taken}
+        feed = {name: value.detach().contiguous().numpy() for name, value in inputs.items() if name in self._taken}
         values = session.run(list(self._network.outputs), feed)
         return {name: torch.from_numpy(value) for name, value in zip(self._network.outputs, values, strict=True)}
 
